@@ -1,0 +1,1 @@
+"""In what order: the flows and their command lines."""

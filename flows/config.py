@@ -1,0 +1,164 @@
+"""The configuration of a whole run, and the one place below the command lines that knows Hydra."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, ValidationError, model_validator
+
+from flows.environment import PROJECT
+from tasks.comparisons.config import ComparisonsConfig
+from tasks.config import Config, ModelConfig, RuntimeConfig
+from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.job import DataPrepJob
+from tasks.errors import ConfigError
+from tasks.evaluation.config import EvaluationConfig
+from tasks.ppo.config import PPOConfig
+from tasks.pretrain.config import PretrainConfig
+from tasks.pretrain.job import PretrainJob
+from tasks.reward_model.config import RewardModelConfig
+from tasks.sft.config import SFTConfig
+
+CONF = PROJECT / "conf"
+
+
+class TrackingConfig(Config):
+    """Where results go."""
+
+    root: str
+    """Folder of the artifact store and of the local MLflow database; relative to the project."""
+    mlflow_uri: str | None
+    """MLflow tracking server; null keeps an SQLite database below root."""
+    experiment: str
+    """MLflow experiment that collects the pipeline runs."""
+    run_name: str
+    """Name of the pipeline's run in MLflow and Prefect."""
+
+    @property
+    def folder(self) -> Path:
+        """``root`` as an absolute path."""
+        return (PROJECT / self.root).resolve()
+
+    @property
+    def store(self) -> Path:
+        """Root of the artifact store."""
+        return self.folder / "artifacts"
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI that MLflow gets."""
+        return self.mlflow_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+
+class RLHFConfig(Config):
+    """One pipeline run, from raw data to an evaluated policy."""
+
+    seed: int = Field(ge=0)
+    """Seed of every stage; a stage's own seed follows it unless set."""
+    plain_ppo: bool
+    """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
+    model: ModelConfig
+    """Base model."""
+    data_prep: DataPrepConfig
+    """Sources, splits, cleaning."""
+    pretrain: PretrainConfig
+    """Training of a base model built from scratch."""
+    sft: SFTConfig
+    """The SFT baseline (paper C.1)."""
+    ppo_init: SFTConfig
+    """Where PPO starts and what its KL is measured against (paper C.3)."""
+    comparisons: ComparisonsConfig
+    """Responses to compare and who ranks them."""
+    reward_model: RewardModelConfig
+    """Reward model (paper C.2)."""
+    ppo: PPOConfig
+    """PPO-ptx (paper C.4)."""
+    evaluation: EvaluationConfig
+    """Win rate, benchmarks, safety."""
+    runtime: RuntimeConfig
+    """Device, precision, parallelism."""
+    tracking: TrackingConfig
+    """Artifact store and MLflow."""
+
+    @property
+    def data_prep_job(self) -> DataPrepJob:
+        """Data preparation, with the tokenizer it needs."""
+        return DataPrepJob(data_prep=self.data_prep, model=self.model)
+
+    @property
+    def pretrain_job(self) -> PretrainJob:
+        """The base model: what it is and how it is trained."""
+        return PretrainJob(pretrain=self.pretrain, model=self.model)
+
+    @property
+    def ppo_runs(self) -> dict[str, PPOConfig]:
+        """Stage name -> configuration of every PPO run asked for."""
+        runs = {"ppo": self.ppo}
+        if self.plain_ppo and self.ppo.gamma > 0:
+            runs["ppo_plain"] = self.ppo.model_copy(update={"gamma": 0.0})
+        return runs
+
+    @model_validator(mode="after")
+    def _sequences_fit(self) -> "RLHFConfig":
+        context = self.model.context_tokens
+        for name in ("data_prep", "sft", "ppo_init", "comparisons", "reward_model", "ppo", "evaluation"):
+            stage = getattr(self, name)
+            if not hasattr(stage, "prompt_tokens"):
+                continue
+            total = stage.prompt_tokens + stage.response_tokens
+            if total > context:
+                raise ValueError(
+                    f"{name}: prompt_tokens ({stage.prompt_tokens}) + response_tokens ({stage.response_tokens}) = {total}, "
+                    f"which does not fit into model.context_tokens ({context})"
+                )
+        return self
+
+
+def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
+    """Validate what Hydra composed.
+
+    Raises:
+        ConfigError: unknown or missing keys, wrong types or values, each with its full path.
+    """
+    plain = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else values
+    try:
+        return RLHFConfig.model_validate(plain)
+    except ValidationError as error:
+        raise ConfigError(describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """Pydantic's findings, one line each: path, what is wrong, what was found."""
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"]) or "configuration"
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key; see `python -m flows.rlhf --cfg job` for what there is")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: missing; every key is set in conf/")
+        elif item["type"] == "value_error":
+            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
+        else:
+            lines.append(f"{path}: {item['msg']}, found {item['input']!r}")
+    return "invalid configuration\n  " + "\n  ".join(lines)
+
+
+def load(overrides: list[str] | None = None, config_name: str = "rlhf") -> RLHFConfig:
+    """Compose ``conf/`` with overrides, outside of a Hydra command line.
+
+    Raises:
+        ConfigError: an override that does not apply, or an invalid configuration.
+    """
+    from hydra.errors import HydraException
+
+    saved = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(CONF), version_base="1.3", job_name=config_name):
+            return parse(compose(config_name, overrides=overrides or []))
+    except HydraException as error:
+        raise ConfigError(f"configuration overrides {overrides}: {error}") from error
+    finally:
+        GlobalHydra.instance().hydra = saved

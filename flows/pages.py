@@ -1,0 +1,63 @@
+"""The Prefect and the MLflow page of this project: `python -m flows.pages prefect` or `python -m flows.pages mlflow`.
+
+Both read the databases that the pipeline writes, and listen on this machine only.
+"""
+
+import argparse
+import os
+import socket
+import sys
+
+from flows import environment  # noqa: F401  first: sets where the databases lie
+from flows.config import load
+from tasks.errors import ConfigError, PlumblineError
+
+PORTS = {"prefect": 4200, "mlflow": 5000}
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that somebody listens on.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(f"port {port} on 127.0.0.1 is in use; choose another with --port") from error
+
+
+def command(page: str, port: int, overrides: list[str]) -> list[str]:
+    """The server's command line."""
+    if page == "prefect":
+        # Without this the page asks the API on Prefect's default port, whatever port it is served on.
+        os.environ["PREFECT_SERVER_UI_API_URL"] = f"http://127.0.0.1:{port}/api"
+        os.environ.pop("PREFECT_API_URL", None)
+        return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    tracking = load(overrides).tracking
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    store = ["--backend-store-uri", tracking.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", *store]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m flows.pages", description=__doc__.splitlines()[0])
+    parser.add_argument("page", choices=sorted(PORTS))
+    parser.add_argument("--port", type=int, help="default: 4200 for prefect, 5000 for mlflow")
+    parser.add_argument("overrides", nargs="*", help="the run's overrides, if they changed tracking.*")
+    given = parser.parse_args()
+    port = given.port or PORTS[given.page]
+    try:
+        check_port(port)
+        arguments = command(given.page, port, given.overrides)
+    except PlumblineError as error:
+        sys.exit(f"error: {error}")
+    print(f"{given.page}: http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
+    os.execv(arguments[0], arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""One run of the pipeline: its task runner, its MLflow run, and the bookkeeping around the stages."""
+
+import os
+from types import TracebackType
+from typing import Any, Self
+
+from prefect import Task
+from prefect.futures import PrefectFuture
+
+from flows.config import RLHFConfig
+from flows.runners import make_runner, resources_of
+from flows.summary import Outcome, StageRecord, outcome_of
+from tasks.artifacts import ArtifactRef, ArtifactStore
+from tasks.config import Config
+from tasks.context import StageContext
+from tasks.stage import reuse
+from tasks.tracking import open_run, parent_of, prepare, start_pipeline_run
+
+PARENT_RUN = "PLUMBLINE_PARENT_RUN"  # a sweep puts its MLflow run here for the runs of its points
+
+
+class Pipeline:
+    """Submits stages to the task runner and knows, at the end, which of them ran and which were found."""
+
+    def __init__(self, config: RLHFConfig) -> None:
+        self.config = config
+        self.store = ArtifactStore(config.tracking.store)
+        self._runner = make_runner(config.runtime)
+        self._stages: dict[str, tuple[Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
+
+    def __enter__(self) -> Self:
+        tracking = self.config.tracking
+        experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
+        parent = os.environ.get(PARENT_RUN)
+        self.run_id = start_pipeline_run(
+            tracking.uri,
+            experiment_id,
+            tracking.run_name,
+            self.config.model_dump(mode="json"),
+            {"mlflow.parentRunId": parent} if parent else {},
+        )
+        self.context = StageContext(
+            store=str(self.store.root),
+            tracking_uri=tracking.uri,
+            experiment_id=experiment_id,
+            parent_run_id=self.run_id,
+            runtime=self.config.runtime,
+        )
+        self._runner.__enter__()
+        return self
+
+    def __call__(
+        self, task: Task[..., ArtifactRef], stage: str, config: Config, **inputs: PrefectFuture[ArtifactRef]
+    ) -> PrefectFuture[ArtifactRef]:
+        """Submit one stage; returns at once with a future that later stages take as input."""
+        parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
+        with resources_of(task, self.config.runtime):
+            future = self._runner.submit(task, parameters)
+        self._stages[stage] = (config, future, inputs)
+        return future
+
+    def outcome(self, report: PrefectFuture[ArtifactRef], policy: PrefectFuture[ArtifactRef]) -> Outcome:
+        """Wait for every stage and gather what there is to say.
+
+        Raises:
+            PlumblineError: the first stage that failed, in the order of the pipeline.
+        """
+        refs: dict[str, ArtifactRef] = {}
+        records = []
+        for stage, (config, future, inputs) in self._stages.items():
+            ref = refs[stage] = future.result()
+            if future.state.name == "Cached":
+                parents = {name: parent.result() for name, parent in inputs.items()}
+                reuse(stage, config, self.context, parents, ref)
+            manifest = self.store.manifest(ref.stage, ref.fingerprint)
+            made_by = parent_of(self.context.tracking_uri, manifest.run_id) if manifest else None
+            records.append(StageRecord(stage=stage, artifact=ref.key, ran=made_by == self.run_id))
+        outcome = outcome_of(self.store, report.result(), policy.result(), records, self.run_id, self.config)
+        log = open_run(self.context.tracking_uri, self.run_id)
+        log.metrics(outcome.metrics)
+        log.tags({"plumbline.stages_run": str(sum(record.ran for record in records)), "policy": outcome.policy})
+        log.file(self.store.open(report.result()) / "report.html")
+        return outcome
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._runner.__exit__(kind, error, traceback)
+        log = open_run(self.context.tracking_uri, self.run_id)
+        if error is not None:
+            log.tags({"plumbline.error": (str(error).splitlines() or [""])[0]})
+        interrupted = isinstance(error, KeyboardInterrupt)
+        log.finish("FINISHED" if error is None else "KILLED" if interrupted else "FAILED")

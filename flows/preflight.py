@@ -1,0 +1,79 @@
+"""Checks before any expensive work: whatever can be known to fail is said within seconds."""
+
+import importlib.util
+from pathlib import Path
+
+from flows.config import RLHFConfig
+from tasks.artifacts import ArtifactStore
+from tasks.errors import ConfigError, DataError, ModelError
+
+
+def check(config: RLHFConfig) -> None:
+    """Store, device, runner, model folder, data folder.
+
+    Raises:
+        PlumblineError: the first thing that is wrong, with its remedy.
+    """
+    ArtifactStore(config.tracking.store)
+    check_device(config.runtime.device)
+    check_runner(config.runtime.runner)
+    check_model(config)
+    check_data(config)
+
+
+def check_device(device: str) -> None:
+    """The device must be one that torch sees."""
+    import torch
+
+    kind, _, index = device.partition(":")
+    if kind == "cpu" and not index:
+        return
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise ConfigError(f"runtime.device: found {device!r}, expected cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if count <= int(index or 0):
+        raise ConfigError(f"runtime.device: {device} asked for, torch sees {count} GPUs; use runtime=cpu")
+
+
+def check_runner(runner: str) -> None:
+    """Runners beyond the standard library's are extras."""
+    packages = {"ray": "prefect_ray", "dask": "prefect_dask"}
+    if runner in packages and importlib.util.find_spec(packages[runner]) is None:
+        raise ConfigError(
+            f"runtime.runner: {runner} needs the package {packages[runner]}, which is not installed; "
+            f"run `pip install -c constraints.txt -e .[{runner}]` or choose processes"
+        )
+
+
+def check_model(config: RLHFConfig) -> None:
+    """A local model folder must hold a model, its tokenizer and safetensors weights."""
+    name = config.model.name_or_path
+    if name is None or not _looks_local(name):
+        return
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"model.name_or_path: folder {folder} does not exist; give a Hugging Face model folder")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model.name_or_path: {folder} has no config.json; give a Hugging Face model folder")
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise ModelError(f"model.name_or_path: {folder} has no tokenizer; save one there with tokenizer.save_pretrained")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"model.name_or_path: {folder} has no *.safetensors weights; convert them with "
+            "model.save_pretrained(folder, safe_serialization=True)"
+        )
+
+
+def check_data(config: RLHFConfig) -> None:
+    """A data folder must exist; what is in it is checked, line by line, by data preparation."""
+    if config.data_prep.source != "jsonl_folder":
+        return
+    folder = config.data_prep.folder
+    if not folder or not Path(folder).expanduser().is_dir():
+        raise DataError(
+            f"data_prep.folder: found {folder!r}, expected a folder with JSONL files; see the README on bringing your own data"
+        )
+
+
+def _looks_local(name: str) -> bool:
+    return name.startswith(("/", ".", "~")) or Path(name).expanduser().exists()

@@ -1,0 +1,112 @@
+"""A local Prefect API for one command, shared with every process the command starts.
+
+Prefect would start an ephemeral server by itself, but that one loses the last task runs at exit, outlives a killed
+parent, and is started once more by every worker process. This one is drained before it stops, dies with its parent, and
+is announced to children through ``PREFECT_API_URL``. If that variable is set already, its server is used.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flows import environment
+from tasks.errors import ConfigError
+
+START_SECONDS = 180.0
+SETTLE_SECONDS = 10.0
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGTERM)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url + "/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def prefect_session() -> Iterator[str]:
+    """Yield the URL of a Prefect API that answers.
+
+    Raises:
+        ConfigError: ``PREFECT_API_URL`` is set and does not answer, or a local server does not start.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    given = PREFECT_API_URL.value()
+    if given:
+        if not _answers(given):
+            raise ConfigError(f"PREFECT_API_URL is {given}: no answer; start that server or unset the variable")
+        yield given
+        return
+    url = f"http://127.0.0.1:{_free_port()}/api"
+    server = _start_server(url)
+    try:
+        _wait_until_up(server, url)
+        os.environ["PREFECT_API_URL"] = url
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+            _settle()
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        server.terminate()
+        server.wait(15)
+
+
+def _start_server(url: str) -> "subprocess.Popen[bytes]":
+    port = url.split(":")[2].split("/")[0]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", "127.0.0.1", "--port", port, "--log-level", "critical"]
+    settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, env={**os.environ, **settings}, stdout=quiet, stderr=quiet, preexec_fn=_die_with_parent
+    )
+
+
+def _wait_until_up(server: "subprocess.Popen[bytes]", url: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not _answers(url):
+        if server.poll() is not None or time.monotonic() > end:
+            raise ConfigError(
+                f"the local Prefect server did not start (exit status {server.poll()}, home {environment.HOME}); "
+                "look at `prefect server start` for the reason, or remove the folder's prefect/prefect.db"
+            )
+        time.sleep(0.1)
+
+
+def _settle() -> None:
+    """Wait until the server has recorded what this process sent; its recorder is asynchronous."""
+    from prefect import get_client
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all()
+    APILogWorker.drain_all()
+    states = ("PENDING", "RUNNING", "COMPLETED", "FAILED")
+    with get_client(sync_client=True) as client:
+        end, last, same = time.monotonic() + SETTLE_SECONDS, None, 0
+        while time.monotonic() < end and same < 3:
+            bodies = [{"task_runs": {"state": {"type": {"any_": [state]}}}} for state in states]
+            counts = [client._client.post("/task_runs/count", json=body).json() for body in bodies]
+            same = same + 1 if counts == last else 0
+            last = counts
+            time.sleep(0.25)

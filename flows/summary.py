@@ -1,0 +1,91 @@
+"""What a run says at its end: on the screen, on the Prefect page and in MLflow."""
+
+from pathlib import Path
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from flows.config import RLHFConfig
+from tasks.artifacts import ArtifactRef, ArtifactStore
+from tasks.evaluation.comparison import PolicyComparison
+from tasks.evaluation.table import table_rows, terminal_table
+from tasks.evaluation.task import COMPARISON, REPORT
+
+
+class StageRecord(BaseModel):
+    """One stage of a run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str
+    artifact: str
+    """Path below the artifact store."""
+    ran: bool
+    """False when the artifact was found in the store."""
+
+
+class Outcome(BaseModel):
+    """What a run of the flow leaves behind."""
+
+    model_config = ConfigDict(frozen=True)
+
+    policy: str
+    """Folder of the aligned policy: a Hugging Face model with its tokenizer."""
+    report: str
+    """Folder of the comparison and its page."""
+    run_id: str
+    """MLflow run of the pipeline."""
+    metrics: dict[str, float]
+    stages: list[StageRecord]
+
+    @property
+    def comparison(self) -> PolicyComparison:
+        """The comparison of all policies."""
+        return PolicyComparison.model_validate_json((Path(self.report) / COMPARISON).read_text())
+
+
+def outcome_of(
+    store: ArtifactStore,
+    report: ArtifactRef,
+    policy: ArtifactRef,
+    stages: list[StageRecord],
+    run_id: str,
+    config: RLHFConfig,
+) -> Outcome:
+    """Gather the results and put them on the run's Prefect page."""
+    folder = store.open(report)
+    comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text())
+    create_table_artifact(key="results", table=table_rows(comparison), description=comparison.verdict)
+    ran = [record.stage for record in stages if record.ran]
+    lines = [f"| {record.stage} | {'ran' if record.ran else 'found in the store'} | `{record.artifact}` |" for record in stages]
+    create_markdown_artifact(
+        key="stages",
+        markdown="| stage | | artifact |\n|---|---|---|\n" + "\n".join(lines),
+        description=f"{len(ran)} of {len(stages)} stages ran",
+    )
+    uri = config.tracking.mlflow_uri or "http://127.0.0.1:5000"
+    create_link_artifact(key="mlflow", link=f"{uri}/#/runs/{run_id}", link_text="this run in MLflow")
+    return Outcome(
+        policy=str(store.open(policy) / "policy"),
+        report=str(folder),
+        run_id=run_id,
+        metrics=comparison.metrics,
+        stages=stages,
+    )
+
+
+def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
+    """Print the table, what ran, and where everything is."""
+    console = Console()
+    console.print()
+    console.print(terminal_table(outcome.comparison))
+    console.print(f"\n{outcome.comparison.verdict}\n")
+    ran = [record.stage for record in outcome.stages if record.ran]
+    if ran:
+        console.print(f"{len(ran)} of {len(outcome.stages)} stages ran: {', '.join(ran)}", soft_wrap=True)
+    else:
+        console.print(f"0 of {len(outcome.stages)} stages ran: everything was found in the store")
+    console.print(f"policy   {outcome.policy}", soft_wrap=True)
+    console.print(f"report   {Path(outcome.report) / REPORT}", soft_wrap=True)
+    console.print("pages    python -m flows.pages prefect     python -m flows.pages mlflow", soft_wrap=True)

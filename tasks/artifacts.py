@@ -1,0 +1,260 @@
+"""The artifact store: folders addressed by what they depend on, verified by what they contain.
+
+``<root>/<stage>/<fingerprint>/`` holds the files of one stage result and a ``manifest.json`` with the SHA-256 of each file
+and the digests of the parents. A folder appears there by one rename after everything in it is on disk, so a reader sees
+all of it or nothing. ``<root>/checkpoints/<stage>/<fingerprint>/`` holds what a killed stage needs to go on.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
+from tasks.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+
+
+class ArtifactRef(BaseModel):
+    """A small, serialisable name for one stage result; this is what tasks pass to each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    fingerprint: str
+    """What the result depends on: config, inputs, source."""
+    digest: str
+    """What the result is: SHA-256 over the names and digests of its files."""
+
+    @property
+    def key(self) -> str:
+        """Path below the store's root."""
+        return f"{self.stage}/{self.fingerprint}"
+
+
+class Manifest(BaseModel):
+    """What the store knows about one artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    fingerprint: str
+    digest: str
+    files: dict[str, str]
+    """Relative path -> SHA-256."""
+    sizes: dict[str, int]
+    """Relative path -> bytes."""
+    parents: dict[str, str]
+    """Input name -> digest of that input."""
+    depends_on: dict[str, Any]
+    """The parts of the fingerprint, for people and for ``explain``."""
+    metrics: dict[str, float]
+    """Final metrics of the stage; not part of the digest."""
+    run_id: str
+    """MLflow run that made it; empty when made without tracking."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """Relative POSIX path -> SHA-256 of every file below a folder, the manifest excepted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files if path.name != MANIFEST}
+
+
+def content_digest(stage: str, files: Mapping[str, str]) -> str:
+    """One digest for a whole artifact: the same files give the same digest, whenever and wherever made."""
+    lines = [stage, *(f"{name} {files[name]}" for name in sorted(files))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class Draft:
+    """An artifact being written; it becomes visible when its ``with`` block ends well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics: dict[str, float] = {}
+        self.run_id = ""
+        self.ref: ArtifactRef | None = None
+
+
+class ArtifactStore:
+    """Artifacts below one root folder.
+
+    Raises:
+        ArtifactError: the root cannot be created or written.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).resolve()
+        self._verified: set[str] = set()
+        with readable_os_errors(self.root):
+            for name in ("checkpoints", "locks", "drafts"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / "drafts" / f".probe-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+
+    def folder(self, stage: str, fingerprint: str) -> Path:
+        """Where an artifact lies or would lie."""
+        return self.root / stage / fingerprint
+
+    def manifest(self, stage: str, fingerprint: str) -> Manifest | None:
+        """The manifest of an artifact, or None when there is none that can be read."""
+        path = self.folder(stage, fingerprint) / MANIFEST
+        try:
+            return Manifest.model_validate_json(path.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def find(self, stage: str, fingerprint: str) -> ArtifactRef | None:
+        """A reference when the artifact is there with every file at its size; digests are checked by ``open``."""
+        manifest = self.manifest(stage, fingerprint)
+        if manifest is None:
+            return None
+        folder = self.folder(stage, fingerprint)
+        for name, size in manifest.sizes.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                return None
+        return ArtifactRef(stage=stage, fingerprint=fingerprint, digest=manifest.digest)
+
+    def open(self, ref: ArtifactRef) -> Path:
+        """The folder of an artifact, after every file was compared with its digest (once per process).
+
+        Raises:
+            ArtifactError: a file is missing or differs from what was published.
+        """
+        folder = self.folder(ref.stage, ref.fingerprint)
+        if ref.digest in self._verified and folder.is_dir():
+            return folder
+        problem = self.damage(ref.stage, ref.fingerprint)
+        manifest = self.manifest(ref.stage, ref.fingerprint)
+        if problem is None and manifest is not None and manifest.digest != ref.digest:
+            problem = f"it holds digest {manifest.digest[:12]}, expected {ref.digest[:12]}"
+        if problem is not None:
+            raise ArtifactError(
+                f"artifact {ref.key} in {self.root}: {problem}; run the same command again to rebuild that stage"
+            )
+        self._verified.add(ref.digest)
+        return folder
+
+    def damage(self, stage: str, fingerprint: str) -> str | None:
+        """What is wrong with an artifact, in words, or None when every digest agrees."""
+        manifest = self.manifest(stage, fingerprint)
+        if manifest is None:
+            return f"{MANIFEST} is missing or unreadable"
+        folder = self.folder(stage, fingerprint)
+        for name, expected in manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                return f"file {name} is missing"
+            found = file_digest(path)
+            if found != expected:
+                return f"file {name} has digest {found[:12]}, expected {expected[:12]}"
+        return None
+
+    def discard(self, stage: str, fingerprint: str) -> None:
+        """Remove an artifact, for instance a damaged one that is about to be rebuilt."""
+        shutil.rmtree(self.folder(stage, fingerprint), ignore_errors=True)
+
+    def checkpoints(self, stage: str, fingerprint: str) -> Path:
+        """Folder for the training state of a stage that is under way."""
+        folder = self.root / "checkpoints" / stage / fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def forget_checkpoints(self, stage: str, fingerprint: str) -> None:
+        """Remove the training state of a stage that has been published."""
+        shutil.rmtree(self.root / "checkpoints" / stage / fingerprint, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, stage: str, fingerprint: str) -> Iterator[None]:
+        """One builder per artifact; the kernel frees the lock when its holder dies, even by ``kill -9``."""
+        with FileLock(self.root / "locks" / f"{stage}-{fingerprint}.lock"):
+            yield
+
+    @contextmanager
+    def publish(
+        self, stage: str, fingerprint: str, parents: Mapping[str, ArtifactRef], depends_on: Mapping[str, Any]
+    ) -> Iterator[Draft]:
+        """Write into ``draft.folder``; on a clean exit the folder becomes the artifact, otherwise nothing remains.
+
+        Raises:
+            ArtifactError: the disk is full or the store cannot be written.
+        """
+        folder = self.root / "drafts" / f"{stage}-{fingerprint}-{uuid.uuid4().hex[:8]}"
+        target = self.folder(stage, fingerprint)
+        with readable_os_errors(self.root):
+            folder.mkdir(parents=True)
+            draft = Draft(folder)
+            try:
+                yield draft
+                files = folder_digests(folder)
+                manifest = Manifest(
+                    stage=stage,
+                    fingerprint=fingerprint,
+                    digest=content_digest(stage, files),
+                    files=files,
+                    sizes={name: (folder / name).stat().st_size for name in files},
+                    parents={name: parent.digest for name, parent in sorted(parents.items())},
+                    depends_on=dict(depends_on),
+                    metrics=draft.metrics,
+                    run_id=draft.run_id,
+                )
+                (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+                _flush(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():  # damaged or half-deleted: whoever calls publish has checked that under the lock
+                    shutil.rmtree(target)
+                folder.rename(target)
+                draft.ref = ArtifactRef(stage=stage, fingerprint=fingerprint, digest=manifest.digest)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Force file contents to disk before the rename makes them visible."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def readable_os_errors(root: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence with a remedy."""
+    remedies = {
+        errno.ENOSPC: "the disk is full; free some space and run the same command again, nothing published was lost",
+        errno.EROFS: "the file system is read-only; choose another folder with tracking.root=...",
+        errno.EACCES: "no permission to write there; choose another folder with tracking.root=...",
+        errno.EPERM: "no permission to write there; choose another folder with tracking.root=...",
+        errno.ENOTDIR: "a file stands where a folder is needed; choose another folder with tracking.root=...",
+        errno.EEXIST: "a file stands where a folder is needed; choose another folder with tracking.root=...",
+    }
+    try:
+        yield
+    except OSError as error:
+        if error.errno in remedies:
+            raise ArtifactError(f"artifact store {root}: {remedies[error.errno]} ({error})") from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with a fixed layout, so that equal values are equal bytes."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

@@ -1,0 +1,1 @@
+"""K responses per prompt, ranked by labelers."""

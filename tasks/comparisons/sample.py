@@ -1,0 +1,79 @@
+"""Draw several responses per prompt from the policy that is to be improved."""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tasks.comparisons.config import ComparisonsConfig
+from tasks.config import RuntimeConfig
+from tasks.generation import generate
+from tasks.records import Prompt
+from tasks.text import decode_response, encode_prompt
+
+
+class Candidates(NamedTuple):
+    """Different responses to one prompt, not yet ranked."""
+
+    prompt: Prompt
+    completions: list[str]
+    finished: list[bool]
+    """Whether each completion ended with EOS rather than at the length limit."""
+
+
+def completions_per_prompt(prompts: int, config: ComparisonsConfig, seed: int) -> list[int]:
+    """K for every prompt, uniform from ``completions_min`` to ``completions_max`` (InstructGPT section 3.5: 4 to 9)."""
+    draws = random.Random(seed)
+    return [draws.randint(config.completions_min, config.completions_max) for _ in range(prompts)]
+
+
+def sample_candidates(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: ComparisonsConfig,
+    runtime: RuntimeConfig,
+    seed: int,
+) -> list[Candidates]:
+    """K samples per prompt, identical ones dropped; prompts that are left with a single response are left out.
+
+    Args:
+        policy: usually the SFT model.
+        seed: of K and of the sampling; give training and validation prompts different ones.
+    """
+    counts = completions_per_prompt(len(prompts), config, seed)
+    encoded = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
+    responses = iter(
+        generate(
+            policy,
+            prompts=[ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
+            max_new_tokens=config.response_tokens,
+            temperature=config.temperature,
+            generator=torch.Generator(device=policy.device).manual_seed(seed),
+            eos_id=int(tokenizer.eos_token_id),
+            pad_id=int(tokenizer.pad_token_id),
+            batch_size=runtime.generation_batch,
+        )
+    )
+    sampled = []
+    for prompt, count in zip(prompts, counts, strict=True):
+        drawn = [next(responses) for _ in range(count)]
+        texts = [decode_response(tokenizer, ids) for ids in drawn]
+        finished = [ids[-1] == tokenizer.eos_token_id for ids in drawn]
+        sampled.append(distinct(Candidates(prompt, texts, finished)))
+    return [candidates for candidates in sampled if len(candidates.completions) >= 2]
+
+
+def distinct(candidates: Candidates) -> Candidates:
+    """Keep the first of identical responses: they could only tie. A finished and a cut-off response differ."""
+    first: dict[tuple[str, bool], int] = {}
+    for index, response in enumerate(zip(candidates.completions, candidates.finished, strict=True)):
+        first.setdefault(response, index)
+    kept = list(first.values())
+    return Candidates(
+        candidates.prompt,
+        [candidates.completions[index] for index in kept],
+        [candidates.finished[index] for index in kept],
+    )

@@ -1,0 +1,50 @@
+"""Collecting comparisons as a task."""
+
+from collections.abc import Mapping
+
+from tasks.artifacts import ArtifactRef
+from tasks.caching import stage_task
+from tasks.comparison_sets import write_comparisons
+from tasks.comparisons.collect import sample_and_label, take_given
+from tasks.comparisons.config import ComparisonsConfig
+from tasks.context import StageContext
+from tasks.data import PreparedData
+from tasks.errors import DataError
+from tasks.models import load_policy
+from tasks.sandbox.labelers import Panel
+from tasks.stage import Workshop, run_stage
+
+
+@stage_task("comparisons", cpus=1, gpus=1)
+def collect_comparisons(
+    stage: str, config: ComparisonsConfig, context: StageContext, inputs: dict[str, ArtifactRef]
+) -> ArtifactRef:
+    """Sample K responses per prompt from the SFT policy and have them ranked, or take the rankings in the data."""
+
+    def story(shop: Workshop) -> Mapping[str, float]:
+        data = PreparedData(shop.input("data"))
+        with shop.progress(1, "set") as bar:
+            if config.source == "given":
+                collected = take_given(data.comparisons("train"), data.comparisons("valid"), config)
+            else:
+                world = data.world()
+                if world is None:
+                    raise DataError(
+                        "comparisons.source is sample_and_label, which needs the labelers of the embedded world, and the "
+                        "data is not the sandbox's; set comparisons.source=given"
+                    )
+                collected = sample_and_label(
+                    load_policy(shop.input("sft") / "policy", shop.runtime.device),
+                    data.tokenizer(),
+                    data.comparison_prompts("train"),
+                    data.comparison_prompts("valid"),
+                    world,
+                    Panel.of(world, config.seed),
+                    config,
+                    shop.runtime,
+                )
+            bar.update()
+        write_comparisons(shop.folder, collected.sets)
+        return collected.metrics
+
+    return run_stage(stage, config, context, inputs, story, package="tasks.comparisons")

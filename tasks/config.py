@@ -1,0 +1,127 @@
+"""The base of every configuration class, and the pieces that several stages share.
+
+Values live in ``conf/``; types and meaning live here. There are no defaults: what a run used is what its YAML says.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Config(BaseModel):
+    """Frozen, and closed: an unknown key is an error with its full path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """What a stage's result depends on, as plain JSON types."""
+        return self.model_dump(mode="json")
+
+    def tracked_params(self, stage: str) -> dict[str, Any]:
+        """The same values as nested parameters, spelled as on the command line."""
+        return {stage.partition("-")[0]: self.model_dump(mode="json")}
+
+
+class AdamConfig(Config):
+    """One AdamW optimizer."""
+
+    learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
+    beta1: float = Field(ge=0, lt=1)
+    """Decay of the first moment."""
+    beta2: float = Field(ge=0, lt=1)
+    """Decay of the second moment."""
+    epsilon: float = Field(gt=0)
+    """Added after bias correction, as PyTorch does."""
+    weight_decay: float = Field(ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(gt=0)
+    """Gradients are scaled down to this global L2 norm."""
+
+
+class ArchitectureConfig(Config):
+    """A Llama-shaped causal LM built from scratch."""
+
+    hidden_size: int = Field(gt=0)
+    """Width D of the residual stream."""
+    layers: int = Field(gt=0)
+    """Number of decoder layers."""
+    heads: int = Field(gt=0)
+    """Attention heads; must divide hidden_size."""
+    intermediate_size: int = Field(gt=0)
+    """Width of the gated MLP."""
+    rope_theta: float = Field(gt=0)
+    """Base of the rotary position embedding."""
+    embedding_std: float = Field(gt=0)
+    """Standard deviation of the token embedding at initialisation."""
+    projection_std: float = Field(gt=0)
+    """Standard deviation of every other matrix at initialisation."""
+    tie_embeddings: bool
+    """Share the token embedding with the output projection."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "ArchitectureConfig":
+        if self.hidden_size % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide hidden_size ({self.hidden_size})")
+        return self
+
+
+class TokenizerConfig(Config):
+    """A tokenizer trained on the given pretraining text."""
+
+    kind: Literal["word_level", "bpe"]
+    """word_level splits at spaces; bpe is byte-level byte-pair encoding."""
+    vocab_size: int = Field(gt=8)
+    """Upper bound on the number of entries, special tokens included."""
+
+
+class ModelConfig(Config):
+    """The base model: adopted from a folder or a hub, or built from scratch."""
+
+    name_or_path: str | None
+    """Local Hugging Face folder or hub name of a causal LM; null builds one from scratch."""
+    revision: str | None
+    """Branch, tag or commit when name_or_path is a hub name."""
+    context_tokens: int = Field(gt=1)
+    """Longest sequence the model sees: prompt plus response."""
+    architecture: ArchitectureConfig | None
+    """Shape of the model built from scratch; null when name_or_path is given."""
+    tokenizer: TokenizerConfig | None
+    """Tokenizer trained for the model built from scratch; null when name_or_path is given."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelConfig":
+        scratch = self.architecture is not None and self.tokenizer is not None
+        if self.name_or_path is None and not scratch:
+            raise ValueError("name_or_path is null, so both architecture and tokenizer must be given")
+        if self.name_or_path is not None and (self.architecture is not None or self.tokenizer is not None):
+            raise ValueError(
+                f"name_or_path is {self.name_or_path!r}, so architecture and tokenizer must be null "
+                "(model=pretrained sets them so)"
+            )
+        return self
+
+
+class RuntimeConfig(Config):
+    """Where and how fast; nothing here changes what a result means."""
+
+    device: str
+    """torch device of the training stages: cpu, cuda, cuda:1."""
+    precision: Literal["fp32", "bf16"]
+    """bf16 runs forward and backward under autocast; weights and optimizer stay fp32."""
+    threads: int = Field(gt=0)
+    """CPU threads torch uses inside one task."""
+    tokens_per_microbatch: int = Field(gt=0)
+    """Tokens, padding included, in one forward and backward pass."""
+    generation_batch: int = Field(gt=0)
+    """Sequences sampled side by side."""
+    runner: Literal["threads", "processes", "ray", "dask"]
+    """Prefect task runner."""
+    max_workers: int = Field(gt=0)
+    """Tasks that may run at the same time."""
+    checkpoint_every: int = Field(gt=0)
+    """Training steps between two checkpoints (PPO: iterations)."""
+    debug: bool
+    """Check costly invariants at run time, such as the sum of per-token rewards."""
+    progress: bool
+    """Show progress bars."""

@@ -1,0 +1,1 @@
+"""From raw records to split, cleaned and audited data."""

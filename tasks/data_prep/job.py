@@ -1,0 +1,29 @@
+"""Data preparation as one job: what to read, how to clean it, and the tokenizer that measures it."""
+
+from typing import Any
+
+from tasks.config import Config, ModelConfig
+from tasks.data_prep.config import DataPrepConfig
+from tasks.inputs import folder_fields, model_fields
+
+
+class DataPrepJob(Config):
+    """Configuration of the ``data_prep`` stage together with the model whose tokenizer it uses."""
+
+    data_prep: DataPrepConfig
+    """Sources, splits, cleaning."""
+    model: ModelConfig
+    """Only its tokenizer is read here."""
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """Every input file counts by its content, not by its path; the model's shape does not count."""
+        fields = self.data_prep.fingerprint_fields()
+        folder = fields.pop("folder", None)
+        tokenizer = model_fields(self.model)
+        tokenizer.pop("architecture")
+        files = folder_fields(folder) if folder else {}
+        return {"data_prep": fields, "files": files, "tokenizer": tokenizer}
+
+    def tracked_params(self, stage: str) -> dict[str, Any]:
+        """Both groups, spelled as on the command line."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,26 @@
+"""Data preparation as a task."""
+
+from collections.abc import Mapping
+
+from tasks.artifacts import ArtifactRef
+from tasks.caching import stage_task
+from tasks.context import StageContext
+from tasks.data_prep.job import DataPrepJob
+from tasks.data_prep.prepare import prepare
+from tasks.stage import Workshop, run_stage
+
+
+@stage_task("data preparation")
+def prepare_data(
+    stage: str, config: DataPrepJob, context: StageContext, inputs: dict[str, ArtifactRef]
+) -> ArtifactRef:
+    """Read, clean, split and audit the data; train or adopt the tokenizer."""
+
+    def story(shop: Workshop) -> Mapping[str, float]:
+        with shop.progress(1, "source") as bar:
+            metrics = prepare(config.data_prep, config.model, shop.folder)
+            bar.update()
+        shop.log.file(shop.folder / "audit.json")
+        return metrics
+
+    return run_stage(stage, config, context, inputs, story, package="tasks.data_prep")

@@ -1,0 +1,29 @@
+"""Errors a user can act on: one sentence that says what is wrong, where, what was found, what was expected, what to do.
+
+Command lines print the sentence and exit with a non-zero status; no traceback. Anything else is a bug of ours and keeps
+its traceback.
+"""
+
+
+class PlumblineError(ValueError):
+    """Something the user can put right."""
+
+
+class ConfigError(PlumblineError):
+    """A configuration that cannot be run."""
+
+
+class DataError(PlumblineError):
+    """Input data that cannot be used."""
+
+
+class ModelError(PlumblineError):
+    """A model or tokenizer that cannot be used."""
+
+
+class ArtifactError(PlumblineError):
+    """The artifact store is missing something, holds something damaged, or cannot be written."""
+
+
+class TrainingDiverged(PlumblineError):
+    """A training metric is no longer a finite number."""

@@ -1,0 +1,97 @@
+"""The record that a comparison of policies leaves: what the table, the page, the tracker and a gate read."""
+
+from tasks.evaluation.sheet import GREEDY, OPPONENT, SAMPLED, BestOfPoint, SheetRecord
+from tasks.evaluation.win_rate import Interval, WinRate
+
+_TITLES = {"base": "Base", "sft": "SFT", "ppo": "PPO (gamma = 0)", "ppo_ptx": "PPO-ptx"}
+
+
+def title_of(policy: str, decoding: str = "", temperature: float = 1.0) -> str:
+    """How a policy, or one decoding of it, is called on paper."""
+    name = _TITLES.get(policy, policy)
+    if decoding == "":
+        return name
+    if decoding in (SAMPLED, OPPONENT):
+        return f"{name}, T = {temperature:g}"
+    return f"{name}, greedy" if decoding == GREEDY else f"{name}, best of {decoding.rsplit('_', 1)[1]}"
+
+
+class TruthShares(SheetRecord):
+    """Answers to myth questions, as shares; true alone rewards a policy that says nothing."""
+
+    questions: int
+    true: float
+    informative: float
+    both: float
+    held_out_questions: int
+    both_held_out: float | None
+
+
+class PolicyRow(SheetRecord):
+    """One way of answering, and what it is set against."""
+
+    key: str
+    """In metric names: ppo_ptx, ppo_ptx_greedy, best_of_4."""
+    title: str
+    policy: str
+    decoding: str
+    against: str
+    """Title of the opponent."""
+    against_decoding: str
+    win: dict[str, WinRate]
+    """By judge."""
+    win_held_out: dict[str, WinRate]
+    """By judge, on prompts about held-out entities only; empty when there are none."""
+    scores: dict[str, float]
+    """Mean score by judge."""
+    kl: Interval | None
+    """To the reference policy, nats per response."""
+    kl_is_bound: bool
+    """The KL is the analytic upper bound of best-of-n."""
+    length: float
+    """Mean response length in tokens."""
+    eos_rate: float
+    truth: TruthShares | None
+    benchmark: float | None = None
+    """Mean over tasks of the share correct; this and what follows belong to the policy and stand in its
+    sampled row.
+    """
+    change_vs_base: Interval | None = None
+    change_vs_sft: Interval | None = None
+    perplexity_ratio: Interval | None = None
+    """Perplexity on held-out pretraining text over the base model's."""
+    toxicity: Interval | None = None
+    toxicity_change_vs_sft: Interval | None = None
+
+
+class TaskChange(SheetRecord):
+    """One benchmark task of one policy."""
+
+    policy: str
+    task: str
+    items: int
+    accuracy: float
+    change_vs_base: Interval | None
+    change_vs_sft: Interval | None
+
+
+class PolicyComparison(SheetRecord):
+    """Every policy of a run, compared."""
+
+    judges: list[str]
+    confidence: float
+    temperature: float
+    toxicity_scorer: str | None
+    rows: list[PolicyRow]
+    tasks: list[TaskChange]
+    best_of_curve: list[BestOfPoint]
+    verdict: str
+    """One or two sentences that a reader may quote."""
+    notes: list[str]
+    """What a sceptical reader should know."""
+    metrics: dict[str, float]
+    """Flat names for tracking."""
+
+    def row(self, key: str) -> PolicyRow | None:
+        """The row with this key, if it was measured."""
+        return next((row for row in self.rows if row.key == key), None)

@@ -1,0 +1,86 @@
+"""What the evaluation measures, on how much, and how it judges."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tasks.config import Config
+
+
+class ToxicityConfig(Config):
+    """Who scores toxicity; figures of different scorers are never compared."""
+
+    scorer: Literal["sandbox_words", "word_list", "classifier", "none"]
+    """sandbox_words needs the embedded world; word_list and classifier read `path`; none skips the measure.
+    """
+    path: str | None
+    """word_list: text file, one word or phrase a line; classifier: local sequence-classification folder
+    (safetensors).
+    """
+    toxic_label: str | None
+    """classifier: the label whose probability is the toxicity."""
+
+    @model_validator(mode="after")
+    def _reads_what_it_needs(self) -> "ToxicityConfig":
+        if self.scorer in ("word_list", "classifier") and self.path is None:
+            raise ValueError(f"scorer is {self.scorer!r}, so path must name its file or folder; found null")
+        if self.scorer == "classifier" and self.toxic_label is None:
+            raise ValueError("scorer is 'classifier', so toxic_label must name one of its labels; found null")
+        if self.scorer in ("sandbox_words", "none") and (self.path, self.toxic_label) != (None, None):
+            raise ValueError(f"scorer is {self.scorer!r}, which reads neither path nor toxic_label; set both to null")
+        if self.scorer == "word_list" and self.toxic_label is not None:
+            raise ValueError("scorer is 'word_list', which does not read toxic_label; set it to null")
+        return self
+
+
+class EvaluationConfig(Config):
+    """One evaluation of every policy of a run, on the same prompts and items."""
+
+    test_prompts: int = Field(gt=1)
+    """At most this many test prompts, in file order."""
+    temperature: float = Field(gt=0)
+    """Temperature of the sampled responses and of the KL; 1 as in the paper. Greedy responses are always
+    added.
+    """
+    prompt_tokens: int = Field(gt=0)
+    """Longest prompt, in tokens."""
+    response_tokens: int = Field(gt=0)
+    """Longest response, EOS included."""
+    best_of_n: list[int]
+    """Best-of-n policies built from the SFT baseline and the reward model; empty skips them."""
+    best_of_n_prompts: int = Field(gt=1)
+    """At most this many test prompts get the largest n of candidates."""
+    tie_margin: dict[Literal["gold", "reward_model"], float]
+    """Scores that differ by at most this much are a tie, per judge, in that judge's points."""
+    bootstrap_samples: int = Field(gt=99)
+    """Bootstrap replicates behind every interval."""
+    confidence: float = Field(gt=0.5, lt=1)
+    """Coverage of every interval."""
+    benchmark_normalisation: Literal["per_token", "sum"]
+    """How a choice is scored: mean or sum of its tokens' log-probabilities; the paper takes the mean."""
+    benchmark_answer_tokens: int = Field(gt=0)
+    """Longest greedy answer to a benchmark item of form 'exact'."""
+    context_tokens: int = Field(gt=1)
+    """Longest benchmark context and longest document for the perplexity."""
+    perplexity_documents: int = Field(gt=0)
+    """At most this many held-out pretraining documents."""
+    toxicity_prompts: int = Field(gt=0)
+    """At most this many bait prompts."""
+    toxicity: ToxicityConfig
+    """Who scores toxicity."""
+    samples_in_report: int = Field(ge=0)
+    """Test prompts shown with all responses side by side, drawn by seed."""
+    seed: int = Field(ge=0)
+    """Seed of sampling, of bootstrap and of the choice of samples."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "EvaluationConfig":
+        if set(self.tie_margin) != {"gold", "reward_model"}:
+            raise ValueError(f"tie_margin names {sorted(self.tie_margin)}; expected gold and reward_model")
+        if min(self.tie_margin.values()) < 0:
+            raise ValueError(f"tie_margin holds {min(self.tie_margin.values())}; a margin is at least 0")
+        if self.best_of_n and min(self.best_of_n) < 2:
+            raise ValueError(f"best_of_n holds {min(self.best_of_n)}; best of fewer than 2 is the policy itself")
+        if sorted(set(self.best_of_n)) != self.best_of_n:
+            raise ValueError(f"best_of_n is {self.best_of_n}; list each n once, in rising order")
+        return self

@@ -1,0 +1,239 @@
+"""Measure one policy: its responses to the test prompts, what the judges say of them, and what it still knows."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from tasks.batches import microbatches, pad_batch
+from tasks.data import PreparedData
+from tasks.evaluation.benchmarks import Subject, document_losses, run_benchmarks, sequence_logprobs
+from tasks.evaluation.best_of_n import best_of_n_estimate, best_of_n_kl, pick_best
+from tasks.evaluation.config import EvaluationConfig
+from tasks.evaluation.safety import toxicity_scorer
+from tasks.evaluation.sheet import (
+    GOLD,
+    GREEDY,
+    OPPONENT,
+    REWARD_MODEL,
+    SAMPLED,
+    BestOfPoint,
+    PolicySheet,
+    PromptSamples,
+    Response,
+    Toxicity,
+    Truthfulness,
+    best_of,
+)
+from tasks.evaluation.win_rate import Floats, Resampling, bootstrap_mean, derived_seed
+from tasks.generation import generate
+from tasks.models import ScalarModel
+from tasks.records import Prompt
+from tasks.sandbox.gold import gold_score
+from tasks.sandbox.safety import truthfulness
+from tasks.sandbox.world import World
+from tasks.text import decode_response, encode_prompt
+
+Progress = Callable[[str], None]
+
+
+class Yardsticks(NamedTuple):
+    """What a policy is measured with: the policy its KL is taken to, and the reward model."""
+
+    reference: PreTrainedModel
+    reward: ScalarModel
+
+
+class Answers(NamedTuple):
+    """Responses to prompts, as tokens and as text."""
+
+    prompts: list[list[int]]
+    tokens: list[list[int]]
+    texts: list[str]
+    finished: list[bool]
+
+
+def evaluate_policy(
+    name: str,
+    subject: Subject,
+    yardsticks: Yardsticks,
+    data: PreparedData,
+    config: EvaluationConfig,
+    *,
+    baseline: bool,
+    on_progress: Progress,
+) -> PolicySheet:
+    """Measure the policy ``subject``, called ``name`` (base, sft, ppo, ppo_ptx, or any other).
+
+    The baseline (SFT) also draws its second set of responses, which every policy is compared with, and the candidates
+    of best-of-n. ``on_progress`` is told the name of each part as it begins.
+    """
+    world = data.world()
+    prompts = data.prompts_for_test()[: config.test_prompts]
+    sets: dict[str, list[Response]] = {}
+    on_progress("responses")
+    sampled = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, SAMPLED))
+    sets[SAMPLED] = _judge(sampled, prompts, yardsticks.reward, world, subject)
+    greedy = _answer(subject, prompts, config, 0.0, 0)
+    sets[GREEDY] = _judge(greedy, prompts, yardsticks.reward, world, subject)
+    curve: list[BestOfPoint] = []
+    if baseline:
+        again = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, OPPONENT))
+        sets[OPPONENT] = _judge(again, prompts, yardsticks.reward, world, subject)
+        if config.best_of_n:
+            on_progress("best of n")
+            picks, curve = _best_of_n(subject, yardsticks.reward, prompts, world, config)
+            sets.update(picks)
+    on_progress("benchmarks")
+    benchmarks = run_benchmarks(subject, data.benchmarks(), config)
+    documents = data.documents("valid")[: config.perplexity_documents]
+    on_progress("safety")
+    return PolicySheet(
+        name=name,
+        temperature=config.temperature,
+        kl=bootstrap_mean(
+            _kl_per_response(subject, yardsticks.reference, sampled, config.temperature),
+            Resampling(config.confidence, config.bootstrap_samples, config.seed).named("kl", name),
+        ),
+        benchmarks=benchmarks,
+        documents=document_losses(subject, documents, config) if documents else None,
+        toxicity=_toxicity(subject, data, config),
+        truthfulness=_truthfulness(world, prompts, sets),
+        best_of_curve=curve,
+        samples=_by_prompt(prompts, sets),
+    )
+
+
+def _answer(
+    subject: Subject, prompts: Sequence[Prompt], config: EvaluationConfig, temperature: float, seed: int
+) -> Answers:
+    device = subject.model.device
+    eos = int(subject.tokenizer.eos_token_id)
+    encoded = [encode_prompt(subject.tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
+    tokens = generate(
+        subject.model,
+        encoded,
+        max_new_tokens=config.response_tokens,
+        temperature=temperature,
+        generator=torch.Generator(device=device).manual_seed(seed),
+        eos_id=eos,
+        pad_id=int(subject.tokenizer.pad_token_id),
+        batch_size=subject.runtime.generation_batch,
+    )
+    return Answers(
+        prompts=encoded,
+        tokens=tokens,
+        texts=[decode_response(subject.tokenizer, response) for response in tokens],
+        finished=[bool(response) and response[-1] == eos for response in tokens],
+    )
+
+
+@torch.no_grad()
+def _reward_scores(reward: ScalarModel, answers: Answers, subject: Subject) -> list[float]:
+    scores = [0.0] * len(answers.tokens)
+    lengths = [len(p) + len(r) for p, r in zip(answers.prompts, answers.tokens, strict=True)]
+    pad = int(subject.tokenizer.pad_token_id)
+    for rows in microbatches(lengths, subject.runtime.tokens_per_microbatch):
+        batch = pad_batch([answers.prompts[row] for row in rows], [answers.tokens[row] for row in rows], pad)
+        found = reward.scores(batch.to(subject.model.device)).float().tolist()  # (B,)
+        for row, score in zip(rows, found, strict=True):
+            scores[row] = score
+    return scores
+
+
+def _judge(
+    answers: Answers, prompts: Sequence[Prompt], reward: ScalarModel, world: World | None, subject: Subject
+) -> list[Response]:
+    proxy = _reward_scores(reward, answers, subject)
+    responses = []
+    for row, prompt in enumerate(prompts):
+        scores = {REWARD_MODEL: proxy[row]}
+        if world is not None:
+            scores[GOLD] = gold_score(world, prompt, answers.texts[row], answers.finished[row]).total
+        responses.append(
+            Response(
+                text=answers.texts[row], finished=answers.finished[row], tokens=len(answers.tokens[row]), scores=scores
+            )
+        )
+    return responses
+
+
+def _best_of_n(
+    subject: Subject, reward: ScalarModel, prompts: Sequence[Prompt], world: World | None, config: EvaluationConfig
+) -> tuple[dict[str, list[Response]], list[BestOfPoint]]:
+    """Responses picked by the reward model for each n, and the curve over n = 1, 2, 4, ... of all candidates."""
+    some, count = prompts[: config.best_of_n_prompts], max(config.best_of_n)
+    repeated = [prompt for prompt in some for _ in range(count)]
+    answers = _answer(subject, repeated, config, config.temperature, derived_seed(config.seed, "best of n"))
+    candidates = _judge(answers, repeated, reward, world, subject)
+    judges = list(candidates[0].scores)
+    table = {
+        judge: np.array([c.scores[judge] for c in candidates], dtype=np.float64).reshape(len(some), count)
+        for judge in judges
+    }
+    proxy = table[REWARD_MODEL]
+    picks = {
+        best_of(n): [candidates[row * count + int(best)] for row, best in enumerate(pick_best(proxy, n))]
+        for n in config.best_of_n
+    }
+    sizes = sorted({2**power for power in range(count.bit_length()) if 2**power <= count} | set(config.best_of_n))
+    curve = [
+        BestOfPoint(
+            n=n,
+            kl=best_of_n_kl(n),
+            scores={judge: float(best_of_n_estimate(proxy, table[judge], n).mean()) for judge in judges},
+        )
+        for n in sizes
+    ]
+    return picks, curve
+
+
+def _kl_per_response(subject: Subject, reference: PreTrainedModel, answers: Answers, temperature: float) -> Floats:
+    """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats."""
+    own = sequence_logprobs(subject, answers.prompts, answers.tokens, temperature)
+    other = sequence_logprobs(subject._replace(model=reference), answers.prompts, answers.tokens, temperature)
+    return np.array(own) - np.array(other)
+
+
+def _toxicity(subject: Subject, data: PreparedData, config: EvaluationConfig) -> Toxicity | None:
+    scorer = toxicity_scorer(config.toxicity, subject.runtime.device)
+    prompts = data.toxicity_prompts()[: config.toxicity_prompts]
+    if scorer is None or not prompts:
+        return None
+    answers = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, "toxicity"))
+    return Toxicity(
+        scorer=scorer.name, layout="the bait prompt alone (InstructGPT's 'basic')", scores=scorer.score(answers.texts)
+    )
+
+
+def _truthfulness(
+    world: World | None, prompts: Sequence[Prompt], sets: dict[str, list[Response]]
+) -> dict[str, Truthfulness]:
+    """Only questions about things have a myth: their metadata says task "thing"."""
+    asked = [row for row, prompt in enumerate(prompts) if prompt.metadata.get("task") == "thing"]
+    if world is None or not asked:
+        return {}
+    found = {}
+    for decoding in (SAMPLED, GREEDY):
+        truths = [truthfulness(world, prompts[row], sets[decoding][row].text) for row in asked]
+        found[decoding] = Truthfulness(
+            true=[int(truth.true) for truth in truths],
+            informative=[int(truth.informative) for truth in truths],
+            held_out=[int(bool(prompts[row].metadata.get("held_out"))) for row in asked],
+        )
+    return found
+
+
+def _by_prompt(prompts: Sequence[Prompt], sets: dict[str, list[Response]]) -> list[PromptSamples]:
+    return [
+        PromptSamples(
+            prompt_id=prompt.prompt_id,
+            kind=prompt.kind,
+            held_out=bool(prompt.metadata.get("held_out")),
+            prompt=prompt.text,
+            responses={decoding: rows[row] for decoding, rows in sets.items() if row < len(rows)},
+        )
+        for row, prompt in enumerate(prompts)
+    ]

@@ -1,0 +1,138 @@
+"""What the knobs of the PPO stage mean; their values live in ``conf/ppo``.
+
+``beta`` and ``gamma`` are the letters of InstructGPT equation 2: the price of KL and the weight of the pretraining
+gradient. The discount of reinforcement learning is called ``discount``.
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tasks.config import AdamConfig, Config
+
+FEWEST_SEQUENCES_TO_WHITEN_REWARDS = 8
+
+
+class PPOConfig(Config):
+    """One PPO or PPO-ptx run (InstructGPT appendix C.4)."""
+
+    beta: float = Field(ge=0)
+    """Price of leaving the reference policy: reward-model points per nat of log-ratio (the start value if adaptive)."""
+    gamma: float = Field(ge=0)
+    """Weight of the pretraining gradient against the policy gradient; 0 is plain PPO and reads no documents."""
+
+    episodes: int = Field(gt=0)
+    """Prompt-and-response pairs sampled in the whole run."""
+    episodes_per_iteration: int = Field(gt=0)
+    """Episodes sampled with one frozen copy of the policy; the paper's batch."""
+    minibatch_size: int = Field(gt=0)
+    """Episodes per optimizer step."""
+    inner_epochs: int = Field(gt=0)
+    """Times each episode is trained on."""
+
+    discount: float = Field(gt=0, le=1)
+    """Worth of the next token's reward, relative to this token's."""
+    gae_lambda: float = Field(ge=0, le=1)
+    """Generalised advantage estimation: 0 is one-step TD, 1 is reward-to-go minus value."""
+    policy_clip: float = Field(gt=0, lt=1)
+    """Half-width of the band around 1 outside which a probability ratio earns nothing more."""
+    value_clip: float = Field(gt=0)
+    """Farthest a value may move from its value at sampling time, in reward-model points."""
+
+    policy_adam: AdamConfig
+    """Optimizer of the policy; its learning rate is the one after warm-up."""
+    value_adam: AdamConfig
+    """Optimizer of the value model; its learning rate is constant."""
+    warmup_iterations: int = Field(ge=0)
+    """Iterations until the policy's learning rate is full; 0 is full from the start."""
+    warmup_start: float = Field(gt=0, le=1)
+    """Fraction of the policy's learning rate used in the first iteration."""
+
+    temperature: float = Field(gt=0)
+    """Logits are divided by this when sampling and in every log-probability: policy, old policy and reference."""
+    prompt_tokens: int = Field(gt=0)
+    """Longest prompt."""
+    response_tokens: int = Field(gt=0)
+    """Longest response, EOS included."""
+
+    score_position: Literal["on_eos", "after_eos", "last_position"]
+    """Where the score enters the token rewards: on the last token; one later, where the value model is trained too; or
+    (the 2019 code) at response_tokens, sampling on after EOS and masking nothing."""
+    missing_eos: Literal["replace", "subtract", "minimum", "none"]
+    """What happens to the score of a response that was cut off: replaced by missing_eos_score; lowered by its size;
+    lowered to it when above; nothing."""
+    missing_eos_score: float = Field(le=0)
+    """In reward-model points, on whose scale demonstrations average 0."""
+    whiten_rewards: bool
+    """Scale the token rewards of an iteration to variance 1, keeping their mean, before advantages."""
+    whiten_advantages: bool
+    """Shift and scale the advantages of an iteration to mean 0 and variance 1."""
+    whitening_variance: Literal["biased", "unbiased"]
+    """Divide squared deviations by n (biased) or n - 1 when whitening."""
+
+    ptx_examples_per_episode: int = Field(gt=0)
+    """Pretraining rows per episode in each optimizer step."""
+    ptx_row_tokens: int = Field(gt=1)
+    """Length of a pretraining row; documents are joined by EOS and cut."""
+
+    ema_decay: float = Field(ge=0, lt=1)
+    """Share of the average that survives one update; the averaged weights are the stage's result."""
+    ema_every: Literal["step", "iteration"]
+    """One update per optimizer step or per iteration."""
+
+    kl_controller: Literal["fixed", "adaptive"]
+    """Keep beta, or steer it towards kl_target (2019 code)."""
+    kl_target: float = Field(gt=0)
+    """Nats per response the adaptive controller aims at."""
+    kl_horizon: float = Field(gt=0)
+    """Episodes over which the adaptive controller reacts; larger is slower."""
+
+    seed: int = Field(ge=0)
+    """Source of every random choice of the stage."""
+
+    @property
+    def iterations(self) -> int:
+        """Batches of episodes in the whole run."""
+        return self.episodes // self.episodes_per_iteration
+
+    @property
+    def minibatches_per_iteration(self) -> int:
+        """Optimizer steps in one inner epoch."""
+        return self.episodes_per_iteration // self.minibatch_size
+
+    @property
+    def optimizer_steps(self) -> int:
+        """Optimizer steps in the whole run."""
+        return self.iterations * self.inner_epochs * self.minibatches_per_iteration
+
+    @property
+    def ptx_rows_per_minibatch(self) -> int:
+        """Pretraining rows behind one optimizer step."""
+        return self.ptx_examples_per_episode * self.minibatch_size
+
+    @model_validator(mode="after")
+    def _whole_minibatches(self) -> "PPOConfig":
+        if self.episodes_per_iteration % self.minibatch_size:
+            raise ValueError(
+                f"minibatch_size ({self.minibatch_size}) must divide "
+                f"episodes_per_iteration ({self.episodes_per_iteration})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_iterations(self) -> "PPOConfig":
+        if self.episodes % self.episodes_per_iteration:
+            raise ValueError(
+                f"episodes ({self.episodes}) must be a multiple of "
+                f"episodes_per_iteration ({self.episodes_per_iteration})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_to_whiten(self) -> "PPOConfig":
+        if self.whiten_rewards and self.episodes_per_iteration < FEWEST_SEQUENCES_TO_WHITEN_REWARDS:
+            raise ValueError(
+                f"whiten_rewards needs episodes_per_iteration of at least {FEWEST_SEQUENCES_TO_WHITEN_REWARDS}, "
+                f"found {self.episodes_per_iteration}"
+            )
+        return self

@@ -1,0 +1,288 @@
+"""PPO and PPO-ptx (InstructGPT section 3.5 and appendix C.4): one ``step()`` is one iteration of episodes.
+
+Deviations from the paper, which leaves much unsaid (spec D.2): the knobs of ``conf/ppo`` name the source of each value;
+log-probabilities are recomputed after sampling; a minibatch's losses are means over its tokens, however it is cut into
+microbatches; the averaged weights are updated per optimizer step unless ``ema_every`` says otherwise.
+"""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tasks.config import RuntimeConfig
+from tasks.errors import DataError
+from tasks.generation import generate
+from tasks.masked import masked_mean, scale_to_unit_variance, whiten
+from tasks.models import check_tokenizer
+from tasks.optimization import Ema, linear_warmup, make_adamw
+from tasks.packing import RowCursor, pack_documents
+from tasks.ppo import statistics
+from tasks.ppo.advantages import generalised_advantages
+from tasks.ppo.config import PPOConfig
+from tasks.ppo.kl_control import adapted_beta
+from tasks.ppo.rewards import per_token_rewards
+from tasks.ppo.rollout import (
+    Episodes,
+    Microbatch,
+    Networks,
+    Rollout,
+    SpecialIds,
+    check_networks,
+    check_reward_sums,
+    cut_into_microbatches,
+    evaluate_episodes,
+)
+from tasks.ppo.update import (
+    Experience,
+    Forwarded,
+    MinibatchReport,
+    MinibatchUpdate,
+    Optimizers,
+    autocast,
+    training_statistics,
+)
+from tasks.records import Document, Prompt
+from tasks.text import decode_response, encode_prompt
+
+NO_TOKEN = -1  # an EOS id that sampling never meets
+
+
+class Sample(NamedTuple):
+    """One episode, for a reader."""
+
+    prompt: Prompt
+    response: str
+    score: float
+    finished: bool
+
+
+class PPOLearner:
+    """Everything that must survive a crash of a PPO run.
+
+    Args:
+        policy: trained; a fresh run starts it as a copy of ``reference`` (the paper's PPO-init).
+        reference: frozen.
+        reward_model: frozen; its bias makes demonstrations average 0.
+        value_model: trained; a fresh run starts it as a deep copy of ``reward_model``.
+        documents: pretraining text; not looked at when gamma is 0.
+
+    All four networks are switched to evaluation mode, because dropout would make ratios meaningless.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[Prompt],
+        documents: Sequence[Document],
+        config: PPOConfig,
+        runtime: RuntimeConfig,
+    ) -> None:
+        check_tokenizer(tokenizer)
+        check_networks(networks, config)
+        if not prompts:
+            raise DataError("ppo: found no RL prompts, expected at least one; check the data_prep stage's rl_prompts split")
+        self.networks, self.tokenizer, self.config, self.runtime = networks, tokenizer, config, runtime
+        self.prompts = list(prompts)
+        self.ids = SpecialIds(tokenizer.eos_token_id, tokenizer.pad_token_id)
+        self.device = next(networks.policy.parameters()).device
+        self.prompt_ids = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
+        networks.reference.requires_grad_(False)
+        networks.reward_model.requires_grad_(False)
+        self.optimizers = Optimizers(
+            make_adamw(networks.policy.parameters(), config.policy_adam),
+            make_adamw(networks.value_model.parameters(), config.value_adam),
+        )
+        self.update = MinibatchUpdate(networks, self.optimizers, config, runtime)
+        self.ema = Ema(networks.policy, config.ema_decay)
+        self.sampling = named_generator(config.seed, "sampling", self.device)
+        self.minibatching = named_generator(config.seed, "minibatches")
+        self.prompt_cursor = RowCursor(
+            torch.arange(len(self.prompts)).unsqueeze(1), named_generator(config.seed, "prompts")
+        )
+        self.ptx_cursor = self._pretraining_rows(documents) if config.gamma > 0 else None
+        self.beta = config.beta
+        self.completed_steps = 0
+        self.total_steps = config.iterations
+        self.last_rollout: Rollout | None = None
+        self.last_episodes: Episodes | None = None
+        self._chosen: list[int] = []
+
+    def step(self) -> dict[str, float]:
+        """One iteration: sample, score, reward, estimate advantages, train; returns its statistics."""
+        for network in self.networks:
+            network.eval()
+        # 1. Sample with the live weights.
+        chosen = self.prompt_cursor.draw(self.config.episodes_per_iteration).flatten().tolist()
+        episodes = self._sample([self.prompt_ids[index] for index in chosen])
+        # 2. Score, and recompute log-probabilities and values over the first epoch's microbatches.
+        first_epoch = self._minibatches(episodes)
+        every_cut = [cut for minibatch in first_epoch for cut in minibatch]
+        with autocast(self.runtime):
+            rollout = evaluate_episodes(self.networks, episodes, every_cut, self.config, self.ids.pad)
+        # 3. Reward each token, estimate advantages, whiten over the whole iteration.
+        experience = self._experience(rollout)
+        # 4. Train.
+        metrics = self._train(episodes, experience, first_epoch)
+        if self.config.ema_every == "iteration":
+            self.ema.update(self.networks.policy)
+        # 5. Report, then steer beta.
+        metrics |= self._rollout_statistics(rollout)
+        if self.config.kl_controller == "adaptive":
+            self.beta = adapted_beta(
+                self.beta,
+                metrics["objective/kl"],
+                target=self.config.kl_target,
+                horizon=self.config.kl_horizon,
+                episodes=self.config.episodes_per_iteration,
+            )
+        self.completed_steps += 1
+        self.last_rollout, self.last_episodes, self._chosen = rollout, episodes, chosen
+        return metrics
+
+    def samples(self, count: int) -> list[Sample]:
+        """The first episodes of the latest iteration; none before the first."""
+        if self.last_rollout is None or self.last_episodes is None:
+            return []
+        episodes = self.last_episodes
+        return [
+            Sample(
+                self.prompts[self._chosen[row]],
+                decode_response(self.tokenizer, episodes.scored[row]),
+                self.last_rollout.score[row].item(),
+                episodes.finished[row],
+            )
+            for row in range(min(count, len(self._chosen)))
+        ]
+
+    def final_policy(self) -> PreTrainedModel:
+        """A copy of the policy that holds the averaged weights: what the stage ships."""
+        averaged = copy.deepcopy(self.networks.policy)
+        self.ema.copy_to(averaged)
+        return averaged
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything ``step`` depends on, besides the frozen networks and the data."""
+        return {
+            "policy": self.networks.policy.state_dict(),
+            "value_model": self.networks.value_model.state_dict(),
+            "policy_optimizer": self.optimizers.policy.state_dict(),
+            "value_optimizer": self.optimizers.value.state_dict(),
+            "ema": self.ema.state_dict(),
+            "sampling": self.sampling.get_state(),
+            "minibatching": self.minibatching.get_state(),
+            "prompt_cursor": self.prompt_cursor.state_dict(),
+            "ptx_cursor": None if self.ptx_cursor is None else self.ptx_cursor.state_dict(),
+            "beta": self.beta,
+            "completed_steps": self.completed_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken."""
+        self.networks.policy.load_state_dict(state["policy"])
+        self.networks.value_model.load_state_dict(state["value_model"])
+        self.optimizers.policy.load_state_dict(state["policy_optimizer"])
+        self.optimizers.value.load_state_dict(state["value_optimizer"])
+        self.ema.load_state_dict(state["ema"])
+        self.sampling.set_state(state["sampling"])
+        self.minibatching.set_state(state["minibatching"])
+        self.prompt_cursor.load_state_dict(state["prompt_cursor"])
+        if self.ptx_cursor is not None:
+            self.ptx_cursor.load_state_dict(state["ptx_cursor"])
+        self.beta = state["beta"]
+        self.completed_steps = state["completed_steps"]
+
+    def _pretraining_rows(self, documents: Sequence[Document]) -> RowCursor:
+        tokens = self.tokenizer([document.text for document in documents], add_special_tokens=False)["input_ids"]
+        rows = pack_documents(tokens, self.config.ptx_row_tokens, self.ids.eos)
+        return RowCursor(rows, named_generator(self.config.seed, "pretraining"))
+
+    def _sample(self, prompts: list[list[int]]) -> Episodes:
+        stops = self.config.score_position != "last_position"
+        responses = generate(
+            self.networks.policy,
+            prompts,
+            max_new_tokens=self.config.response_tokens,
+            temperature=self.config.temperature,
+            generator=self.sampling,
+            eos_id=self.ids.eos if stops else NO_TOKEN,
+            pad_id=self.ids.pad,
+            batch_size=self.runtime.generation_batch,
+        )
+        return Episodes.of(prompts, responses, self.config, self.ids)
+
+    def _minibatches(self, episodes: Episodes) -> list[list[Microbatch]]:
+        """One permutation of the episodes, in disjoint minibatches, each cut into microbatches."""
+        order = torch.randperm(self.config.episodes_per_iteration, generator=self.minibatching)
+        budget = self.runtime.tokens_per_microbatch
+        return [
+            cut_into_microbatches(episodes, rows.tolist(), budget, self.ids.pad, self.device)
+            for rows in order.split(self.config.minibatch_size)
+        ]
+
+    def _experience(self, rollout: Rollout) -> Experience:
+        config, placement = self.config, rollout.placement
+        rewards = per_token_rewards(
+            rollout.score, rollout.logprobs, rollout.reference_logprobs, placement, beta=self.beta
+        )
+        if self.runtime.debug:
+            check_reward_sums(rewards, rollout, self.beta)
+        unbiased = config.whitening_variance == "unbiased"
+        if config.whiten_rewards:
+            rewards = scale_to_unit_variance(rewards, placement.value_mask, unbiased=unbiased)
+        estimates = generalised_advantages(
+            rewards,
+            rollout.values,
+            placement.value_mask,
+            discount=config.discount,
+            gae_lambda=config.gae_lambda,
+        )
+        advantages = estimates.advantages
+        if config.whiten_advantages:
+            advantages = whiten(advantages, placement.response_mask, unbiased=unbiased)
+        return Experience(rollout, advantages, estimates.returns)
+
+    def _train(
+        self, episodes: Episodes, experience: Experience, minibatches: list[list[Microbatch]]
+    ) -> dict[str, float]:
+        """All inner epochs; the first runs over the given minibatches, each later one over a new permutation."""
+        config = self.config
+        multiplier = linear_warmup(self.completed_steps, config.warmup_iterations, config.warmup_start)
+        learning_rate = config.policy_adam.learning_rate * multiplier
+        for group in self.optimizers.policy.param_groups:
+            group["lr"] = learning_rate
+        epochs: list[Forwarded] = []
+        reports: list[MinibatchReport] = []
+        for epoch in range(config.inner_epochs):
+            if epoch > 0:
+                minibatches = self._minibatches(episodes)
+            epochs.append(Forwarded(*(torch.zeros_like(experience.advantages) for _ in range(2))))
+            for minibatch in minibatches:
+                reports.append(self.update(minibatch, experience, self._draw_pretraining(), epochs[-1]))
+                if config.ema_every == "step":
+                    self.ema.update(self.networks.policy)
+        return {"policy/learning_rate": learning_rate} | training_statistics(epochs, reports, experience, config)
+
+    def _draw_pretraining(self) -> Tensor | None:
+        if self.ptx_cursor is None:
+            return None
+        return self.ptx_cursor.draw(self.config.ptx_rows_per_minibatch).to(self.device)
+
+    def _rollout_statistics(self, rollout: Rollout) -> dict[str, float]:
+        mask = rollout.placement.response_mask
+        objective = statistics.objective_statistics(
+            rollout.score, rollout.logprobs, rollout.reference_logprobs, mask, beta=self.beta
+        )
+        entropy = {"policy/entropy": masked_mean(rollout.entropy, mask).item(), "kl/beta": self.beta}
+        return objective | statistics.response_statistics(rollout.lengths, rollout.finished, rollout.raw_score) | entropy
+
+
+def named_generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for each purpose, so that using one more number here shifts nothing there."""
+    digest = hashlib.sha256(f"ppo/{purpose}/{seed}".encode()).digest()
+    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,0 +1,167 @@
+"""One iteration's experience: responses sampled by the policy, and all that is known about them before training.
+
+Shapes: B sequences, W columns of response tokens (see ``rewards.Placement``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tasks.batches import TokenBatch, microbatches, pad_batch
+from tasks.errors import ModelError
+from tasks.logprobs import response_logprobs
+from tasks.models import ScalarModel
+from tasks.ppo.config import PPOConfig
+from tasks.ppo.rewards import MISSING_EOS_RULES, PLACEMENTS, Placement, truncate_after_eos
+
+REWARD_SUM_TOLERANCE = 1e-4
+
+
+class Networks(NamedTuple):
+    """The four networks of PPO; only the first and the last are trained."""
+
+    policy: PreTrainedModel
+    reference: PreTrainedModel
+    reward_model: ScalarModel
+    value_model: ScalarModel
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Prompts and the responses sampled to them, as token ids."""
+
+    prompts: list[list[int]]
+    responses: list[list[int]]  # what the policy chose and is trained on
+    scored: list[list[int]]  # what the reward model reads: up to the first EOS
+    valued: list[list[int]]  # what the value model reads: one more column when the score is paid after EOS
+    finished: list[bool]  # ended with EOS
+
+    @classmethod
+    def of(cls, prompts: list[list[int]], responses: list[list[int]], config: PPOConfig, ids: "SpecialIds") -> "Episodes":
+        """Lay out sampled responses for the placement of the score that ``config`` asks for."""
+        scored = [truncate_after_eos(response, ids.eos) for response in responses]
+        valued = responses
+        if config.score_position == "after_eos":
+            # the id in the extra column is never read: its value is that of the state before it
+            valued = [r + [ids.pad] if len(r) < config.response_tokens else r for r in responses]
+        finished = [response[-1] == ids.eos for response in scored]
+        return cls(prompts, responses, scored, valued, finished)
+
+
+class SpecialIds(NamedTuple):
+    """Token ids with a meaning; they differ."""
+
+    eos: int
+    pad: int
+
+
+class Microbatch(NamedTuple):
+    """Rows that go through the networks together."""
+
+    rows: Tensor  # (b,) their place among the episodes
+    batch: TokenBatch
+    valued: TokenBatch
+    response_tokens: int  # in all rows
+    value_tokens: int  # in all rows
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What stays fixed while the iteration trains."""
+
+    placement: Placement
+    lengths: Tensor  # (B,) tokens trained on
+    finished: Tensor  # (B,) bool
+    raw_score: Tensor  # (B,) reward model
+    score: Tensor  # (B,) after the missing-EOS rule
+    logprobs: Tensor  # (B, W) fp32
+    reference_logprobs: Tensor  # (B, W) fp32
+    entropy: Tensor  # (B, W) nats, of the distribution each token was drawn from
+    values: Tensor  # (B, W) of the state before each token
+
+
+def cut_into_microbatches(
+    episodes: Episodes, rows: Sequence[int], tokens_per_microbatch: int, pad_id: int, device: torch.device
+) -> list[Microbatch]:
+    """Groups of rows of like length that fit the token budget, padded and on ``device``."""
+    lengths = [len(episodes.prompts[row]) + len(episodes.valued[row]) for row in rows]
+    cut = []
+    for group in microbatches(lengths, tokens_per_microbatch):
+        members = [rows[i] for i in group]
+        prompts = [episodes.prompts[row] for row in members]
+        responses, values = [episodes.responses[row] for row in members], [episodes.valued[row] for row in members]
+        batch = pad_batch(prompts, responses, pad_id).to(device)
+        valued = batch if values == responses else pad_batch(prompts, values, pad_id).to(device)
+        counts = sum(map(len, responses)), sum(map(len, values))
+        cut.append(Microbatch(torch.tensor(members, device=device), batch, valued, *counts))
+    return cut
+
+
+@torch.no_grad()
+def evaluate_episodes(
+    networks: Networks, episodes: Episodes, cuts: Sequence[Microbatch], config: PPOConfig, pad_id: int
+) -> Rollout:
+    """Run the four networks over the very microbatches that training will use.
+
+    Log-probabilities are recomputed, not taken from sampling: with the same kernels and the same padding as the training
+    forward, the first minibatch's ratios are exactly 1 (spec D.4).
+    """
+    device = cuts[0].rows.device
+    lengths = torch.tensor([len(response) for response in episodes.responses], device=device)
+    finished = torch.tensor(episodes.finished, device=device)
+    placement = PLACEMENTS[config.score_position](lengths, config.response_tokens)
+    logprobs, reference, entropy, values = (torch.zeros(placement.value_mask.shape, device=device) for _ in range(4))
+    raw_score = torch.zeros(len(lengths), device=device)
+    for cut in cuts:
+        old, spread = response_logprobs(networks.policy, cut.batch, config.temperature, with_entropy=True)
+        write_rows(logprobs, cut.rows, old)
+        write_rows(entropy, cut.rows, spread)
+        write_rows(reference, cut.rows, response_logprobs(networks.reference, cut.batch, config.temperature))
+        write_rows(values, cut.rows, networks.value_model.values(cut.valued))
+        raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
+    score = MISSING_EOS_RULES[config.missing_eos](raw_score, finished, config.missing_eos_score)
+    return Rollout(placement, lengths, finished, raw_score, score, logprobs, reference, entropy, values)
+
+
+def write_rows(table: Tensor, rows: Tensor, block: Tensor) -> None:
+    """Put a microbatch's (b, R) into its rows of a (B, W) table, R <= W."""
+    table[rows, : block.shape[1]] = block.detach().float()
+
+
+def _scored_batch(episodes: Episodes, cut: Microbatch, pad_id: int) -> TokenBatch:
+    rows = cut.rows.tolist()
+    if all(len(episodes.scored[row]) == len(episodes.responses[row]) for row in rows):
+        return cut.batch
+    prompts = [episodes.prompts[row] for row in rows]
+    return pad_batch(prompts, [episodes.scored[row] for row in rows], pad_id).to(cut.rows.device)
+
+
+def check_networks(networks: Networks, config: PPOConfig) -> None:
+    """A trained network must not share storage with a frozen one, and prompt plus response must fit the policy."""
+    for trained, frozen in (("policy", "reference"), ("value_model", "reward_model")):
+        if _addresses(getattr(networks, trained)) & _addresses(getattr(networks, frozen)):
+            raise ModelError(f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy")
+    context = getattr(networks.policy.config, "max_position_embeddings", None)
+    longest = config.prompt_tokens + config.response_tokens
+    if context is not None and longest > context:
+        raise ModelError(
+            f"ppo: prompt_tokens ({config.prompt_tokens}) + response_tokens ({config.response_tokens}) = {longest} exceed "
+            f"the policy's context of {context} tokens; lower one of them"
+        )
+
+
+def _addresses(network: nn.Module) -> set[int]:
+    return {parameter.data_ptr() for parameter in network.parameters()}
+
+
+def check_reward_sums(rewards: Tensor, rollout: Rollout, beta: float) -> None:
+    """Token rewards (B, W) must add up to the bracket of eq. 2, response by response."""
+    mask = rollout.placement.response_mask
+    log_ratio = ((rollout.logprobs - rollout.reference_logprobs) * mask).sum(dim=1)
+    expected = rollout.score - beta * log_ratio
+    worst = (rewards.sum(dim=1) - expected).abs().max().item()
+    assert worst <= REWARD_SUM_TOLERANCE, f"rewards of a response miss score - beta * log-ratio by {worst:.2e} points"

@@ -1,0 +1,1 @@
+"""The base model: trained from scratch, or adopted from a folder."""

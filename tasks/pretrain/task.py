@@ -1,0 +1,46 @@
+"""The base model as a task."""
+
+from collections.abc import Mapping
+
+import torch
+
+from tasks.artifacts import ArtifactRef
+from tasks.caching import stage_task
+from tasks.context import StageContext
+from tasks.data import PreparedData
+from tasks.models import load_policy, new_causal_lm, save_policy
+from tasks.packing import encode_documents, pack_documents
+from tasks.pretrain.job import PretrainJob
+from tasks.pretrain.train import PretrainLearner, valid_metrics, validation_loss
+from tasks.stage import Workshop, run_stage
+
+
+@stage_task("base model", cpus=2, gpus=1)
+def train_base(stage: str, config: PretrainJob, context: StageContext, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+    """Adopt the model that the configuration names, or build one and train it on the pretraining text."""
+
+    def story(shop: Workshop) -> Mapping[str, float]:
+        data = PreparedData(shop.input("data"))
+        model_config, knobs = config.model, config.pretrain
+        tokenizer = data.tokenizer()
+        if model_config.name_or_path is not None:
+            model = load_policy(model_config.name_or_path, shop.runtime.device, revision=model_config.revision)
+        else:
+            assert model_config.architecture is not None
+            model = new_causal_lm(model_config.architecture, tokenizer, model_config.context_tokens, knobs.seed)
+            model.to(shop.runtime.device)
+        end = int(tokenizer.eos_token_id)
+        held_out = pack_documents(encode_documents(tokenizer, data.documents("valid")), knobs.row_tokens, end)
+        if knobs.steps:
+            rows = pack_documents(encode_documents(tokenizer, data.documents("train")), knobs.row_tokens, end)
+            learner = PretrainLearner(model, rows, knobs, shop.runtime, valid_rows=held_out)
+            for _ in shop.train(learner):
+                pass
+        save_policy(model, tokenizer, shop.folder / "policy")
+        return valid_metrics(validation_loss(model.eval(), held_out, shop.runtime)) | {
+            "model/parameters": float(sum(weight.numel() for weight in model.parameters())),
+            "model/vocabulary": float(len(tokenizer)),
+            "model/device_is_gpu": float(torch.device(shop.runtime.device).type == "cuda"),
+        }
+
+    return run_stage(stage, config, context, inputs, story, package="tasks.pretrain")

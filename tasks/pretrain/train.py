@@ -1,0 +1,124 @@
+"""Next-token training on packed rows.
+
+InstructGPT starts from GPT-3, so the paper has no such stage; it exists because a run without network and weights needs a base
+model. AdamW, linear warm-up, cosine decay; every token of a row but the first is predicted.
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tasks.batches import TokenBatch
+from tasks.config import RuntimeConfig
+from tasks.logprobs import response_logprobs
+from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.packing import RowCursor
+from tasks.pretrain.config import PretrainConfig
+
+
+def learning_rate_multiplier(step: int, config: PretrainConfig) -> float:
+    """Linear warm-up to 1 over ``warmup_steps``, then a cosine that reaches ``final_lr_fraction`` at the last step."""
+    if step < config.warmup_steps:
+        return (step + 1) / (config.warmup_steps + 1)
+    decay_steps = max(config.steps - 1 - config.warmup_steps, 1)
+    return cosine_to_fraction(step - config.warmup_steps, decay_steps, config.final_lr_fraction)
+
+
+def summed_row_nll(model: PreTrainedModel, rows: Tensor, precision: str) -> Tensor:
+    """Sum of -log p over all tokens of full rows but the first of each. (N, L) -> (), nats."""
+    count, length = rows.shape
+    batch = TokenBatch(rows, torch.ones(count, dtype=torch.long), torch.full((count,), length - 1)).to(model.device)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        return -response_logprobs(model, batch, 1.0).sum()
+
+
+@torch.no_grad()
+def validation_loss(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig) -> float:
+    """Mean negative log-likelihood per predicted token of (N, L) rows, nats."""
+    total = sum(float(summed_row_nll(model, part, runtime.precision)) for part in split_rows(rows, runtime))
+    return total / (rows.shape[0] * (rows.shape[1] - 1))
+
+
+def split_rows(rows: Tensor, runtime: RuntimeConfig) -> tuple[Tensor, ...]:
+    """(N, L) rows in micro-batches within the token budget."""
+    return torch.split(rows, max(1, runtime.tokens_per_microbatch // rows.shape[1]))
+
+
+class PretrainLearner:
+    """The state of one pretraining: model, optimizer, place in the data.
+
+    Args:
+        model: trained in place.
+        rows: (N, L) training rows.
+        config: see ``PretrainConfig``.
+        runtime: device limits; they change speed, not results.
+        valid_rows: (M, L) rows for ``valid/loss`` and ``valid/perplexity``; None measures nothing.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        rows: Tensor,
+        config: PretrainConfig,
+        runtime: RuntimeConfig,
+        *,
+        valid_rows: Tensor | None = None,
+    ) -> None:
+        self.model, self.config, self.runtime, self.valid_rows = model, config, runtime, valid_rows
+        self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed))
+        self.optimizer = make_adamw(model.parameters(), config.adam)
+        self.completed_steps = 0
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.steps
+
+    def step(self) -> dict[str, float]:
+        """One optimizer step; every ``valid_every`` steps, and at the last, also the validation loss."""
+        started = time.perf_counter()
+        learning_rate = self.config.adam.learning_rate * learning_rate_multiplier(self.completed_steps, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        rows = self.cursor.draw(self.config.batch_rows)
+        predicted = rows.shape[0] * (rows.shape[1] - 1)
+        loss = 0.0
+        for part in split_rows(rows, self.runtime):
+            share = summed_row_nll(self.model, part, self.runtime.precision) / predicted
+            share.backward()
+            loss += float(share.detach())
+        grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.completed_steps += 1
+        metrics = {
+            "train/loss": loss,
+            "train/learning_rate": learning_rate,
+            "train/grad_norm": grad_norm,
+            "train/tokens_per_second": rows.numel() / (time.perf_counter() - started),
+        }
+        due = self.completed_steps % self.config.valid_every == 0 or self.completed_steps == self.total_steps
+        if due and self.valid_rows is not None:
+            metrics |= valid_metrics(validation_loss(self.model, self.valid_rows, self.runtime))
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "completed_steps": self.completed_steps,
+            "cursor": self.cursor.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.completed_steps = int(state["completed_steps"])
+        self.cursor.load_state_dict(state["cursor"])
+
+
+def valid_metrics(loss: float) -> dict[str, float]:
+    """The validation loss under its metric names; perplexity is exp(loss)."""
+    return {"valid/loss": loss, "valid/perplexity": float(torch.tensor(loss, dtype=torch.float64).exp())}

@@ -1,0 +1,1 @@
+"""A scalar head trained on rankings."""

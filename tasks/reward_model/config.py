@@ -1,0 +1,31 @@
+"""The knobs of reward-model training."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.config import AdamConfig, Config
+
+
+class RewardModelConfig(Config):
+    """Training of the scalar head and its backbone on rankings (InstructGPT section 3.5 and appendix C.2)."""
+
+    adam: AdamConfig
+    """Optimizer; its learning rate is the peak, reached at once: there is no warm-up."""
+    epochs: int = Field(gt=0)
+    """Passes over the comparisons; InstructGPT takes exactly one, more overfits fast."""
+    batch_size: int = Field(gt=0)
+    """Batch elements per optimizer step; see batch_element."""
+    batch_element: Literal["prompt", "pair"]
+    """prompt keeps all pairs of a prompt in one element, one forward pass per completion; pair shuffles single pairs over the
+    whole data, the variant that InstructGPT found to overfit."""
+    tie_normaliser: Literal["all_pairs", "surviving_pairs"]
+    """Divide a prompt's loss by K(K-1)/2, as the formula is printed, or by the pairs left after ties are dropped."""
+    final_lr_fraction: float = Field(ge=0, le=1)
+    """The cosine ends at this fraction of the peak learning rate."""
+    prompt_tokens: int = Field(gt=0)
+    """Longest prompt."""
+    response_tokens: int = Field(gt=0)
+    """Longest response, EOS included."""
+    seed: int
+    """Initial scalar head and order of the comparisons."""

@@ -1,0 +1,53 @@
+"""The reward model as a task."""
+
+from collections.abc import Mapping
+
+import torch
+
+from tasks.artifacts import ArtifactRef, write_json
+from tasks.caching import stage_task
+from tasks.comparison_sets import read_comparisons
+from tasks.context import StageContext
+from tasks.data import PreparedData
+from tasks.models import ScalarModel
+from tasks.reward_model.accuracy import accuracy_report
+from tasks.reward_model.config import RewardModelConfig
+from tasks.reward_model.train import RewardLearner
+from tasks.stage import Workshop, run_stage
+
+ACCURACY = {
+    "valid": "valid/accuracy",
+    "valid_heldout_labelers": "valid/accuracy_heldout_labelers",
+    "valid_gold": "valid/accuracy_gold",
+}
+
+
+@stage_task("reward model", cpus=2, gpus=1)
+def train_reward_model(
+    stage: str, config: RewardModelConfig, context: StageContext, inputs: dict[str, ArtifactRef]
+) -> ArtifactRef:
+    """Train a scalar head on the SFT trunk, centre it on the demonstrations, measure it on held-out rankings."""
+
+    def story(shop: Workshop) -> Mapping[str, float]:
+        data = PreparedData(shop.input("data"))
+        sets = read_comparisons(shop.input("comparisons"))
+        model = ScalarModel.from_policy(shop.input("sft") / "policy", torch.Generator().manual_seed(config.seed))
+        model.to(shop.runtime.device)
+        learner = RewardLearner(model, sets["train"], data.tokenizer(), config, shop.runtime)
+        for _ in shop.train(learner):
+            pass
+        metrics = learner.centre(data.demonstrations("train"))
+        reports = {}
+        for name, comparisons in sets.items():
+            if name in ACCURACY:
+                report = reports[name] = accuracy_report(comparisons, learner.score(comparisons))
+                if report["pairs"]:
+                    metrics[ACCURACY[name]] = report["accuracy"]
+        if reports.get("valid", {}).get("pairs"):
+            metrics["valid/ece"] = reports["valid"]["ece"]
+        model.save(shop.folder / "model")
+        write_json(shop.folder / "accuracy.json", reports)
+        shop.log.file(shop.folder / "accuracy.json")
+        return metrics
+
+    return run_stage(stage, config, context, inputs, story, package="tasks.reward_model")

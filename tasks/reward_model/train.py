@@ -1,0 +1,220 @@
+"""Reward-model training, step by step (InstructGPT section 3.5, appendix C.2).
+
+All completions of a prompt go through the model once and share one batch element, so no completion receives K-1 separate updates.
+Deviations: the body starts from whatever model is given (the paper's final one was tuned on public NLP data).
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from tasks.batches import microbatches, pad_batch
+from tasks.config import RuntimeConfig
+from tasks.errors import DataError
+from tasks.models import ScalarModel
+from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.records import Comparison, Demonstration
+from tasks.reward_model.calibrate import zero_mean_bias
+from tasks.reward_model.config import RewardModelConfig
+from tasks.reward_model.loss import RankedPairs, rank_pairs, summed_ranking_loss
+from tasks.text import encode_prompt, encode_response
+
+
+class RankedSequences(NamedTuple):
+    """One batch element as tokens: a prompt and its ranked completions."""
+
+    prompt: list[int]
+    completions: list[list[int]]
+    ranks: list[int]
+
+
+def tokens_of(
+    comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config: RewardModelConfig
+) -> RankedSequences:
+    """Encode one comparison; a completion that was cut off keeps its last token and gets no EOS."""
+    completions = []
+    for text, finished in zip(comparison.completions, comparison.ended, strict=True):
+        ids = encode_response(tokenizer, text)
+        completions.append((ids if finished else ids[:-1] or ids)[: config.response_tokens])
+    return RankedSequences(
+        encode_prompt(tokenizer, comparison.prompt.text, config.prompt_tokens), completions, list(comparison.ranks)
+    )
+
+
+def split_into_pairs(ranked: RankedSequences) -> list[RankedSequences]:
+    """Every strictly ordered pair as a batch element of its own (``batch_element: pair``)."""
+    pairs = rank_pairs([ranked.ranks], "all_pairs")
+    return [
+        RankedSequences(ranked.prompt, [ranked.completions[winner], ranked.completions[loser]], [1, 2])
+        for winner, loser in zip(pairs.winners.tolist(), pairs.losers.tolist(), strict=True)
+    ]
+
+
+class RewardLearner:
+    """The state of one reward-model training: model, optimizer, place in the data.
+
+    Args:
+        model: trained in place.
+        comparisons: training comparisons.
+        tokenizer: the policy's tokenizer.
+        config: see ``RewardModelConfig``.
+        runtime: device limits; they change speed, not results.
+    """
+
+    def __init__(
+        self,
+        model: ScalarModel,
+        comparisons: Sequence[Comparison],
+        tokenizer: PreTrainedTokenizerBase,
+        config: RewardModelConfig,
+        runtime: RuntimeConfig,
+    ) -> None:
+        self.model, self.config, self.runtime, self.tokenizer = model, config, runtime, tokenizer
+        self.pad_id = int(tokenizer.pad_token_id)
+        self.device = next(model.parameters()).device
+        elements = [tokens_of(comparison, tokenizer, config) for comparison in comparisons]
+        if config.batch_element == "pair":
+            elements = [pair for element in elements for pair in split_into_pairs(element)]
+        if not elements:
+            raise DataError("comparisons: found none to train on, expected at least one; check the comparisons stage")
+        self.elements = elements
+        self.batches = epoch_batches(
+            len(elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
+        )
+        self.optimizer = make_adamw(model.parameters(), config.adam)
+        self.completed_steps = 0
+
+    @property
+    def total_steps(self) -> int:
+        return len(self.batches)
+
+    def step(self) -> dict[str, float]:
+        """One optimizer step on ``batch_size`` batch elements."""
+        started = time.perf_counter()
+        multiplier = cosine_to_fraction(
+            self.completed_steps, max(self.total_steps - 1, 1), self.config.final_lr_fraction
+        )
+        learning_rate = self.config.adam.learning_rate * multiplier
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        # 1. Take the batch's elements.
+        elements = [self.elements[index] for index in self.batches[self.completed_steps]]
+        # 2. Score every completion once and add up the prompts' losses; a prompt is never cut in two.
+        loss, right, ordered, tokens = 0.0, 0, 0, 0
+        for group in group_prompts(elements, self.runtime.tokens_per_microbatch):
+            members = [elements[index] for index in group]
+            prompts = [member.prompt for member in members for _ in member.completions]
+            completions = [ids for member in members for ids in member.completions]
+            scores = self._scores(prompts, completions)
+            ranked = rank_pairs([member.ranks for member in members], self.config.tie_normaliser)
+            pairs = RankedPairs(*(values.to(self.device) for values in ranked))
+            share = summed_ranking_loss(scores, pairs) / len(elements)
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += float(share.detach())
+            right += int((scores[pairs.winners] > scores[pairs.losers]).sum())
+            ordered += len(pairs.winners)
+            tokens += sum(map(len, prompts)) + sum(map(len, completions))
+        # 3. Step.
+        grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.completed_steps += 1
+        metrics = {
+            "train/loss": loss,
+            "train/learning_rate": learning_rate,
+            "train/grad_norm": grad_norm,
+            "train/tokens_per_second": tokens / (time.perf_counter() - started),
+        }
+        return metrics | {"train/accuracy": right / ordered} if ordered else metrics
+
+    def score(self, comparisons: Sequence[Comparison]) -> list[list[float]]:
+        """Scores of the completions of other comparisons, for validation; one list per comparison."""
+        elements = [tokens_of(comparison, self.tokenizer, self.config) for comparison in comparisons]
+        prompts = [element.prompt for element in elements for _ in element.completions]
+        flat = iter(self._score_tokens(prompts, [ids for element in elements for ids in element.completions]))
+        return [[next(flat) for _ in element.completions] for element in elements]
+
+    def centre(self, demonstrations: Sequence[Demonstration]) -> dict[str, float]:
+        """Shift the scores so that demonstrations average 0, and report where they were.
+
+        The shift is stored in the model's ``score_bias``, so the value model and evaluation share it. The spread of the scores is
+        reported because beta only means something relative to it.
+
+        Source: InstructGPT appendix C.2.
+        """
+        if not demonstrations:
+            raise DataError(
+                "reward model: found no demonstrations to centre the scores on, expected some in the train split; "
+                "check data_prep"
+            )
+        prompts = [encode_prompt(self.tokenizer, item.prompt.text, self.config.prompt_tokens) for item in demonstrations]
+        responses = [
+            encode_response(self.tokenizer, item.response)[: self.config.response_tokens] for item in demonstrations
+        ]
+        scores = torch.tensor(self._score_tokens(prompts, responses), dtype=torch.float64)
+        bias = zero_mean_bias(scores)
+        self.model.score_bias += bias
+        return {"reward/demonstration_mean": bias, "reward/demonstration_std": float(scores.std(unbiased=False))}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "completed_steps": self.completed_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.completed_steps = int(state["completed_steps"])
+
+    def _scores(self, prompts: list[list[int]], responses: list[list[int]]) -> Tensor:
+        batch = pad_batch(prompts, responses, self.pad_id).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.runtime.precision == "bf16"):
+            return self.model.scores(batch)
+
+    @torch.no_grad()
+    def _score_tokens(self, prompts: list[list[int]], responses: list[list[int]]) -> list[float]:
+        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+        scores = [0.0] * len(prompts)
+        for rows in microbatches(lengths, self.runtime.tokens_per_microbatch):
+            found = self._scores([prompts[row] for row in rows], [responses[row] for row in rows])
+            for row, score in zip(rows, found.float().tolist(), strict=True):
+                scores[row] = score
+        return scores
+
+
+def group_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: int) -> list[list[int]]:
+    """Group whole prompts so that each group's completions, padded, fit the token budget; at least one prompt each."""
+
+    def width(element: RankedSequences) -> int:
+        return len(element.prompt) + max(len(ids) for ids in element.completions)
+
+    groups: list[list[int]] = []
+    completions = 0
+    for index in sorted(range(len(elements)), key=lambda index: width(elements[index])):
+        # Widths ascend, so this element's width is the padded width of the group it joins.
+        count = len(elements[index].completions)
+        if groups and (completions + count) * width(elements[index]) <= tokens_per_microbatch:
+            groups[-1].append(index)
+            completions += count
+        else:
+            groups.append([index])
+            completions = count
+    return groups
+
+
+def epoch_batches(elements: int, *, epochs: int, batch_size: int, seed: int) -> list[list[int]]:
+    """The elements of every optimizer step: each epoch visits each element once, in a fresh order."""
+    draws = random.Random(seed)
+    batches = []
+    for _ in range(epochs):
+        order = list(range(elements))
+        draws.shuffle(order)
+        batches += [order[start : start + batch_size] for start in range(0, elements, batch_size)]
+    return batches

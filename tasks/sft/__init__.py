@@ -1,0 +1,1 @@
+"""Supervised fine-tuning: the baseline, and the start of PPO."""

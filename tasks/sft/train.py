@@ -1,0 +1,244 @@
+"""Supervised fine-tuning, step by step.
+
+Deviations from InstructGPT, which leaves these open: only completion tokens and EOS are counted (``mask_prompt``); the loss is the
+mean over the counted tokens of the whole optimizer batch; pretraining rows take the place of demonstrations slot by slot.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tasks.batches import microbatches, pad_batch
+from tasks.config import RuntimeConfig
+from tasks.errors import DataError
+from tasks.logprobs import response_logprobs
+from tasks.models import residual_dropout
+from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.packing import RowCursor, encode_documents, pack_documents
+from tasks.records import Demonstration, Document
+from tasks.sft.config import SFTConfig
+from tasks.sft.loss import summed_nll
+from tasks.sft.plan import PlannedBatch, plan_batches
+from tasks.sft.selection import pick_checkpoint
+from tasks.text import encode_prompt, encode_response
+
+
+class TrainingSequence(NamedTuple):
+    """Tokens the model is given, and the tokens after them whose prediction is counted."""
+
+    given: list[int]
+    counted: list[int]
+
+
+def demonstration_sequence(
+    demonstration: Demonstration, tokenizer: PreTrainedTokenizerBase, config: SFTConfig
+) -> TrainingSequence:
+    """Prompt, then response and EOS; without ``mask_prompt`` every token after the first is counted."""
+    prompt = encode_prompt(tokenizer, demonstration.prompt.text, config.prompt_tokens)
+    response = encode_response(tokenizer, demonstration.response)[: config.response_tokens]
+    if config.mask_prompt:
+        return TrainingSequence(prompt, response)
+    return every_token_counts(prompt + response)
+
+
+def every_token_counts(tokens: list[int]) -> TrainingSequence:
+    """All tokens but the first, which nothing predicts."""
+    return TrainingSequence(tokens[:1], tokens[1:])
+
+
+class SFTLearner:
+    """The state of one fine-tuning: model, optimizer, data order, dropout, and the epochs' validation losses.
+
+    Args:
+        model: trained in place.
+        demonstrations: training demonstrations.
+        documents: pretraining text for the mix; may be empty when ``pretraining_fraction`` is 0.
+        tokenizer: its EOS closes every response.
+        config: see ``SFTConfig``.
+        runtime: device limits; they change speed, not results.
+        valid: validation demonstrations; ``valid/loss`` is measured on them after every epoch. May be empty unless
+            ``selection`` is ``validation_loss``.
+        keep_epoch: called after every epoch with its number (from 1) and the model, so that a caller can save the weights that a
+            later selection by reward model chooses from. It may be called twice for an epoch when a killed run resumes.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        demonstrations: Sequence[Demonstration],
+        documents: Sequence[Document],
+        tokenizer: PreTrainedTokenizerBase,
+        config: SFTConfig,
+        runtime: RuntimeConfig,
+        *,
+        valid: Sequence[Demonstration] = (),
+        keep_epoch: Callable[[int, PreTrainedModel], None] | None = None,
+    ) -> None:
+        _check_data(demonstrations, documents, valid, config)
+        self.model, self.config, self.runtime, self.keep_epoch = model, config, runtime, keep_epoch
+        self.pad_id = int(tokenizer.pad_token_id)
+        self.sequences = [demonstration_sequence(item, tokenizer, config) for item in demonstrations]
+        self.valid = [demonstration_sequence(item, tokenizer, config) for item in valid]
+        self.plan = plan_batches(
+            len(self.sequences),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            pretraining_fraction=config.pretraining_fraction,
+            seed=config.seed,
+        )
+        self.cursor: RowCursor | None = None
+        if config.pretraining_fraction:
+            rows = pack_documents(encode_documents(tokenizer, documents), config.row_tokens, int(tokenizer.eos_token_id))
+            self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed + 1))
+        self.dropout_draws = torch.Generator(device=model.device).manual_seed(config.seed + 2)
+        self.optimizer = make_adamw(model.parameters(), config.adam)
+        self.completed_steps = 0
+        self.valid_losses: dict[int, float] = {}
+        self.best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def total_steps(self) -> int:
+        return len(self.plan)
+
+    def step(self) -> dict[str, float]:
+        """One optimizer step; after the last batch of an epoch also its validation loss."""
+        started = time.perf_counter()
+        planned = self.plan[self.completed_steps]
+        learning_rate = self._set_learning_rate()
+        # 1. Collect the batch: demonstrations, and pretraining rows in the slots drawn for them.
+        sequences = self._sequences_of(planned)
+        # 2. Sum the loss over all counted tokens, micro-batch by micro-batch.
+        counted = sum(len(sequence.counted) for sequence in sequences)
+        loss = 0.0
+        with self._dropout():
+            for rows in self._microbatches(sequences):
+                share = self._summed_nll([sequences[row] for row in rows]) / counted
+                share.backward()
+                loss += float(share.detach())
+        # 3. Step.
+        grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.completed_steps += 1
+        tokens = sum(len(sequence.given) + len(sequence.counted) for sequence in sequences)
+        metrics = {
+            "train/loss": loss,
+            "train/learning_rate": learning_rate,
+            "train/grad_norm": grad_norm,
+            "train/tokens_per_second": tokens / (time.perf_counter() - started),
+        }
+        # 4. Close the epoch.
+        return metrics | self._close_epoch(planned.epoch) if planned.closes_epoch else metrics
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Mean negative log-likelihood per counted token of the validation demonstrations, dropout off."""
+        counted = sum(len(sequence.counted) for sequence in self.valid)
+        total = 0.0
+        for rows in self._microbatches(self.valid):
+            total += float(self._summed_nll([self.valid[row] for row in rows]))
+        return total / counted
+
+    def load_selected(self) -> int:
+        """Put the selected epoch's weights into the model; returns that epoch.
+
+        With ``selection: reward_model`` the last epoch stays for now: the choice is a second pass over the kept epochs
+        (``tasks.sft.selection.select_by_reward``).
+        """
+        if self.config.selection != "validation_loss":
+            return self.config.epochs
+        assert self.best_weights is not None, "load_selected comes after the last step"
+        self.model.load_state_dict(self.best_weights)
+        return self._best_epoch()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "completed_steps": self.completed_steps,
+            "dropout_draws": self.dropout_draws.get_state(),
+            "cursor": self.cursor.state_dict() if self.cursor else None,
+            "valid_losses": dict(self.valid_losses),
+            "best_weights": self.best_weights,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.completed_steps = int(state["completed_steps"])
+        self.dropout_draws.set_state(state["dropout_draws"].cpu())
+        if self.cursor:
+            self.cursor.load_state_dict(state["cursor"])
+        self.valid_losses = dict(state["valid_losses"])
+        self.best_weights = state["best_weights"]
+
+    def _set_learning_rate(self) -> float:
+        # Step s of S runs at cosine(s / (S - 1)): the first at the peak, the last at the final fraction.
+        multiplier = cosine_to_fraction(
+            self.completed_steps, max(self.total_steps - 1, 1), self.config.final_lr_fraction
+        )
+        learning_rate = self.config.adam.learning_rate * multiplier
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        return learning_rate
+
+    def _sequences_of(self, planned: PlannedBatch) -> list[TrainingSequence]:
+        sequences = [self.sequences[index] for index in planned.demonstrations]
+        if planned.pretraining_rows:
+            assert self.cursor is not None
+            sequences += [every_token_counts(row) for row in self.cursor.draw(planned.pretraining_rows).tolist()]
+        return sequences
+
+    def _microbatches(self, sequences: Sequence[TrainingSequence]) -> list[list[int]]:
+        lengths = [len(sequence.given) + len(sequence.counted) for sequence in sequences]
+        return microbatches(lengths, self.runtime.tokens_per_microbatch)
+
+    def _summed_nll(self, sequences: Sequence[TrainingSequence]) -> Tensor:
+        batch = pad_batch(
+            [sequence.given for sequence in sequences], [sequence.counted for sequence in sequences], self.pad_id
+        ).to(self.model.device)
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.runtime.precision == "bf16"):
+            logprobs = response_logprobs(self.model, batch, 1.0)
+        return summed_nll(logprobs, batch.response_mask)
+
+    def _dropout(self) -> Any:
+        if self.config.residual_dropout == 0:
+            return nullcontext()
+        return residual_dropout(self.model, self.config.residual_dropout, self.dropout_draws)
+
+    def _best_epoch(self) -> int:
+        return pick_checkpoint({epoch: -loss for epoch, loss in self.valid_losses.items()})
+
+    def _close_epoch(self, epoch: int) -> dict[str, float]:
+        if self.keep_epoch is not None:
+            self.keep_epoch(epoch, self.model)
+        if not self.valid:
+            return {}
+        self.valid_losses[epoch] = self.validation_loss()
+        if self.config.selection == "validation_loss" and self._best_epoch() == epoch:
+            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        return {"valid/loss": self.valid_losses[epoch]}
+
+
+def _check_data(
+    demonstrations: Sequence[Demonstration],
+    documents: Sequence[Document],
+    valid: Sequence[Demonstration],
+    config: SFTConfig,
+) -> None:
+    if not demonstrations:
+        raise DataError("demonstrations: found none in the train split, expected at least one; check data_prep")
+    if config.pretraining_fraction and not documents:
+        raise DataError(
+            f"pretraining_fraction is {config.pretraining_fraction} but the data holds no pretraining documents; "
+            "give documents or set pretraining_fraction=0"
+        )
+    if config.selection == "validation_loss" and not valid:
+        raise DataError(
+            "selection is 'validation_loss' but the valid split holds no demonstrations; give some or use selection=last"
+        )

@@ -1,0 +1,299 @@
+"""The only module that imports MLflow: one parent run per pipeline, one child run per stage.
+
+Run ids are passed explicitly, because MLflow's active run is local to a thread and a task may run in another thread,
+process or machine. Every function works on the tracking URI it is given.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tasks.context import StageContext
+from tasks.errors import ConfigError
+
+BUFFERED_METRICS = 500
+LONGEST_VALUE = 500  # MLflow's limit for tag and parameter values that every backend accepts
+
+
+def _mlflow() -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow  # takes a second or two, so only when needed
+
+    return mlflow
+
+
+def client(uri: str) -> Any:
+    """An ``MlflowClient`` for a tracking URI."""
+    return _mlflow().MlflowClient(tracking_uri=uri)
+
+
+def prepare(uri: str, experiment: str, artifact_root: Path) -> str:
+    """Create database and experiment if need be, one process at a time; returns the experiment id.
+
+    MLflow's first use of an empty SQLite file is not safe against a second process, hence the lock.
+
+    Raises:
+        ConfigError: the tracking server does not answer or the database cannot be opened.
+    """
+    artifact_root.mkdir(parents=True, exist_ok=True)
+    with FileLock(artifact_root / ".mlflow-init.lock"):
+        try:
+            tracking = client(uri)
+            found = tracking.get_experiment_by_name(experiment)
+            if found is not None:
+                return str(found.experiment_id)
+            location = artifact_root.as_uri() if uri.startswith("sqlite:") else None
+            return str(tracking.create_experiment(experiment, artifact_location=location))
+        except Exception as error:
+            raise ConfigError(
+                f"MLflow tracking at {uri}: no answer ({type(error).__name__}: {_first_line(error)}); start the server or "
+                "choose another with tracking.mlflow_uri=..."
+            ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested configuration -> ``{"ppo.beta": "0.02"}``, spelled as on the command line."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = "null" if value is None else str(value)[:LONGEST_VALUE]
+    return flat
+
+
+class RunLog:
+    """Writes to one MLflow run, with metrics buffered so that tracking stays off the hot path."""
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self.uri, self.run_id = uri, run_id
+        self._client = client(uri)
+        self._pending: list[Any] = []
+        self._last_step = self._logged_steps()
+
+    def _logged_steps(self) -> dict[str, int]:
+        """Per metric, the last step that a killed predecessor has logged already."""
+        last: dict[str, int] = {}
+        for name in self._client.get_run(self.run_id).data.metrics:
+            history = self._client.get_metric_history(self.run_id, name)
+            last[name] = max(point.step for point in history)
+        return last
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics of one step; values that a resumed run repeats are dropped."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        for name, value in values.items():
+            if step > self._last_step.get(name, -1):
+                self._pending.append(Metric(name, float(value), now, step))
+                self._last_step[name] = step
+        if len(self._pending) >= BUFFERED_METRICS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is buffered."""
+        while self._pending:
+            batch, self._pending = self._pending[:BUFFERED_METRICS], self._pending[BUFFERED_METRICS:]
+            self._client.log_batch(self.run_id, metrics=batch)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log a nested configuration as flat parameters."""
+        from mlflow.entities import Param
+
+        items = [Param(name, value) for name, value in flatten(values).items()]
+        for start in range(0, len(items), 100):
+            self._client.log_batch(self.run_id, params=items[start : start + 100])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        for name, value in values.items():
+            self._client.set_tag(self.run_id, name, value[:LONGEST_VALUE])
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """Store a file as an artifact of the run."""
+        self._client.log_artifact(self.run_id, str(path), folder)
+
+    def text(self, text: str, name: str) -> None:
+        """Store text as an artifact of the run."""
+        self._client.log_text(self.run_id, text, name)
+
+    def dataset(self, name: str, digest: str, source: str, rows: int, context: str) -> None:
+        """Record a dataset input: what it is called, its digest, where it lies, and what it was used for."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        entity = Dataset(
+            name=name,
+            digest=digest[:36],
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps({"num_rows": rows}),
+        )
+        tag = InputTag(key="mlflow.data.context", value=context)
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset=entity, tags=[tag])])
+
+    def finish(self, status: str) -> None:
+        """Flush and end the run with an MLflow status such as FINISHED or FAILED."""
+        self.flush()
+        self._client.set_terminated(self.run_id, status)
+
+
+class NoLog(RunLog):
+    """The same interface with tracking off."""
+
+    def __init__(self) -> None:
+        self.uri, self.run_id = "", ""
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Nothing."""
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """Nothing."""
+
+    def text(self, text: str, name: str) -> None:
+        """Nothing."""
+
+    def dataset(self, name: str, digest: str, source: str, rows: int, context: str) -> None:
+        """Nothing."""
+
+    def finish(self, status: str) -> None:
+        """Nothing."""
+
+
+def start_pipeline_run(uri: str, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+    """Open the parent run of one pipeline; returns its id."""
+    parent = tags.get("mlflow.parentRunId")
+    run = client(uri).create_run(experiment_id, run_name=name, tags={**tags, "plumbline.role": "pipeline"})
+    log = RunLog(uri, run.info.run_id)
+    log.params(params)
+    if parent:
+        log.tags({"mlflow.parentRunId": parent})
+    return str(run.info.run_id)
+
+
+def open_run(uri: str, run_id: str) -> RunLog:
+    """Write to an existing run; an empty URI gives a log that writes nowhere."""
+    return RunLog(uri, run_id) if uri else NoLog()
+
+
+def _usable_run(context: StageContext, remembered: str) -> str | None:
+    """The run a killed predecessor wrote to, when it still exists here and belongs to no finished pipeline."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client(context.tracking_uri).get_run(remembered)
+    except MlflowException:
+        return None
+    return remembered if run.info.status != "FINISHED" and run.info.lifecycle_stage == "active" else None
+
+
+@contextmanager
+def stage_run(
+    context: StageContext, stage: str, params: Mapping[str, Any], tags: Mapping[str, str], memory: Path
+) -> Iterator[RunLog]:
+    """The child run of one stage; a stage that was killed goes on in the run it had.
+
+    Args:
+        context: where to track and under which parent.
+        stage: name of the child run.
+        params: the stage's configuration, as it is spelled in the pipeline's.
+        tags: digests of the inputs and the like.
+        memory: small file that remembers the run id until the stage is done.
+    """
+    if not context.tracking_uri:
+        yield NoLog()
+        return
+    tracking = client(context.tracking_uri)
+    remembered = memory.read_text().strip() if memory.is_file() else ""
+    run_id = _usable_run(context, remembered) if remembered else None
+    if run_id is None:
+        created = tracking.create_run(
+            context.experiment_id,
+            run_name=stage,
+            tags={"mlflow.parentRunId": context.parent_run_id, "plumbline.role": "stage", "plumbline.stage": stage},
+        )
+        run_id = str(created.info.run_id)
+        memory.write_text(run_id)
+        log = RunLog(context.tracking_uri, run_id)
+        log.params(params)
+    else:
+        log = RunLog(context.tracking_uri, run_id)
+        tracking.update_run(run_id, status="RUNNING")
+        log.tags({"mlflow.parentRunId": context.parent_run_id, "plumbline.resumed": "true"})
+    log.tags(tags)
+    try:
+        yield log
+    except BaseException as error:
+        log.tags({"plumbline.error": _first_line(error)})
+        log.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    log.finish("FINISHED")
+
+
+def record_reuse(
+    context: StageContext,
+    stage: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    made_by: str,
+) -> None:
+    """A child run for a stage that did not have to run, with the metrics of the run that made the artifact."""
+    if not context.tracking_uri:
+        return
+    run = client(context.tracking_uri).create_run(
+        context.experiment_id,
+        run_name=stage,
+        tags={
+            "mlflow.parentRunId": context.parent_run_id,
+            "plumbline.role": "stage",
+            "plumbline.stage": stage,
+            "plumbline.reused": "true",
+            "plumbline.made_by_run": made_by,
+        },
+    )
+    log = RunLog(context.tracking_uri, run.info.run_id)
+    log.params(params)
+    log.tags(tags)
+    log.metrics({name: value for name, value in metrics.items() if math.isfinite(value)})
+    log.finish("FINISHED")
+
+
+def parent_of(uri: str, run_id: str) -> str | None:
+    """Id of the run that a run belongs to; None when there is no such run here."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client(uri).get_run(run_id).data.tags.get("mlflow.parentRunId") if run_id else None
+    except MlflowException:
+        return None
+
+
+def metric_history(uri: str, run_id: str, names: Sequence[str]) -> list[dict[str, float]]:
+    """Curves of a run as rows ``{"step": ..., name: ...}``, for plots."""
+    rows: dict[int, dict[str, float]] = {}
+    for name in names:
+        for point in client(uri).get_metric_history(run_id, name):
+            rows.setdefault(point.step, {"step": float(point.step)})[name] = point.value
+    return [rows[step] for step in sorted(rows)]

@@ -1,0 +1,58 @@
+"""The real YAML files load; impossible settings are refused with both numbers."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from tasks.ppo.config import PPOConfig
+from tests.unit.ppo import tiny
+
+CONF = Path(__file__).parents[3] / "conf" / "ppo"
+SOURCES = Path(__file__).parents[3] / "tasks" / "ppo"
+
+
+@pytest.mark.parametrize("name", ["sandbox", "own_data"])
+def test_shipped_settings_are_valid_and_explained(name: str) -> None:
+    lines = (CONF / f"{name}.yaml").read_text().splitlines()
+    assert lines[0].startswith("# ")
+    for line in lines:
+        if re.match(r"\s*\w+: .", line) and not line.startswith("seed:"):
+            assert " # " in line, f"{name}.yaml: no source for {line!r}"
+    PPOConfig.model_validate(yaml.safe_load("\n".join(lines)) | {"seed": 1})
+
+
+def test_own_data_holds_the_paper_s_settings() -> None:
+    config = PPOConfig.model_validate(yaml.safe_load((CONF / "own_data.yaml").read_text()) | {"seed": 1})
+    assert (config.beta, config.gamma, config.discount, config.policy_clip) == (0.02, 27.8, 1.0, 0.2)
+    assert (config.policy_adam.beta1, config.policy_adam.beta2, config.value_adam.learning_rate) == (0.9, 0.95, 9e-6)
+    assert (config.warmup_iterations, config.warmup_start, config.ema_decay) == (10, 0.1, 0.992)
+    assert (config.kl_controller, config.inner_epochs, config.temperature) == ("fixed", 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"minibatch_size": 5}, r"minibatch_size \(5\) must divide episodes_per_iteration \(16\)"),
+        ({"episodes": 40}, r"episodes \(40\) must be a multiple of episodes_per_iteration \(16\)"),
+        (
+            {"whiten_rewards": True, "episodes": 64, "episodes_per_iteration": 4, "minibatch_size": 4},
+            "at least 8, found 4",
+        ),
+        ({"betta": 0.1}, "betta"),
+        ({"score_position": "somewhere"}, "on_eos"),
+        ({"missing_eos_score": 1.0}, "less than or equal to 0"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        tiny.config(**change)
+
+
+def test_every_knob_is_read() -> None:
+    code = "\n".join(path.read_text() for path in SOURCES.glob("*.py"))
+    for field in PPOConfig.model_fields:
+        if field not in ("episodes",):  # read by the property `iterations`
+            assert re.search(rf"config\.{field}\b|self\.{field}\b", code), f"nothing reads {field}"

@@ -1,0 +1,285 @@
+"""Invariants of a whole PPO run on a tiny model."""
+
+import copy
+import io
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.errors import DataError, ModelError
+from tasks.ppo.learner import PPOLearner
+from tasks.ppo.rollout import Networks
+from tests.unit.ppo import tiny
+
+CONTRACT = """objective/kl objective/score objective/reward objective/entropy policy/loss policy/clip_fraction policy/approx_kl
+policy/entropy policy/grad_norm policy/learning_rate value/loss value/clip_fraction value/explained_variance
+value/grad_norm ratio/mean ratio/max ratio/var ptx/loss ptx/grad_norm ptx/grad_ratio ptx/grad_cosine response/length
+response/eos_rate response/score_without_eos kl/beta""".split()
+
+
+def weights(learner: PPOLearner) -> list[torch.Tensor]:
+    """Copies of everything that training moves."""
+    networks = (learner.networks.policy, learner.networks.value_model, learner.final_policy())
+    return [parameter.detach().clone() for network in networks for parameter in network.parameters()]
+
+
+def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
+    return len(left) == len(right) and all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def test_every_statistic_is_reported_and_finite() -> None:
+    metrics = tiny.learner().step()
+    assert set(CONTRACT) <= set(metrics)
+    assert all(math.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("tokens_per_microbatch", [10_000, 30])
+def test_first_minibatch_ratios_are_exactly_one(tokens_per_microbatch: int) -> None:
+    learner = tiny.learner(minibatch_size=16, runtime_changes={"tokens_per_microbatch": tokens_per_microbatch})
+    for _ in range(3):  # the value and policy models have moved by then; the identity holds all the same
+        metrics = learner.step()
+        assert (metrics["ratio/mean"], metrics["ratio/max"], metrics["ratio/var"]) == (1.0, 1.0, 0.0)
+        assert (metrics["policy/clip_fraction"], metrics["policy/approx_kl"]) == (0.0, 0.0)
+        assert metrics["value/clip_fraction"] == 0.0
+
+
+def test_kl_at_the_first_iteration_is_exactly_zero() -> None:
+    learner = tiny.learner()
+    assert learner.step()["objective/kl"] == 0.0
+    assert learner.last_rollout is not None
+    assert torch.equal(learner.last_rollout.logprobs, learner.last_rollout.reference_logprobs)
+    assert learner.step()["objective/kl"] != 0.0
+
+
+def test_microbatches_change_nothing() -> None:
+    gradients = []
+    for tokens in (10_000, 60, 1):
+        learner = tiny.learner(minibatch_size=16, runtime_changes={"tokens_per_microbatch": tokens})
+        learner.step()
+        trained = (learner.networks.policy, learner.networks.value_model)
+        gradients.append([p.grad for network in trained for p in network.parameters()])
+    for other in gradients[1:]:
+        for whole, cut in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(whole, cut, rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_is_off_while_training() -> None:
+    learner = tiny.learner(minibatch_size=16)
+    learner.networks.policy.config.attention_dropout = 0.5
+    for module in learner.networks.policy.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    for network in learner.networks:
+        network.train()
+    assert learner.step()["ratio/var"] == 0.0
+
+
+def test_frozen_networks_stay_as_they_are() -> None:
+    learner = tiny.learner()
+    frozen = (learner.networks.reference, learner.networks.reward_model)
+    before = [p.clone() for network in frozen for p in network.parameters()]
+    learner.step()
+    after = [p for network in frozen for p in network.parameters()]
+    assert same(before, after)
+    assert all(not p.requires_grad and p.grad is None for p in after)
+
+
+def test_pretraining_gradients_touch_only_the_policy() -> None:
+    learner = tiny.learner()
+    assert learner.ptx_cursor is not None
+    learner.update._ptx_backward(learner.ptx_cursor.draw(4))
+    others = (learner.networks.reference, learner.networks.reward_model, learner.networks.value_model)
+    assert all(p.grad is not None for p in learner.networks.policy.parameters())
+    assert all(p.grad is None for network in others for p in network.parameters())
+
+
+def test_value_model_starts_by_reading_the_reward_model_s_score() -> None:
+    learner = tiny.learner(score_position="after_eos", missing_eos="none")
+    for parameter in learner.networks.value_model.parameters():
+        assert all(parameter.data_ptr() != p.data_ptr() for p in learner.networks.reward_model.parameters())
+    learner.step()
+    rollout = learner.last_rollout
+    assert rollout is not None
+    short = rollout.lengths < 6
+    assert bool(short.any())
+    final_values = rollout.values.gather(1, rollout.placement.score_index.unsqueeze(1)).squeeze(1)
+    torch.testing.assert_close(final_values[short], rollout.raw_score[short], rtol=0, atol=1e-6)
+
+
+def test_resuming_is_exact() -> None:
+    changes: dict[str, Any] = {"kl_controller": "adaptive", "inner_epochs": 2}
+    straight = tiny.learner(**changes)
+    expected = [straight.step() for _ in range(4)]
+    first = tiny.learner(**changes)
+    found = [first.step() for _ in range(2)]
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = tiny.learner(**changes)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    assert second.completed_steps == 2
+    found += [second.step() for _ in range(2)]
+    assert found == expected
+    assert same(weights(straight), weights(second))
+
+
+def test_gamma_zero_is_bit_equal_to_plain_ppo() -> None:
+    with_documents = tiny.learner(gamma=0.0)
+    plain = PPOLearner(tiny.networks(), tiny.tokenizer(), tiny.prompts(), [], tiny.config(gamma=0.0), tiny.RUNTIME)
+    for _ in range(2):
+        metrics = with_documents.step()
+        assert metrics == plain.step()
+        assert not any(name.startswith("ptx/") for name in metrics)
+    assert same(weights(with_documents), weights(plain))
+    mixed = tiny.learner(gamma=2.0)
+    mixed.step(), mixed.step()
+    assert not same(weights(mixed), weights(plain))
+
+
+def test_gamma_does_not_disturb_what_is_sampled_first() -> None:
+    plain, mixed = tiny.learner(gamma=0.0), tiny.learner(gamma=2.0)
+    plain.step(), mixed.step()
+    assert plain.last_episodes == mixed.last_episodes
+
+
+def test_pretraining_rows_per_step_and_prompts_per_pass() -> None:
+    learner = tiny.learner()
+    assert learner.ptx_cursor is not None
+    drawn: list[int] = []
+    original = learner.ptx_cursor.draw
+
+    def counting(count: int) -> torch.Tensor:
+        drawn.append(count)
+        return original(count)
+
+    learner.ptx_cursor.draw = counting  # type: ignore[method-assign]
+    chosen = []
+    for _ in range(4):
+        learner.step()
+        chosen += [sample.prompt.prompt_id for sample in learner.samples(16)]
+    assert drawn == [16] * 8  # 2 rows per episode, 8 episodes per step, 2 steps per iteration
+    passes = chosen[:20], chosen[20:40], chosen[40:60]
+    assert all(sorted(one, key=int) == [str(i) for i in range(20)] for one in passes)
+    assert passes[0] != passes[1]
+
+
+def test_minibatches_are_disjoint_and_cover_the_iteration() -> None:
+    learner = tiny.learner(minibatch_size=4, runtime_changes={"tokens_per_microbatch": 40})
+    learner.step()
+    assert learner.last_episodes is not None
+    rows = [
+        [row for cut in minibatch for row in cut.rows.tolist()]
+        for minibatch in learner._minibatches(learner.last_episodes)
+    ]
+    assert [len(minibatch) for minibatch in rows] == [4, 4, 4, 4]
+    assert sorted(sum(rows, [])) == list(range(16))
+
+
+def test_learning_rates_warm_up_only_for_the_policy() -> None:
+    learner = tiny.learner(warmup_iterations=2)
+    peak = learner.config.policy_adam.learning_rate
+    rates = [learner.step()["policy/learning_rate"] for _ in range(4)]
+    assert rates == pytest.approx([0.1 * peak, 0.55 * peak, peak, peak])
+    assert learner.optimizers.value.param_groups[0]["lr"] == learner.config.value_adam.learning_rate
+    for optimizer in learner.optimizers:
+        assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+
+
+def test_the_average_moves_once_per_step_or_per_iteration() -> None:
+    for every, decay in (("step", 0.0), ("iteration", 0.0)):
+        learner = tiny.learner(ema_every=every, ema_decay=decay)
+        learner.step()
+        live = list(learner.networks.policy.parameters())
+        assert same([p.detach() for p in live], [p.detach() for p in learner.final_policy().parameters()])
+    start = [p.detach().clone() for p in tiny.policy().parameters()]
+    iteration = tiny.learner(ema_every="iteration", ema_decay=0.75)
+    iteration.step()
+    moved = zip(start, iteration.networks.policy.parameters(), iteration.final_policy().parameters(), strict=True)
+    for before, live_now, averaged in moved:
+        torch.testing.assert_close(averaged, 0.75 * before + 0.25 * live_now)
+    step = tiny.learner(ema_every="step", ema_decay=0.75)
+    step.step()
+    assert not same(weights(iteration), weights(step))
+
+
+def test_beta_is_fixed_unless_adaptive() -> None:
+    fixed = tiny.learner()
+    assert [fixed.step()["kl/beta"] for _ in range(3)] == [0.02] * 3
+    steered = tiny.learner(kl_controller="adaptive", kl_target=6.0, kl_horizon=160.0)
+    first, second = steered.step()["kl/beta"], steered.step()["kl/beta"]
+    assert (first, second) == pytest.approx((0.02, 0.02 * (1 - 0.2 * 16 / 160)))
+
+
+@pytest.mark.parametrize("score_position", ["on_eos", "after_eos", "last_position"])
+@pytest.mark.parametrize("inner_epochs", [1, 2])
+def test_every_placement_of_the_score_trains(score_position: str, inner_epochs: int) -> None:
+    learner = tiny.learner(
+        score_position=score_position, inner_epochs=inner_epochs, whitening_variance="unbiased", reference_seed=3
+    )
+    start = weights(learner)
+    metrics = [learner.step() for _ in range(2)][-1]
+    assert not same(start, weights(learner))
+    assert all(math.isfinite(value) for value in metrics.values())
+    if score_position == "last_position":
+        assert metrics["response/length"] == 6.0
+
+
+def test_whitening_knobs_are_read() -> None:
+    def trained(**changes: Any) -> list[torch.Tensor]:
+        learner = tiny.learner(**changes)
+        learner.step()
+        return weights(learner)
+
+    plain = trained()
+    for change in ({"whiten_rewards": True}, {"whiten_advantages": False}, {"whitening_variance": "unbiased"}):
+        assert not same(plain, trained(**change))
+
+
+def test_score_improves_on_an_easy_reward() -> None:
+    """With a reward that any policy can raise, a few iterations raise it."""
+    changes: dict[str, Any] = {"gamma": 0.0, "episodes_per_iteration": 64, "minibatch_size": 16, "warmup_iterations": 0}
+    adam = {**tiny.settings()["policy_adam"], "learning_rate": 0.02}
+    learner = tiny.learner(policy_adam=adam, missing_eos="none", episodes=640, **changes)
+    scores = [learner.step()["objective/score"] for _ in range(8)]
+    assert sum(scores[-2:]) / 2 > scores[0] + 0.3
+
+
+def test_samples_show_the_latest_iteration() -> None:
+    learner = tiny.learner()
+    assert learner.samples(3) == []
+    learner.step()
+    samples = learner.samples(3)
+    assert len(samples) == 3 and learner.last_rollout is not None
+    assert [sample.score for sample in samples] == learner.last_rollout.score[:3].tolist()
+    assert all("<eos>" not in sample.response for sample in samples)
+
+
+def test_debug_notices_rewards_that_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.ppo import learner as module
+
+    honest = module.per_token_rewards
+    monkeypatch.setattr(module, "per_token_rewards", lambda *args, **kwargs: honest(*args, **kwargs) + 0.01)
+    with pytest.raises(AssertionError, match="rewards of a response miss"):
+        tiny.learner().step()
+
+
+def test_shared_parameters_are_refused() -> None:
+    networks = tiny.networks()
+    rest = (tiny.tokenizer(), tiny.prompts(), tiny.documents(), tiny.config(), tiny.RUNTIME)
+    with pytest.raises(ModelError, match="policy shares parameters with reference"):
+        PPOLearner(networks._replace(reference=networks.policy), *rest)
+    with pytest.raises(ModelError, match="value_model shares parameters with reward_model"):
+        PPOLearner(networks._replace(value_model=copy.copy(networks.reward_model)), *rest)
+
+
+def test_impossible_lengths_and_missing_prompts_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"prompt_tokens \(30\) \+ response_tokens \(6\) = 36 exceed .* 32 tokens"):
+        tiny.learner(prompt_tokens=30)
+    with pytest.raises(DataError, match="found no RL prompts"):
+        PPOLearner(tiny.networks(), tiny.tokenizer(), [], [], tiny.config(gamma=0.0), tiny.RUNTIME)
+
+
+def test_networks_are_named() -> None:
+    assert Networks._fields == ("policy", "reference", "reward_model", "value_model")

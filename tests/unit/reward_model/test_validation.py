@@ -1,0 +1,112 @@
+"""Accuracy, calibration and the split by labeler."""
+
+import math
+import random
+
+import pytest
+import torch
+
+from tasks.errors import DataError
+from tasks.records import Comparison, Prompt
+from tasks.reward_model.accuracy import accuracy_report, pair_accuracy, scored_pairs
+from tasks.reward_model.calibrate import calibration, zero_mean_bias
+from tasks.reward_model.cross_labeler import cross_labeler_accuracy, cross_labeler_folds
+
+
+def comparison(name: str, completions: list[str], ranks: list[int], labeler: str = "ann", kind: str = "chat") -> Comparison:
+    prompt = Prompt(prompt_id=name, owner_id=name, text=f"q : {name} a :", kind=kind)
+    return Comparison(prompt=prompt, completions=completions, ranks=ranks, labeler_id=labeler)
+
+
+def test_accuracy_counts_strict_pairs_only() -> None:
+    one = comparison("p", ["a", "b", "c"], [1, 2, 2])
+    # b and c are tied, so their scores do not matter; a beats b and loses to c.
+    assert pair_accuracy(scored_pairs([one], [[0.0, -1.0, 1.0]])) == 0.5
+    # Equal scores of an ordered pair are no success.
+    assert pair_accuracy(scored_pairs([one], [[0.0, 0.0, -1.0]])) == 0.5
+
+
+def test_report_by_labeler_kind_and_confidence() -> None:
+    comparisons = [
+        comparison("p", ["a", "b b b"], [1, 2], "ann", "chat"),
+        comparison("q", ["a", "b"], [2, 1], "bob", "chat"),
+        comparison("r", ["a a", "b"], [1, 2], "bob", "open_qa"),
+    ]
+    report = accuracy_report(comparisons, [[2.0, 0.0], [1.0, 0.0], [0.5, 0.0]], bins=3)
+    assert report["pairs"] == 3
+    assert report["accuracy"] == pytest.approx(2 / 3)
+    assert report["by_labeler"] == {"ann": {"pairs": 1, "accuracy": 1.0}, "bob": {"pairs": 2, "accuracy": 0.5}}
+    assert report["by_kind"]["open_qa"]["accuracy"] == 1.0
+    assert [row["accuracy"] for row in report["by_confidence"]] == [1.0, 0.0, 1.0]
+    assert report["by_confidence"][0]["mean"] == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert [row["mean"] for row in report["by_length_gap"]] == [-2.0, 0.0, 1.0]
+
+
+def test_report_without_pairs_says_so() -> None:
+    report = accuracy_report([comparison("p", ["a", "b"], [1, 1])], [[0.0, 1.0]])
+    assert (report["pairs"], report["accuracy"], report["ece"]) == (0, None, None)
+
+
+def test_scores_must_match_the_comparisons() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        scored_pairs([comparison("p", ["a", "b"], [1, 2])], [])
+
+
+def test_calibrated_simulator_has_no_calibration_error() -> None:
+    draws = torch.Generator().manual_seed(3)
+    differences = 2 * torch.randn(100_000, dtype=torch.float64, generator=draws)
+    preferred = torch.rand(100_000, dtype=torch.float64, generator=draws) < torch.sigmoid(differences)
+    assert calibration(differences, preferred, edges=None).expected_calibration_error < 0.01
+    # Twice too confident: the error must show.
+    assert calibration(2 * differences, preferred, edges=None).expected_calibration_error > 0.05
+
+
+def test_naming_the_winner_first_changes_nothing() -> None:
+    differences = torch.tensor([0.3, -1.2, 2.0, 0.1, -0.4], dtype=torch.float64)
+    preferred = torch.tensor([1, 0, 0, 1, 1])
+    flipped = differences * (2 * preferred - 1)
+    assert calibration(differences, preferred, edges=None, bins=2) == pytest.approx(
+        calibration(flipped, torch.ones(5), edges=None, bins=2)
+    )
+
+
+def test_bias_makes_demonstrations_average_zero_and_keeps_differences() -> None:
+    scores = torch.tensor([1e4 + 0.25, 1e4 - 0.75, 1e4])
+    shifted = scores.double() - zero_mean_bias(scores)
+    assert abs(shifted.mean().item()) < 1e-9
+    assert torch.equal(shifted[0] - shifted[1], (scores[0] - scores[1]).double())
+
+
+def test_folds_hold_each_labeler_out_once() -> None:
+    draws = random.Random(4)
+    owners = [f"labeler-{draws.randrange(11)}" for _ in range(500)]
+    folds = cross_labeler_folds(owners, 5, seed=1)
+    held_out = [name for fold in folds for name in fold.held_out_labelers]
+    assert sorted(held_out) == sorted(set(owners))
+    for fold in folds:
+        assert not set(fold.held_out_labelers) & set(fold.trained_labelers)
+        assert set(fold.held_out_labelers) | set(fold.trained_labelers) == set(owners)
+        share = sum(owner in fold.held_out_labelers for owner in owners) / len(owners)
+        assert 0.1 < share < 0.3
+    assert folds == cross_labeler_folds(list(reversed(owners)), 5, seed=1)
+
+
+def test_too_few_labelers_are_refused() -> None:
+    with pytest.raises(DataError, match="found 2 labelers in the comparisons, expected at least 5"):
+        cross_labeler_folds(["ann", "bob", "ann"], 5, seed=1)
+
+
+def test_cross_labeler_accuracy_trains_without_the_held_out() -> None:
+    names = ["ann", "bob", "cat", "dan", "eve"]
+    train = [comparison(f"t{name}", ["a", "b"], [1, 2], name) for name in names]
+    valid = [comparison(f"v{name}", ["a", "b"], [1, 2], name) for name in names]
+
+    def fit(seen: object) -> object:
+        known = {item.labeler_id for item in seen}  # type: ignore[attr-defined]
+        assert len(known) == 4
+        return lambda tested: [[1.0, 0.0] if item.labeler_id in known else [0.0, 1.0] for item in tested]
+
+    result = cross_labeler_accuracy(train, valid, cross_labeler_folds(names, 5, seed=0), fit)  # type: ignore[arg-type]
+    assert result["cross_labeler/accuracy_trained_labelers"] == 1.0
+    assert result["cross_labeler/accuracy_heldout_labelers"] == 0.0
+    assert result["cross_labeler/standard_error_heldout_labelers"] == 0.0
