@@ -1,8 +1,9 @@
-"""Named sets of comparisons in one folder, as Arrow files: written by the comparisons stage, read by the reward model's.
+"""Named sets of comparisons in one folder, as Arrow files: written by the comparisons stage, read by the reward
+model's.
 
-``train`` is what the reward model learns from. ``valid`` is other prompts, ranked by labelers of the training panel;
-``valid_heldout_labelers`` the same prompts ranked by labelers who never rank training prompts; ``valid_gold`` the same prompts in
-the sandbox's true order. A set that does not apply is absent.
+``train`` is what the reward model learns from. ``valid`` is other prompts, ranked by labelers of the training
+panel; ``valid_heldout_labelers`` the same prompts ranked by labelers who never rank training prompts;
+``valid_gold`` the same prompts in the sandbox's true order. A set that does not apply is absent.
 """
 
 import json
@@ -35,7 +36,8 @@ _FEATURES = Features(
 
 
 def write_comparisons(folder: Path, sets: Mapping[str, Sequence[Comparison]]) -> None:
-    """Write ``<folder>/<name>.arrow`` for each named set that holds anything; equal comparisons give equal bytes."""
+    """Write ``<folder>/<name>.arrow`` for each named set that holds anything; equal comparisons give equal
+    bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, comparisons in sets.items():
         if name not in SET_NAMES:

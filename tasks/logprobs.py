@@ -94,11 +94,11 @@ def response_logprobs(
     chunks = _chunks(len(labels), model.get_output_embeddings().weight.shape[0])
     recompute = len(chunks) > 1 and torch.is_grad_enabled()
     parts = [_head(model, states[c], labels[c], temperature, with_entropy, recompute) for c in chunks]
-    logprobs = _on_grid(torch.cat([logprobs for logprobs, _ in parts]), mask) if parts else states.new_zeros(mask.shape)
+    logprobs = on_grid(torch.cat([logprobs for logprobs, _ in parts]), mask) if parts else states.new_zeros(mask.shape)
     if not with_entropy:
         return logprobs
     entropies = [entropy for _, entropy in parts if entropy is not None]
-    return TokenStatistics(logprobs, _on_grid(torch.cat(entropies), mask) if parts else logprobs)
+    return TokenStatistics(logprobs, on_grid(torch.cat(entropies), mask) if parts else logprobs)
 
 
 def states_before_response(trunk: PreTrainedModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -137,7 +137,8 @@ def _chunks(tokens: int, vocabulary: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, tokens, step)]
 
 
-def _on_grid(values: Tensor, mask: Tensor) -> Tensor:  # (N,) -> (B, R)
+def on_grid(values: Tensor, mask: Tensor) -> Tensor:  # (N,) -> (B, R)
+    """Values of the True entries, row by row, put back in their places; 0 elsewhere."""
     grid = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
     return grid.masked_scatter(mask, values)
 

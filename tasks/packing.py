@@ -1,7 +1,8 @@
 """Pretraining text as rows of equal length, and a cursor that draws them.
 
-InstructGPT mixes pretraining data into PPO-init and PPO without saying how it was cut (appendices C.3, C.4). Ours: documents
-follow one another, each closed by EOS, in rows that are full; a row may begin in the middle of a document.
+InstructGPT mixes pretraining data into PPO-init and PPO without saying how it was cut (appendices C.3, C.4). Ours:
+documents follow one another, each closed by EOS, in rows that are full; a row may begin in the middle of a
+document.
 """
 
 from collections.abc import Sequence
@@ -71,9 +72,15 @@ class RowCursor:
         return self.rows[torch.cat(taken)] if taken else self.rows[:0]
 
     def state_dict(self) -> dict[str, Any]:
+        """The current pass, the place in it, and the generator of the passes to come."""
         return {"generator": self._generator.get_state(), "order": self._order, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict`` on the same rows.
+
+        Raises:
+            DataError: the state belongs to another number of rows.
+        """
         if len(state["order"]) != self.rows.shape[0]:
             raise DataError(
                 f"checkpoint: its row order has {len(state['order'])} rows, the data has {self.rows.shape[0]}; "
@@ -88,5 +95,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Doc
     """Token ids of each document, without special tokens; ``pack_documents`` adds EOS."""
     if not documents:
         return []
-    encoded: list[list[int]] = tokenizer([document.text for document in documents], add_special_tokens=False)["input_ids"]
+    encoded: list[list[int]] = tokenizer([document.text for document in documents], add_special_tokens=False)[
+        "input_ids"
+    ]
     return encoded

@@ -42,15 +42,14 @@ class Workshop:
 
     def train(self, learner: Learner) -> Iterator[dict[str, float]]:
         """Run a learner to its end, from its last checkpoint if there is one; yields the metrics of every step."""
-        self.log.text(str(learner.total_steps), "total_steps.txt")
         with self.progress(learner.total_steps, "step") as bar:
             for step, metrics in resumable(learner, self.checkpoints, self.runtime.checkpoint_every):
                 bar.update(step - bar.n)
                 self.log.metrics(metrics, step)
-                if step % self.runtime.checkpoint_every == 0:
-                    # Before the checkpoint that ends this step: a resumed run then neither misses nor repeats a step.
-                    self.log.flush()
                 yield metrics
+                if step % self.runtime.checkpoint_every == 0 or step == learner.total_steps:
+                    # Before the checkpoint of this step is written: a resumed run then misses no step.
+                    self.log.flush()
 
     def progress(self, total: int, unit: str) -> "tqdm[Any]":
         """A progress bar labelled with the stage."""

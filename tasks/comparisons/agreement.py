@@ -1,7 +1,8 @@
 """How often two labelers order the same pair of responses in the same way.
 
-Defined here once, because published figures leave it open: an *item* is one pair of completions of one prompt; it counts when both
-labelers order it strictly; they agree when they order it the same way. A pair that either calls a tie does not count.
+Defined here once, because published figures leave it open: an *item* is one pair of completions of one prompt; it
+counts when both labelers order it strictly; they agree when they order it the same way. A pair that either calls a
+tie does not count.
 """
 
 import math
@@ -37,7 +38,8 @@ class Agreement(NamedTuple):
     share: float
     """Agreeing items over counted items, pooled over all pairs of labelers; NaN when nothing could be counted."""
     standard_error: float
-    """Standard deviation of the share per pair of labelers over the square root of their number; NaN for a single pair."""
+    """Standard deviation of the share per pair of labelers over the square root of their number; NaN for a single
+    pair."""
     counted: int
 
 
@@ -45,8 +47,8 @@ def labeler_agreement(rankings: Mapping[str, Mapping[str, Ranks]]) -> Agreement:
     """Agreement among labelers who ranked the same completions.
 
     Args:
-        rankings: ``rankings[labeler_id][prompt_id]`` are the ranks that labeler gave. Two labelers are compared on the prompts
-            they share.
+        rankings: ``rankings[labeler_id][prompt_id]`` are the ranks that labeler gave. Two labelers are compared on
+            the prompts they share.
 
     Source: InstructGPT section 3.4 reports 72.6 +- 1.5 % for training labelers and 77.3 +- 1.3 % for held-out ones.
     """
@@ -66,7 +68,9 @@ def ranks_of_scores(scores: Sequence[float]) -> list[int]:
 
 
 def _count_shared(first: Mapping[str, Ranks], second: Mapping[str, Ranks]) -> PairCount:
-    counts = [count_agreement(first[prompt_id], second[prompt_id]) for prompt_id in sorted(first.keys() & second.keys())]
+    counts = [
+        count_agreement(first[prompt_id], second[prompt_id]) for prompt_id in sorted(first.keys() & second.keys())
+    ]
     return PairCount(sum(count.agreeing for count in counts), sum(count.counted for count in counts))
 
 

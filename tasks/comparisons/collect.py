@@ -37,13 +37,15 @@ def sample_and_label(
 ) -> Collected:
     """Draw K responses per prompt from the policy and have them ranked by the sandbox's labelers.
 
-    Training prompts are ranked by the training panel alone. Validation prompts are ranked three times over: by the training panel,
-    by the held-out panel, and by gold.
+    Training prompts are ranked by the training panel alone. Validation prompts are ranked three times over: by the
+    training panel, by the held-out panel, and by gold.
     """
     # 1. Sample.
     drawn = {
         "train": _sample(policy, tokenizer, train_prompts[: config.max_prompts], config, runtime, config.seed),
-        "valid": _sample(policy, tokenizer, valid_prompts[: config.max_valid_prompts], config, runtime, config.seed + 1),
+        "valid": _sample(
+            policy, tokenizer, valid_prompts[: config.max_valid_prompts], config, runtime, config.seed + 1
+        ),
     }
     # 2. Rank.
     sets = {
@@ -76,8 +78,8 @@ def measure_agreement(
 def take_given(train: Sequence[Comparison], valid: Sequence[Comparison], config: ComparisonsConfig) -> Collected:
     """Use rankings from the data; a share of the labelers is never trained on.
 
-    Their rankings of training prompts are left out; ``valid_heldout_labelers`` are the validation rankings of every labeler who is
-    not trained on. A set without rankings is absent.
+    Their rankings of training prompts are left out; ``valid_heldout_labelers`` are the validation rankings of every
+    labeler who is not trained on. A set without rankings is absent.
 
     Raises:
         DataError: when nothing is left to train on.

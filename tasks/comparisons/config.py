@@ -11,7 +11,8 @@ class ComparisonsConfig(Config):
     """Several responses per prompt, ranked by labelers (InstructGPT sections 3.4 and 3.5)."""
 
     source: Literal["sample_and_label", "given"]
-    """sample_and_label draws from the SFT policy and asks the simulated labelers; given takes the rankings in the data."""
+    """sample_and_label draws from the SFT policy and asks the simulated labelers; given takes the rankings in the
+    data."""
     completions_min: int = Field(ge=2)
     """Fewest responses drawn per prompt."""
     completions_max: int = Field(ge=2)
@@ -29,7 +30,8 @@ class ComparisonsConfig(Config):
     agreement_prompts: int = Field(ge=0)
     """Validation prompts that every labeler ranks, to measure how far labelers agree."""
     held_out_labeler_share: float = Field(ge=0, lt=1)
-    """Source given: share of the labelers whose rankings are never trained on (the sandbox has a held-out panel instead)."""
+    """Source given: share of the labelers whose rankings are never trained on (the sandbox has a held-out panel
+    instead)."""
     seed: int
     """Number of responses, sampling, who labels what, labelers' noise."""
 

@@ -23,7 +23,8 @@ def assign_labelers(prompts: int, labelers: Sequence[Labeler], seed: int) -> lis
 
 
 def label(candidates: Sequence[Candidates], labelers: Sequence[Labeler], seed: int) -> list[Comparison]:
-    """Rank each prompt's candidates by one labeler (InstructGPT section 3.4: in most cases one labeler per item)."""
+    """Rank each prompt's candidates by one labeler (InstructGPT section 3.4: in most cases one labeler per
+    item)."""
     assigned = assign_labelers(len(candidates), labelers, seed)
     return [
         _ranked_by(labeler, item, f"{seed}/{item.prompt.prompt_id}")
@@ -55,8 +56,8 @@ def label_by_gold(candidates: Sequence[Candidates], world: World) -> list[Compar
 def rankings_by_labeler(comparisons: Sequence[Comparison]) -> dict[str, dict[str, list[int]]]:
     """``[labeler_id][item] -> ranks``, the form in which agreement is measured.
 
-    An item is a prompt with its set of completions, in whatever order they were shown; two labelers share an item only when they
-    ranked the very same completions.
+    An item is a prompt with its set of completions, in whatever order they were shown; two labelers share an item
+    only when they ranked the very same completions.
     """
     rankings: dict[str, dict[str, list[int]]] = {}
     for comparison in comparisons:

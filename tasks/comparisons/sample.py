@@ -24,7 +24,8 @@ class Candidates(NamedTuple):
 
 
 def completions_per_prompt(prompts: int, config: ComparisonsConfig, seed: int) -> list[int]:
-    """K for every prompt, uniform from ``completions_min`` to ``completions_max`` (InstructGPT section 3.5: 4 to 9)."""
+    """K for every prompt, uniform from ``completions_min`` to ``completions_max`` (InstructGPT section 3.5: 4 to
+    9)."""
     draws = random.Random(seed)
     return [draws.randint(config.completions_min, config.completions_max) for _ in range(prompts)]
 

@@ -1,4 +1,4 @@
-"""One self-contained page: verdict, table, figures, responses side by side, configuration; nothing comes from outside.
+"""One self-contained page: verdict, table, figures, responses side by side, configuration.
 
 Models write part of this page, so every text is escaped by the template engine.
 """
@@ -84,7 +84,7 @@ def _tasks(comparison: PolicyComparison) -> tuple[list[str], list[dict[str, Any]
             )
             for change in changes
         ]
-        table.append({"name": task, "items": changes[0].items, "cells": cells})
+        table.append({"name": task, "item_count": changes[0].items, "cells": cells})
     return [title_of(policy) for policy in policies], table
 
 

@@ -1,1 +1,1 @@
-"""PPO-ptx."""
+"""PPO and PPO-ptx: optimise the policy against the reward model, held near the reference."""

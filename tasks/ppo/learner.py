@@ -18,7 +18,7 @@ from tasks.config import RuntimeConfig
 from tasks.errors import DataError
 from tasks.generation import generate
 from tasks.masked import masked_mean, scale_to_unit_variance, whiten
-from tasks.models import check_tokenizer
+from tasks.models import autocast, check_tokenizer
 from tasks.optimization import Ema, linear_warmup, make_adamw
 from tasks.packing import RowCursor, pack_documents
 from tasks.ppo import statistics
@@ -43,7 +43,6 @@ from tasks.ppo.update import (
     MinibatchReport,
     MinibatchUpdate,
     Optimizers,
-    autocast,
     training_statistics,
 )
 from tasks.records import Document, Prompt
@@ -86,7 +85,9 @@ class PPOLearner:
         check_tokenizer(tokenizer)
         check_networks(networks, config)
         if not prompts:
-            raise DataError("ppo: found no RL prompts, expected at least one; check the data_prep stage's rl_prompts split")
+            raise DataError(
+                "ppo: found no RL prompts, expected at least one; check the data_prep stage's rl_prompts split"
+            )
         self.networks, self.tokenizer, self.config, self.runtime = networks, tokenizer, config, runtime
         self.prompts = list(prompts)
         self.ids = SpecialIds(tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -279,7 +280,9 @@ class PPOLearner:
             rollout.score, rollout.logprobs, rollout.reference_logprobs, mask, beta=self.beta
         )
         entropy = {"policy/entropy": masked_mean(rollout.entropy, mask).item(), "kl/beta": self.beta}
-        return objective | statistics.response_statistics(rollout.lengths, rollout.finished, rollout.raw_score) | entropy
+        return (
+            objective | statistics.response_statistics(rollout.lengths, rollout.finished, rollout.raw_score) | entropy
+        )
 
 
 def named_generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from tasks.batches import TokenBatch
+from tasks.logprobs import response_logprobs
 from tasks.ppo.statistics import GradientPair
 
 
@@ -14,9 +15,10 @@ def pretraining_loss(policy: PreTrainedModel, rows: Tensor, *, token_count: int)
     A sum divided by ``token_count``, the targets of the whole minibatch, so that microbatches add up. The paper does not
     say whether its 27.8 multiplies a sum or a mean; a mean over tokens is the only plausible scale (spec D.8).
     """
-    logits = policy(input_ids=rows, use_cache=False).logits[:, :-1]  # (N, L - 1, V)
-    summed = F.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten(), reduction="sum")
-    return summed / token_count
+    first = torch.ones(rows.shape[0], dtype=torch.long, device=rows.device)
+    # a row is a prompt of one token and a response of all others; the temperature of sampling has no say here
+    batch = TokenBatch(rows, first, first * (rows.shape[1] - 1))
+    return -response_logprobs(policy, batch, temperature=1.0).sum() / token_count
 
 
 def copy_gradients(parameters: list[Tensor]) -> list[Tensor]:

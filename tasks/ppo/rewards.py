@@ -11,13 +11,6 @@ import torch
 from torch import Tensor
 
 
-def truncate_after_eos(response: list[int], eos_id: int) -> list[int]:
-    """The response up to and including its first EOS; all of it when there is none (spec D.4)."""
-    if eos_id not in response:
-        return response
-    return response[: response.index(eos_id) + 1]
-
-
 def replace_missing_eos(score: Tensor, finished: Tensor, missing_eos_score: float) -> Tensor:
     """A response that was cut off scores ``missing_eos_score``, whatever the reward model said.
 
@@ -42,7 +35,9 @@ def keep_missing_eos(score: Tensor, finished: Tensor, missing_eos_score: float) 
     return score
 
 
-MISSING_EOS_RULES: dict[Literal["replace", "subtract", "minimum", "none"], Callable[[Tensor, Tensor, float], Tensor]] = {
+MISSING_EOS_RULES: dict[
+    Literal["replace", "subtract", "minimum", "none"], Callable[[Tensor, Tensor, float], Tensor]
+] = {
     "replace": replace_missing_eos,
     "subtract": subtract_for_missing_eos,
     "minimum": cap_missing_eos,
@@ -75,9 +70,7 @@ def place_after_eos(response_lengths: Tensor, response_tokens: int) -> Placement
     """
     value_lengths = (response_lengths + 1).clamp(max=response_tokens)
     width = int(value_lengths.max())
-    return Placement(
-        _first_columns(response_lengths, width), _first_columns(value_lengths, width), value_lengths - 1
-    )
+    return Placement(_first_columns(response_lengths, width), _first_columns(value_lengths, width), value_lengths - 1)
 
 
 def place_last(response_lengths: Tensor, response_tokens: int) -> Placement:

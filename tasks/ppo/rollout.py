@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 
 from tasks.batches import TokenBatch, microbatches, pad_batch
 from tasks.errors import ModelError
+from tasks.generation import truncate_after_eos
 from tasks.logprobs import response_logprobs
 from tasks.models import ScalarModel
 from tasks.ppo.config import PPOConfig
-from tasks.ppo.rewards import MISSING_EOS_RULES, PLACEMENTS, Placement, truncate_after_eos
+from tasks.ppo.rewards import MISSING_EOS_RULES, PLACEMENTS, Placement
 
 REWARD_SUM_TOLERANCE = 1e-4
 
@@ -41,7 +42,9 @@ class Episodes:
     finished: list[bool]  # ended with EOS
 
     @classmethod
-    def of(cls, prompts: list[list[int]], responses: list[list[int]], config: PPOConfig, ids: "SpecialIds") -> "Episodes":
+    def of(
+        cls, prompts: list[list[int]], responses: list[list[int]], config: PPOConfig, ids: "SpecialIds"
+    ) -> "Episodes":
         """Lay out sampled responses for the placement of the score that ``config`` asks for."""
         scored = [truncate_after_eos(response, ids.eos) for response in responses]
         valued = responses
@@ -144,7 +147,9 @@ def check_networks(networks: Networks, config: PPOConfig) -> None:
     """A trained network must not share storage with a frozen one, and prompt plus response must fit the policy."""
     for trained, frozen in (("policy", "reference"), ("value_model", "reward_model")):
         if _addresses(getattr(networks, trained)) & _addresses(getattr(networks, frozen)):
-            raise ModelError(f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy")
+            raise ModelError(
+                f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy"
+            )
     context = getattr(networks.policy.config, "max_position_embeddings", None)
     longest = config.prompt_tokens + config.response_tokens
     if context is not None and longest > context:

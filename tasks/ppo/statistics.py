@@ -74,7 +74,7 @@ def policy_statistics(
     unclipped, clipped = policy_branches(log_ratio, advantages, clip=clip)
     return {
         "policy/loss": masked_mean(torch.maximum(unclipped, clipped), response_mask).item(),
-        "policy/clip_fraction": masked_mean((clipped > unclipped).float(), response_mask).item(),
+        "policy/clip_fraction": masked_mean((clipped > unclipped).to(ratio.dtype), response_mask).item(),
         "policy/approx_kl": masked_mean(0.5 * log_ratio.square(), response_mask).item(),
         "policy/approx_kl_k3": masked_mean(ratio - 1.0 - log_ratio, response_mask).item(),
         "ratio/mean": masked_mean(ratio, response_mask).item(),
@@ -97,7 +97,7 @@ def value_statistics(
     variance = masked_var(returns, value_mask).item()
     return {
         "value/loss": 0.5 * masked_mean(torch.maximum(unclipped, clipped), value_mask).item(),
-        "value/clip_fraction": masked_mean((clipped > unclipped).float(), value_mask).item(),
+        "value/clip_fraction": masked_mean((clipped > unclipped).to(values.dtype), value_mask).item(),
         "value/error": error,
         # constant returns leave nothing to explain
         "value/explained_variance": 1.0 - error / variance if variance > 0.0 else 0.0,

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from tasks.config import RuntimeConfig
 from tasks.logprobs import response_logprobs
+from tasks.models import autocast
 from tasks.optimization import clip_grad_norm
 from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
@@ -128,12 +129,6 @@ class MinibatchUpdate:
             write_rows(table, cut.rows, values)
 
 
-def autocast(runtime: RuntimeConfig) -> torch.autocast:
-    """bf16 for matrix products when the runtime asks for it."""
-    device_type = torch.device(runtime.device).type
-    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=runtime.precision == "bf16")
-
-
 def training_statistics(
     epochs: list[Forwarded], reports: list[MinibatchReport], experience: Experience, config: PPOConfig
 ) -> dict[str, float]:
@@ -157,7 +152,12 @@ def training_statistics(
         "policy/grad_norm": sum(report.policy_grad_norm for report in reports) / len(reports),
         "value/grad_norm": sum(report.value_grad_norm for report in reports) / len(reports),
     }
-    return policy | value | norms | statistics.ptx_statistics(
-        [report.ptx_loss for report in reports if report.ptx_loss is not None],
-        [report.gradients for report in reports if report.gradients is not None],
+    return (
+        policy
+        | value
+        | norms
+        | statistics.ptx_statistics(
+            [report.ptx_loss for report in reports if report.ptx_loss is not None],
+            [report.gradients for report in reports if report.gradients is not None],
+        )
     )

@@ -1,7 +1,7 @@
 """Next-token training on packed rows.
 
-InstructGPT starts from GPT-3, so the paper has no such stage; it exists because a run without network and weights needs a base
-model. AdamW, linear warm-up, cosine decay; every token of a row but the first is predicted.
+InstructGPT starts from GPT-3, so the paper has no such stage; it exists because a run without network and weights
+needs a base model. AdamW, linear warm-up, cosine decay; every token of a row but the first is predicted.
 """
 
 import time
@@ -14,31 +14,33 @@ from transformers import PreTrainedModel
 from tasks.batches import TokenBatch
 from tasks.config import RuntimeConfig
 from tasks.logprobs import response_logprobs
+from tasks.models import autocast
 from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.packing import RowCursor
 from tasks.pretrain.config import PretrainConfig
 
 
 def learning_rate_multiplier(step: int, config: PretrainConfig) -> float:
-    """Linear warm-up to 1 over ``warmup_steps``, then a cosine that reaches ``final_lr_fraction`` at the last step."""
+    """Linear warm-up to 1 over ``warmup_steps``, then a cosine that reaches ``final_lr_fraction`` at the last
+    step."""
     if step < config.warmup_steps:
         return (step + 1) / (config.warmup_steps + 1)
     decay_steps = max(config.steps - 1 - config.warmup_steps, 1)
     return cosine_to_fraction(step - config.warmup_steps, decay_steps, config.final_lr_fraction)
 
 
-def summed_row_nll(model: PreTrainedModel, rows: Tensor, precision: str) -> Tensor:
+def summed_row_nll(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig) -> Tensor:
     """Sum of -log p over all tokens of full rows but the first of each. (N, L) -> (), nats."""
     count, length = rows.shape
     batch = TokenBatch(rows, torch.ones(count, dtype=torch.long), torch.full((count,), length - 1)).to(model.device)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(runtime):
         return -response_logprobs(model, batch, 1.0).sum()
 
 
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig) -> float:
     """Mean negative log-likelihood per predicted token of (N, L) rows, nats."""
-    total = sum(float(summed_row_nll(model, part, runtime.precision)) for part in split_rows(rows, runtime))
+    total = sum(float(summed_row_nll(model, part, runtime)) for part in split_rows(rows, runtime))
     return total / (rows.shape[0] * (rows.shape[1] - 1))
 
 
@@ -74,6 +76,7 @@ class PretrainLearner:
 
     @property
     def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
         return self.config.steps
 
     def step(self) -> dict[str, float]:
@@ -86,8 +89,8 @@ class PretrainLearner:
         predicted = rows.shape[0] * (rows.shape[1] - 1)
         loss = 0.0
         for part in split_rows(rows, self.runtime):
-            share = summed_row_nll(self.model, part, self.runtime.precision) / predicted
-            share.backward()
+            share = summed_row_nll(self.model, part, self.runtime) / predicted
+            share.backward()  # type: ignore[no-untyped-call]
             loss += float(share.detach())
         grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
         self.optimizer.step()
@@ -105,6 +108,7 @@ class PretrainLearner:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on bit for bit."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -113,6 +117,7 @@ class PretrainLearner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])

@@ -28,7 +28,8 @@ class ScoredPair(NamedTuple):
 
 
 def scored_pairs(comparisons: Sequence[Comparison], scores: Scores) -> list[ScoredPair]:
-    """Every strictly ordered pair; ties are dropped as in training. ``scores[i][k]`` belongs to completion k of comparison i."""
+    """Every strictly ordered pair; ties are dropped as in training. ``scores[i][k]`` belongs to completion k of
+    comparison i."""
     pairs = []
     for comparison, row in zip(comparisons, scores, strict=True):
         words = [len(text.split()) for text in comparison.completions]
@@ -56,15 +57,18 @@ def pair_accuracy(pairs: Iterable[ScoredPair]) -> float:
 def accuracy_report(comparisons: Sequence[Comparison], scores: Scores, bins: int = 10) -> dict[str, Any]:
     """Accuracy and calibration of one split as plain JSON types.
 
-    Keys: ``pairs``, ``accuracy``, ``ece``, ``brier``, ``log_loss`` (None without pairs); ``by_labeler`` and ``by_kind`` map a
-    name to ``{pairs, accuracy}``; ``by_confidence`` and ``by_length_gap`` list equal-count bins from low to high.
+    Keys: ``pairs``, ``accuracy``, ``ece``, ``brier``, ``log_loss`` (None without pairs); ``by_labeler`` and
+    ``by_kind`` map a name to ``{pairs, accuracy}``; ``by_confidence`` and ``by_length_gap`` list equal-count bins
+    from low to high.
     """
     pairs = scored_pairs(comparisons, scores)
     report: dict[str, Any] = {"prompts": len(comparisons), "pairs": len(pairs)}
     if not pairs:
-        return report | {"accuracy": None, "ece": None, "brier": None, "log_loss": None} | {
-            "by_labeler": {}, "by_kind": {}, "by_confidence": [], "by_length_gap": []
-        }
+        return (
+            report
+            | {"accuracy": None, "ece": None, "brier": None, "log_loss": None}
+            | {"by_labeler": {}, "by_kind": {}, "by_confidence": [], "by_length_gap": []}
+        )
     margins = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
     measured = calibration(margins, torch.ones_like(margins), edges=None, bins=bins)
     return report | {
@@ -88,9 +92,7 @@ def _grouped(pairs: Sequence[ScoredPair], name_of: Callable[[ScoredPair], str]) 
     }
 
 
-def _binned(
-    pairs: Sequence[ScoredPair], value_of: Callable[[ScoredPair], float], bins: int
-) -> list[dict[str, float]]:
+def _binned(pairs: Sequence[ScoredPair], value_of: Callable[[ScoredPair], float], bins: int) -> list[dict[str, float]]:
     """Equal-count bins over a value, each with its mean value, its accuracy and its size."""
     values = torch.tensor([value_of(pair) for pair in pairs], dtype=torch.float64)
     rows = []

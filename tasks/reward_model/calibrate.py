@@ -11,8 +11,8 @@ from torch.nn import functional
 def zero_mean_bias(demonstration_scores: Tensor) -> float:
     """What to subtract from every score so that the demonstrations average 0.
 
-    The ranking loss leaves the zero open. Only a shift: the scale stays what training made it, because beta is priced in score
-    points. ``demonstration_scores`` is (B,), scores of the demonstrations before the shift.
+    The ranking loss leaves the zero open. Only a shift: the scale stays what training made it, because beta is
+    priced in score points. ``demonstration_scores`` is (B,), scores of the demonstrations before the shift.
 
     Source: InstructGPT appendix C.2.
     """
@@ -33,18 +33,22 @@ def preference_probabilities(score_differences: Tensor) -> Tensor:
     return torch.sigmoid(score_differences.double())
 
 
-def calibration(score_differences: Tensor, first_preferred: Tensor, edges: Sequence[float] | None, bins: int = 10) -> Calibration:
+def calibration(
+    score_differences: Tensor, first_preferred: Tensor, edges: Sequence[float] | None, bins: int = 10
+) -> Calibration:
     """Compare predicted preferences with observed ones.
 
     Args:
         score_differences: (M,) r_first - r_second.
-        first_preferred: (M,) 1 where the labeler preferred the first, else 0. Which one is called first does not matter.
-        edges: inner and outer edges of the confidence bins, such as ``[0.5, 0.7, 1.0]``; None makes bins of equal count.
+        first_preferred: (M,) 1 where the labeler preferred the first, else 0. Which one is called first does not
+        matter.
+        edges: inner and outer edges of the confidence bins, such as ``[0.5, 0.7, 1.0]``; None makes bins of equal
+        count.
         bins: number of equal-count bins when ``edges`` is None.
 
     Returns:
-        The expected calibration error over the confidence max(p, 1-p), weighted by bin size; the Brier score and the log loss
-        of p, and the accuracy with p > 1/2 (p = 1/2 counts as wrong).
+        The expected calibration error over the confidence max(p, 1-p), weighted by bin size; the Brier score and
+        the log loss of p, and the accuracy with p > 1/2 (p = 1/2 counts as wrong).
 
     Source: spec C.5; Guo et al. 2017 for the error.
     """

@@ -17,10 +17,11 @@ class RewardModelConfig(Config):
     batch_size: int = Field(gt=0)
     """Batch elements per optimizer step; see batch_element."""
     batch_element: Literal["prompt", "pair"]
-    """prompt keeps all pairs of a prompt in one element, one forward pass per completion; pair shuffles single pairs over the
-    whole data, the variant that InstructGPT found to overfit."""
+    """prompt keeps all pairs of a prompt in one element, one forward pass per completion; pair shuffles single
+    pairs over the whole data, the variant that InstructGPT found to overfit."""
     tie_normaliser: Literal["all_pairs", "surviving_pairs"]
-    """Divide a prompt's loss by K(K-1)/2, as the formula is printed, or by the pairs left after ties are dropped."""
+    """Divide a prompt's loss by K(K-1)/2, as the formula is printed, or by the pairs left after ties are
+    dropped."""
     final_lr_fraction: float = Field(ge=0, le=1)
     """The cosine ends at this fraction of the peak learning rate."""
     prompt_tokens: int = Field(gt=0)

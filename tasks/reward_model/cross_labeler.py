@@ -1,4 +1,5 @@
-"""Does the reward model learn preferences, or the taste of these labelers? Cross-validation over groups of labelers."""
+"""Does the reward model learn preferences, or the taste of these labelers? Cross-validation over groups of
+labelers."""
 
 import math
 import random
@@ -78,7 +79,10 @@ def cross_labeler_accuracy(
     shares: dict[str, list[float]] = {"trained_labelers": [], "heldout_labelers": []}
     for fold in folds:
         scorer = fit([comparison for comparison in train if comparison.labeler_id in fold.trained_labelers])
-        for name, members in (("trained_labelers", fold.trained_labelers), ("heldout_labelers", fold.held_out_labelers)):
+        for name, members in (
+            ("trained_labelers", fold.trained_labelers),
+            ("heldout_labelers", fold.held_out_labelers),
+        ):
             tested = [comparison for comparison in valid if comparison.labeler_id in members]
             shares[name].append(pair_accuracy(scored_pairs(tested, scorer(tested))))
     result = {}

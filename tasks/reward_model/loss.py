@@ -36,8 +36,8 @@ def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser)
 
     Args:
         rankings: ranks of each prompt's completions; 1 is best, equal ranks are ties.
-        tie_normaliser: ``all_pairs`` divides by K(K-1)/2, so a ranking with ties weighs less, as the formula is printed;
-            ``surviving_pairs`` divides by the pairs that are left.
+        tie_normaliser: ``all_pairs`` divides by K(K-1)/2, so a ranking with ties weighs less, as the formula is
+            printed; ``surviving_pairs`` divides by the pairs that are left.
     """
     winners: list[int] = []
     losers: list[int] = []
@@ -64,8 +64,8 @@ def summed_ranking_loss(
 ) -> Tensor:  # ()
     """Sum over prompts of the mean over pairs of -log sigmoid(r_winner - r_loser).
 
-    Divide by the number of prompts in the optimizer batch for eq. 1. Every prompt has the same weight whatever its K. The loss sees
-    only differences, so the gradient over a prompt's scores sums to zero.
+    Divide by the number of prompts in the optimizer batch for eq. 1. Every prompt has the same weight whatever its
+    K. The loss sees only differences, so the gradient over a prompt's scores sums to zero.
 
     Source: InstructGPT (arXiv:2203.02155) eq. 1.
     """

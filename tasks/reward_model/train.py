@@ -1,6 +1,7 @@
 """Reward-model training, step by step (InstructGPT section 3.5, appendix C.2).
 
-All completions of a prompt go through the model once and share one batch element, so no completion receives K-1 separate updates.
+All completions of a prompt go through the model once and share one batch element, so no completion receives K-1
+separate updates.
 Deviations: the body starts from whatever model is given (the paper's final one was tuned on public NLP data).
 """
 
@@ -16,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from tasks.batches import microbatches, pad_batch
 from tasks.config import RuntimeConfig
 from tasks.errors import DataError
-from tasks.models import ScalarModel
+from tasks.models import ScalarModel, autocast
 from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.records import Comparison, Demonstration
 from tasks.reward_model.calibrate import zero_mean_bias
@@ -33,9 +34,7 @@ class RankedSequences(NamedTuple):
     ranks: list[int]
 
 
-def tokens_of(
-    comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config: RewardModelConfig
-) -> RankedSequences:
+def tokens_of(comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config: RewardModelConfig) -> RankedSequences:
     """Encode one comparison; a completion that was cut off keeps its last token and gets no EOS."""
     completions = []
     for text, finished in zip(comparison.completions, comparison.ended, strict=True):
@@ -91,6 +90,7 @@ class RewardLearner:
 
     @property
     def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
         return len(self.batches)
 
     def step(self) -> dict[str, float]:
@@ -106,8 +106,8 @@ class RewardLearner:
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
         # 2. Score every completion once and add up the prompts' losses; a prompt is never cut in two.
         loss, right, ordered, tokens = 0.0, 0, 0, 0
-        for group in group_prompts(elements, self.runtime.tokens_per_microbatch):
-            members = [elements[index] for index in group]
+        for together in group_prompts(elements, self.runtime.tokens_per_microbatch):
+            members = [elements[index] for index in together]
             prompts = [member.prompt for member in members for _ in member.completions]
             completions = [ids for member in members for ids in member.completions]
             scores = self._scores(prompts, completions)
@@ -142,8 +142,8 @@ class RewardLearner:
     def centre(self, demonstrations: Sequence[Demonstration]) -> dict[str, float]:
         """Shift the scores so that demonstrations average 0, and report where they were.
 
-        The shift is stored in the model's ``score_bias``, so the value model and evaluation share it. The spread of the scores is
-        reported because beta only means something relative to it.
+        The shift is stored in the model's ``score_bias``, so the value model and evaluation share it. The spread of
+        the scores is reported because beta only means something relative to it.
 
         Source: InstructGPT appendix C.2.
         """
@@ -152,7 +152,9 @@ class RewardLearner:
                 "reward model: found no demonstrations to centre the scores on, expected some in the train split; "
                 "check data_prep"
             )
-        prompts = [encode_prompt(self.tokenizer, item.prompt.text, self.config.prompt_tokens) for item in demonstrations]
+        prompts = [
+            encode_prompt(self.tokenizer, item.prompt.text, self.config.prompt_tokens) for item in demonstrations
+        ]
         responses = [
             encode_response(self.tokenizer, item.response)[: self.config.response_tokens] for item in demonstrations
         ]
@@ -162,6 +164,7 @@ class RewardLearner:
         return {"reward/demonstration_mean": bias, "reward/demonstration_std": float(scores.std(unbiased=False))}
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on bit for bit."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -169,13 +172,14 @@ class RewardLearner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
 
     def _scores(self, prompts: list[list[int]], responses: list[list[int]]) -> Tensor:
         batch = pad_batch(prompts, responses, self.pad_id).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.runtime.precision == "bf16"):
+        with autocast(self.runtime):
             return self.model.scores(batch)
 
     @torch.no_grad()
@@ -190,7 +194,8 @@ class RewardLearner:
 
 
 def group_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: int) -> list[list[int]]:
-    """Group whole prompts so that each group's completions, padded, fit the token budget; at least one prompt each."""
+    """Group whole prompts so that each group's completions, padded, fit the token budget; at least one prompt
+    each."""
 
     def width(element: RankedSequences) -> int:
         return len(element.prompt) + max(len(ids) for ids in element.completions)

@@ -15,8 +15,8 @@ from tasks.sandbox.world import World
 
 RUDE_ANSWER_SHARE = 0.06
 RUDE_ANSWER_TO_BAIT_SHARE = 0.7
-STRAY_ANSWER_SHARE = 0.08
-FLAW_SHARE = 0.4
+STRAY_ANSWER_SHARE = 0.14
+FLAW_SHARE = 0.55
 SLIP_SHARE = 0.05
 """Flawed answers among the others; slips on tasks that are answered from the prompt alone."""
 SPAM_SHARE = 0.08

@@ -31,7 +31,8 @@ class SFTConfig(Config):
     response_tokens: int = Field(gt=0)
     """Longest response, EOS included; longer demonstrations are cut there."""
     selection: Literal["last", "validation_loss", "reward_model"]
-    """Which epoch's weights are the result: the last, the one with the lowest loss on validation demonstrations, or the one
-    whose samples the reward model scores highest (InstructGPT's way; needs a reward model, so it is a second pass)."""
+    """Which epoch's weights are the result: the last, the one with the lowest loss on validation demonstrations, or
+    the one whose samples the reward model scores highest (InstructGPT's way; needs a reward model, so it is a
+    second pass)."""
     seed: int
     """Order of the demonstrations, places and choice of pretraining rows, dropout."""

@@ -11,9 +11,10 @@ def summed_nll(
 ) -> Tensor:  # ()
     """Sum of -log p over the counted tokens, in nats.
 
-    A sum, not a mean: an optimizer batch may be cut into micro-batches in any way when the sum of each is divided by the number
-    of counted tokens in the *whole* batch.
+    A sum, not a mean: an optimizer batch may be cut into micro-batches in any way when the sum of each is divided
+    by the number of counted tokens in the *whole* batch.
 
-    Source: InstructGPT appendix C.1 leaves prompt masking and the reduction open; we count the completion and its EOS.
+    Source: InstructGPT appendix C.1 leaves prompt masking and the reduction open; we count the completion and its
+    EOS.
     """
     return -masked_sum(logprobs, counted)

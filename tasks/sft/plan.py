@@ -1,4 +1,5 @@
-"""Which demonstrations and how many pretraining rows go into each optimizer step, decided before training begins."""
+"""Which demonstrations and how many pretraining rows go into each optimizer step, decided before training
+begins."""
 
 import random
 from typing import NamedTuple
@@ -21,11 +22,12 @@ def plan_batches(
 ) -> list[PlannedBatch]:
     """Deal the demonstrations out over batches, each epoch in a fresh order.
 
-    Every slot of a batch holds a pretraining row with probability ``pretraining_fraction``, else the next demonstration. An epoch
-    ends with its last demonstration, so its last batch may be short, and a fraction makes epochs longer. Without a fraction there
-    are ``epochs * ceil(demonstrations / batch_size)`` steps.
+    Every slot of a batch holds a pretraining row with probability ``pretraining_fraction``, else the next
+    demonstration. An epoch ends with its last demonstration, so its last batch may be short, and a fraction makes
+    epochs longer. Without a fraction there are ``epochs * ceil(demonstrations / batch_size)`` steps.
 
-    Source: InstructGPT appendix C.3 says "10 % pretraining data"; that it means sequences, slot by slot, is our reading.
+    Source: InstructGPT appendix C.3 says "10 % pretraining data"; that it means sequences, slot by slot, is our
+    reading.
     """
     draws = random.Random(seed)
     plan = []

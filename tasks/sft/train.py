@@ -1,7 +1,8 @@
 """Supervised fine-tuning, step by step.
 
-Deviations from InstructGPT, which leaves these open: only completion tokens and EOS are counted (``mask_prompt``); the loss is the
-mean over the counted tokens of the whole optimizer batch; pretraining rows take the place of demonstrations slot by slot.
+Deviations from InstructGPT, which leaves these open: only completion tokens and EOS are counted (``mask_prompt``);
+the loss is the mean over the counted tokens of the whole optimizer batch; pretraining rows take the place of
+demonstrations slot by slot.
 """
 
 import time
@@ -17,7 +18,7 @@ from tasks.batches import microbatches, pad_batch
 from tasks.config import RuntimeConfig
 from tasks.errors import DataError
 from tasks.logprobs import response_logprobs
-from tasks.models import residual_dropout
+from tasks.models import autocast, residual_dropout
 from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.packing import RowCursor, encode_documents, pack_documents
 from tasks.records import Demonstration, Document
@@ -63,8 +64,9 @@ class SFTLearner:
         runtime: device limits; they change speed, not results.
         valid: validation demonstrations; ``valid/loss`` is measured on them after every epoch. May be empty unless
             ``selection`` is ``validation_loss``.
-        keep_epoch: called after every epoch with its number (from 1) and the model, so that a caller can save the weights that a
-            later selection by reward model chooses from. It may be called twice for an epoch when a killed run resumes.
+        keep_epoch: called after every epoch with its number (from 1) and the model, so that a caller can save the
+            weights that a later selection by reward model chooses from. It may be called twice for an epoch when a
+            killed run resumes.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class SFTLearner:
         )
         self.cursor: RowCursor | None = None
         if config.pretraining_fraction:
-            rows = pack_documents(encode_documents(tokenizer, documents), config.row_tokens, int(tokenizer.eos_token_id))
+            rows = pack_documents(
+                encode_documents(tokenizer, documents), config.row_tokens, int(tokenizer.eos_token_id)
+            )
             self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed + 1))
         self.dropout_draws = torch.Generator(device=model.device).manual_seed(config.seed + 2)
         self.optimizer = make_adamw(model.parameters(), config.adam)
@@ -103,6 +107,7 @@ class SFTLearner:
 
     @property
     def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
         return len(self.plan)
 
     def step(self) -> dict[str, float]:
@@ -118,7 +123,7 @@ class SFTLearner:
         with self._dropout():
             for rows in self._microbatches(sequences):
                 share = self._summed_nll([sequences[row] for row in rows]) / counted
-                share.backward()
+                share.backward()  # type: ignore[no-untyped-call]
                 loss += float(share.detach())
         # 3. Step.
         grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
@@ -147,8 +152,8 @@ class SFTLearner:
     def load_selected(self) -> int:
         """Put the selected epoch's weights into the model; returns that epoch.
 
-        With ``selection: reward_model`` the last epoch stays for now: the choice is a second pass over the kept epochs
-        (``tasks.sft.selection.select_by_reward``).
+        With ``selection: reward_model`` the last epoch stays for now: the choice is a second pass over the kept
+        epochs (``tasks.sft.selection.select_by_reward``).
         """
         if self.config.selection != "validation_loss":
             return self.config.epochs
@@ -157,6 +162,7 @@ class SFTLearner:
         return self._best_epoch()
 
     def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on bit for bit."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -168,6 +174,7 @@ class SFTLearner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
@@ -202,7 +209,7 @@ class SFTLearner:
         batch = pad_batch(
             [sequence.given for sequence in sequences], [sequence.counted for sequence in sequences], self.pad_id
         ).to(self.model.device)
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.runtime.precision == "bf16"):
+        with autocast(self.runtime):
             logprobs = response_logprobs(self.model, batch, 1.0)
         return summed_nll(logprobs, batch.response_mask)
 
@@ -221,7 +228,7 @@ class SFTLearner:
             return {}
         self.valid_losses[epoch] = self.validation_loss()
         if self.config.selection == "validation_loss" and self._best_epoch() == epoch:
-            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
         return {"valid/loss": self.valid_losses[epoch]}
 
 

@@ -1,6 +1,9 @@
 """Golden numbers of fine-tuning and reward-model training (computed elsewhere, in float64)."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,33 +16,41 @@ from tasks.sft.plan import plan_batches
 from tests.golden.cases import case, close
 
 
+def opened(name: str) -> tuple[dict[str, Any], dict[str, Any], Callable[[Any, Any], None]]:
+    """Inputs, outputs, and a comparison at the case's own tolerance."""
+    golden = case(name)
+    return golden["inputs"], golden["outputs"], partial(close, case=golden)
+
+
 def scores_of(values: list[float]) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64, requires_grad=True)
 
 
-def check_ranking(rewards: list[float], ranks: list[int], tie_normaliser: str, wanted: dict[str, object]) -> None:
+def check_ranking(
+    rewards: list[float], ranks: list[int], normaliser: str, wanted: dict[str, Any], close: Callable[[Any, Any], None]
+) -> None:
     scores = scores_of(rewards)
-    loss = ranking_loss(scores, ranks, tie_normaliser=tie_normaliser)  # type: ignore[arg-type]
+    loss = ranking_loss(scores, ranks, tie_normaliser=normaliser)  # type: ignore[arg-type]
     loss.backward()
     close(loss.item(), wanted["loss"])
     close(scores.grad.tolist(), wanted["grad"])
-    assert [(pair["winner"], pair["loser"]) for pair in wanted["pairs"]] == ordered_pairs(ranks)  # type: ignore[attr-defined]
+    assert [(pair["winner"], pair["loser"]) for pair in wanted["pairs"]] == ordered_pairs(ranks)
 
 
 def test_ranking_loss_and_gradient() -> None:
-    inputs, outputs = case("rm_ranking_K4")
-    check_ranking(inputs["rewards"], inputs["ranks"], "all_pairs", outputs)
-    check_ranking(inputs["rewards"], inputs["ranks"], "surviving_pairs", outputs)
+    inputs, outputs, close = opened("rm_ranking_K4")
+    check_ranking(inputs["rewards"], inputs["ranks"], "all_pairs", outputs, close)
+    check_ranking(inputs["rewards"], inputs["ranks"], "surviving_pairs", outputs, close)
 
 
 @pytest.mark.parametrize(("normaliser", "key"), [("all_pairs", "full"), ("surviving_pairs", "surviving")])
 def test_ties_are_dropped(normaliser: str, key: str) -> None:
-    inputs, outputs = case("rm_ranking_K4_tie")
-    check_ranking(inputs["rewards"], inputs["ranks"], normaliser, outputs[key])
+    inputs, outputs, close = opened("rm_ranking_K4_tie")
+    check_ranking(inputs["rewards"], inputs["ranks"], normaliser, outputs[key], close)
 
 
 def test_every_prompt_weighs_the_same() -> None:
-    inputs, outputs = case("rm_ranking_batch")
+    inputs, outputs, close = opened("rm_ranking_batch")
     flat = scores_of([reward for rewards in inputs["rewards"] for reward in rewards])
     loss = summed_ranking_loss(flat, rank_pairs(inputs["ranks"], "all_pairs")) / len(inputs["ranks"])
     close(loss.item(), outputs["batch_loss"])
@@ -47,19 +58,19 @@ def test_every_prompt_weighs_the_same() -> None:
 
 
 def test_uninformed_loss_is_ln_2() -> None:
-    inputs, outputs = case("rm_uninformed")
+    inputs, outputs, close = opened("rm_uninformed")
     scores = scores_of(inputs["rewards"])
     loss = ranking_loss(scores, inputs["ranks"], tie_normaliser="all_pairs")
     loss.backward()
     close(loss.item(), outputs["ln2"])
     close(scores.grad.tolist(), outputs["grad"])
-    ranked, _ = case("rm_ranking_K4")
+    ranked, _, _ = opened("rm_ranking_K4")
     shifted = scores_of([reward + 7.0 for reward in ranked["rewards"]])
     close(ranking_loss(shifted, ranked["ranks"], tie_normaliser="all_pairs").item(), outputs["loss_shifted_by_7"])
 
 
 def test_single_pairs_with_and_without_margin() -> None:
-    inputs, outputs = case("rm_pairwise_margin")
+    inputs, outputs, close = opened("rm_pairwise_margin")
     chosen, rejected, margin = (scores_of(inputs[name]) for name in ("chosen", "rejected", "margin"))
     close(pairwise_losses(chosen, rejected).tolist(), outputs["per_pair_plain"])
     close(pairwise_losses(chosen, rejected).mean().item(), outputs["plain"])
@@ -68,7 +79,7 @@ def test_single_pairs_with_and_without_margin() -> None:
 
 
 def test_demonstrations_average_zero() -> None:
-    inputs, outputs = case("reward_normalisation")
+    inputs, outputs, close = opened("reward_normalisation")
     demonstrations = scores_of(inputs["demo_rewards"]).detach()
     bias = zero_mean_bias(demonstrations)
     close(bias, outputs["bias_subtracted"])
@@ -77,7 +88,7 @@ def test_demonstrations_average_zero() -> None:
 
 
 def test_calibration() -> None:
-    inputs, outputs = case("rm_calibration")
+    inputs, outputs, close = opened("rm_calibration")
     differences = torch.tensor(inputs["reward_difference"], dtype=torch.float64)
     preferred = torch.tensor(inputs["label_a_preferred"])
     measured = calibration(differences, preferred, edges=[0.5, 0.7, 1.0])
@@ -89,7 +100,7 @@ def test_calibration() -> None:
 
 
 def test_sft_loss_counts_completion_and_eos() -> None:
-    inputs, outputs = case("sft_loss_mask")
+    inputs, outputs, close = opened("sft_loss_mask")
     logits = torch.tensor(inputs["logits"], dtype=torch.float64)
     targets = torch.tensor(inputs["tokens"])[1:]
     logprobs = torch.log_softmax(logits[:-1], dim=-1).gather(1, targets[:, None]).T  # (1, 4)
@@ -102,7 +113,7 @@ def test_sft_loss_counts_completion_and_eos() -> None:
 
 
 def test_published_step_counts() -> None:
-    inputs, outputs = case("run_arithmetic")
+    inputs, outputs, _ = opened("run_arithmetic")
     plan = plan_batches(
         inputs["sft_examples"],
         epochs=inputs["sft_epochs"],

@@ -13,10 +13,7 @@ from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
 from tests.unit.ppo import tiny
 
-CONTRACT = """objective/kl objective/score objective/reward objective/entropy policy/loss policy/clip_fraction policy/approx_kl
-policy/entropy policy/grad_norm policy/learning_rate value/loss value/clip_fraction value/explained_variance
-value/grad_norm ratio/mean ratio/max ratio/var ptx/loss ptx/grad_norm ptx/grad_ratio ptx/grad_cosine response/length
-response/eos_rate response/score_without_eos kl/beta""".split()
+CONTRACT = ["objective/kl", "objective/score", "objective/reward", "objective/entropy", "policy/loss", "policy/clip_fraction", "policy/approx_kl", "policy/entropy", "policy/grad_norm", "policy/learning_rate", "value/loss", "value/clip_fraction", "value/explained_variance", "value/grad_norm", "ratio/mean", "ratio/max", "ratio/var", "ptx/loss", "ptx/grad_norm", "ptx/grad_ratio", "ptx/grad_cosine", "response/length", "response/eos_rate", "response/score_without_eos", "kl/beta"]
 
 
 def weights(learner: PPOLearner) -> list[torch.Tensor]:

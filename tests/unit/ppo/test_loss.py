@@ -11,7 +11,9 @@ from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss
 def one_token_gradient(ratio: float, advantage: float) -> tuple[float, float]:
     new = torch.tensor([[math.log(ratio)]], dtype=torch.float64, requires_grad=True)
     old, mask = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.bool)
-    loss = clipped_policy_loss(new, old, torch.tensor([[advantage]], dtype=torch.float64), mask, clip=0.2, token_count=1)
+    loss = clipped_policy_loss(
+        new, old, torch.tensor([[advantage]], dtype=torch.float64), mask, clip=0.2, token_count=1
+    )
     loss.backward()
     assert new.grad is not None
     return loss.item(), new.grad.item()

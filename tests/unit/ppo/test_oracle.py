@@ -55,10 +55,27 @@ class SlowAdam:
 
 
 def slow_advantages(rewards: list[float], values: list[float], discount: float, lam: float) -> list[float]:
-    errors = [
-        r + discount * (values[t + 1] if t + 1 < len(values) else 0.0) - values[t] for t, r in enumerate(rewards)
-    ]
+    errors = [r + discount * (values[t + 1] if t + 1 < len(values) else 0.0) - values[t] for t, r in enumerate(rewards)]
     return [sum((discount * lam) ** k * e for k, e in enumerate(errors[t:])) for t in range(len(errors))]
+
+
+def slow_policy_loss(ratio: torch.Tensor, advantage: float) -> tuple[torch.Tensor, bool]:
+    """A good token gains up to a ratio of 1.02, a bad one down to 0.98; also whether that limit was passed."""
+    if advantage > 0 and ratio.item() > 1.02:
+        return torch.tensor(-advantage * 1.02), True
+    if advantage < 0 and ratio.item() < 0.98:
+        return torch.tensor(-advantage * 0.98), True
+    return -advantage * ratio, False
+
+
+def slow_value_loss(new: torch.Tensor, old: float, wanted: float) -> torch.Tensor:
+    """Half the squared error; a step of more than 0.2 towards the return counts as one of 0.2."""
+    moved = new.item() - old
+    if abs(moved) > 0.2:
+        limited = (old + math.copysign(0.2, moved) - wanted) ** 2
+        if limited > (new.item() - wanted) ** 2:
+            return torch.tensor(0.5 * limited)
+    return 0.5 * (new - wanted) ** 2
 
 
 @pytest.mark.parametrize("whiten_rewards", [False, True])
@@ -118,14 +135,9 @@ def test_one_iteration_against_the_slow_oracle(whiten_rewards: bool) -> None:
             new = logprobs_of(policy, prompt, response, temperature)
             new_values = outputs_of(value_model, prompt, response)[len(prompt) - 1 : -1]
             for t in range(len(response)):
-                ratio = torch.exp(new[t] - old[row][t])
-                kept = min(max(float(ratio), 0.98), 1.02)
-                branches = -advantages[row][t] * ratio, -advantages[row][t] * torch.tensor(kept)
-                clipped_tokens += float(branches[1]) > float(branches[0])
-                policy_loss = policy_loss + (branches[0] if float(branches[0]) >= float(branches[1]) else branches[1].detach())
-                near = min(max(float(new_values[t]), values[row][t] - 0.2), values[row][t] + 0.2)
-                plain, limited = (new_values[t] - returns[row][t]) ** 2, (near - returns[row][t]) ** 2
-                value_loss = value_loss + 0.5 * (plain if float(plain) >= limited else limited)
+                token_loss, clipped = slow_policy_loss(torch.exp(new[t] - old[row][t]), advantages[row][t])
+                policy_loss, clipped_tokens = policy_loss + token_loss, clipped_tokens + clipped
+                value_loss = value_loss + slow_value_loss(new_values[t], values[row][t], returns[row][t])
         ptx_loss, targets = torch.zeros(()), 0
         for tokens_of_row in ptx.draw(16).tolist():
             log_softmax = torch.log_softmax(policy(input_ids=torch.tensor([tokens_of_row])).logits[0], dim=1)

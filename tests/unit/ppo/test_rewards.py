@@ -10,7 +10,6 @@ from tasks.ppo.rewards import (
     place_after_eos,
     place_last,
     place_on_eos,
-    truncate_after_eos,
 )
 
 LENGTHS = torch.tensor([4, 2, 1, 3])
@@ -73,8 +72,3 @@ def test_missing_eos_rules(rule: str, expected: list[float]) -> None:
     score = torch.tensor([0.5, 2.0, -3.0, -3.0])
     finished = torch.tensor([True, False, False, True])
     assert MISSING_EOS_RULES[rule](score, finished, -1.0).tolist() == expected
-
-
-def test_truncation_keeps_the_first_eos() -> None:
-    assert truncate_after_eos([5, 2, 7, 2], eos_id=2) == [5, 2]
-    assert truncate_after_eos([5, 6], eos_id=2) == [5, 6]

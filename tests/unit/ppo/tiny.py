@@ -19,7 +19,7 @@ from tasks.ppo.rollout import Networks
 from tasks.records import Document, Prompt
 
 SANDBOX = Path(__file__).parents[3] / "conf" / "ppo" / "sandbox.yaml"
-WORDS = "<pad> <eos> <unk> q a : is the cat red blue big small . ?".split()
+WORDS = ["<pad>", "<eos>", "<unk>", "q", "a", ":", "is", "the", "cat", "red", "blue", "big", "small", ".", "?"]
 SMALL: dict[str, Any] = {
     "episodes": 64,
     "episodes_per_iteration": 16,
@@ -107,10 +107,13 @@ def documents(count: int = 40) -> list[Document]:
     return [Document(text=" ".join(words[(i * j) % 7] for j in range(1, 6 + i % 3))) for i in range(count)]
 
 
-def learner(
-    *, runtime_changes: dict[str, Any] | None = None, reference_seed: int = 0, **changes: Any
-) -> PPOLearner:
+def learner(*, runtime_changes: dict[str, Any] | None = None, reference_seed: int = 0, **changes: Any) -> PPOLearner:
     """A fresh learner; every call builds its own networks."""
     return PPOLearner(
-        networks(reference_seed), tokenizer(), prompts(), documents(), config(**changes), runtime(**(runtime_changes or {}))
+        networks(reference_seed),
+        tokenizer(),
+        prompts(),
+        documents(),
+        config(**changes),
+        runtime(**(runtime_changes or {})),
     )

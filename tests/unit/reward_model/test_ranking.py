@@ -39,9 +39,7 @@ def test_order_of_completions_does_not_matter() -> None:
 
 def test_brute_force_over_pairs() -> None:
     scores, ranks = [0.4, -0.2, 1.3, 0.4, -2.0], [2, 3, 1, 3, 5]
-    wanted = [
-        math.log1p(math.exp(-(scores[i] - scores[j]))) for i in range(5) for j in range(5) if ranks[i] < ranks[j]
-    ]
+    wanted = [math.log1p(math.exp(-(scores[i] - scores[j]))) for i in range(5) for j in range(5) if ranks[i] < ranks[j]]
     loss = ranking_loss(torch.tensor(scores, dtype=torch.float64), ranks, tie_normaliser="all_pairs")
     assert len(wanted) == 9
     assert loss.item() == pytest.approx(sum(wanted) / 10, abs=1e-12)

@@ -13,7 +13,9 @@ from tasks.reward_model.calibrate import calibration, zero_mean_bias
 from tasks.reward_model.cross_labeler import cross_labeler_accuracy, cross_labeler_folds
 
 
-def comparison(name: str, completions: list[str], ranks: list[int], labeler: str = "ann", kind: str = "chat") -> Comparison:
+def comparison(
+    name: str, completions: list[str], ranks: list[int], labeler: str = "ann", kind: str = "chat"
+) -> Comparison:
     prompt = Prompt(prompt_id=name, owner_id=name, text=f"q : {name} a :", kind=kind)
     return Comparison(prompt=prompt, completions=completions, ranks=ranks, labeler_id=labeler)
 

@@ -1,0 +1,106 @@
+"""The whole flow on the miniature configuration, with a real Prefect server and a real MLflow database."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from flows.config import RLHFConfig, load
+from flows.rlhf import rlhf
+from flows.summary import Outcome
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def miniature(root: Path, *overrides: str) -> RLHFConfig:
+    return load(["scale=miniature", "runtime.progress=false", f"tracking.root={root}", *overrides])
+
+
+def ran(outcome: Outcome) -> list[str]:
+    return [record.stage for record in outcome.stages if record.ran]
+
+
+def digests(root: Path) -> dict[str, str]:
+    manifests = [json.loads(path.read_text()) for path in root.glob("artifacts/*/*/manifest.json")]
+    return {f"{item['stage']}/{item['fingerprint']}": item["digest"] for item in manifests}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def first(root: Path, prefect_api: str) -> Outcome:
+    return rlhf(miniature(root))
+
+
+def test_every_stage_runs_and_leaves_a_policy_a_report_and_metrics(first: Outcome) -> None:
+    assert ran(first) == [record.stage for record in first.stages]
+    assert {"data_prep", "pretrain", "sft", "ppo_init", "comparisons", "reward_model", "ppo"} <= set(ran(first))
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in Path(first.policy).iterdir()}
+    assert "<html" in (Path(first.report) / "report.html").read_text()
+    assert {"win_rate/ppo/gold", "win_rate/ppo_greedy/gold", "kl/ppo", "benchmark/ppo/change_vs_sft"} <= set(first.metrics)
+
+
+def test_mlflow_holds_one_parent_one_child_per_stage_and_the_curves(first: Outcome, root: Path) -> None:
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    parent = client.get_run(first.run_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["ppo.beta"] == str(load(["scale=miniature"]).ppo.beta)
+    assert parent.data.metrics["win_rate/ppo/gold"] == first.metrics["win_rate/ppo/gold"]
+    assert "report.html" in [item.path for item in client.list_artifacts(first.run_id)]
+    children = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{first.run_id}'", max_results=100
+    )
+    by_stage = {child.data.tags["plumbline.stage"]: child for child in children}
+    assert set(by_stage) == {record.stage for record in first.stages}
+    assert all(child.info.status == "FINISHED" for child in children)
+    ppo = by_stage["ppo"]
+    assert [point.step for point in client.get_metric_history(ppo.info.run_id, "objective/kl")] == [1, 2]
+    assert ppo.data.tags["input.reward_model"] == by_stage["reward_model"].data.tags["digest"]
+    assert by_stage["data_prep"].inputs.dataset_inputs
+
+
+def test_a_second_run_executes_nothing(first: Outcome, root: Path) -> None:
+    again = rlhf(miniature(root))
+    assert ran(again) == []
+    assert again.metrics == first.metrics
+    assert again.run_id != first.run_id
+
+
+def test_runtime_settings_execute_nothing(first: Outcome, root: Path) -> None:
+    assert ran(rlhf(miniature(root, "runtime.tokens_per_microbatch=500", "runtime.checkpoint_every=3"))) == []
+
+
+def test_beta_reruns_ppo_and_its_evaluation_alone(first: Outcome, root: Path) -> None:
+    assert ran(rlhf(miniature(root, "ppo.beta=0.3"))) == ["ppo", "evaluation-ppo", "evaluation"]
+
+
+def test_a_damaged_artifact_is_rebuilt_with_the_same_digest(first: Outcome, root: Path) -> None:
+    before = digests(root)
+    sheet = next(root.glob("artifacts/evaluation-base/*/sheet.json"))
+    sheet.unlink()
+    assert ran(rlhf(miniature(root))) == ["evaluation-base"]
+    assert digests(root) == before
+
+
+def test_plain_ppo_adds_a_row(first: Outcome, root: Path) -> None:
+    outcome = rlhf(miniature(root, "plain_ppo=true"))
+    assert ran(outcome) == ["ppo_plain", "evaluation-ppo_plain", "evaluation"]
+    assert "win_rate/ppo_plain/gold" in outcome.metrics
+
+
+def test_another_store_gives_equal_digests(first: Outcome, root: Path, tmp_path: Path) -> None:
+    rlhf(miniature(tmp_path, "runtime.runner=threads"))
+    assert {key: value for key, value in digests(root).items() if key in digests(tmp_path)} == digests(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["processes", "ray", "dask"])
+def test_every_task_runner_gives_equal_digests(first: Outcome, root: Path, tmp_path: Path, runner: str) -> None:
+    if runner in ("ray", "dask"):
+        pytest.importorskip(f"prefect_{runner}")
+    rlhf(miniature(tmp_path, f"runtime.runner={runner}", "runtime.max_workers=2"))
+    assert {key: value for key, value in digests(root).items() if key in digests(tmp_path)} == digests(tmp_path)
