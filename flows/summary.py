@@ -9,7 +9,7 @@ from rich.console import Console
 from flows.config import RLHFConfig
 from tasks.artifacts import ArtifactRef, ArtifactStore
 from tasks.evaluation.comparison import PolicyComparison
-from tasks.evaluation.table import table_rows, terminal_table
+from tasks.evaluation.table import BEHAVIOUR, PREFERENCE, markdown_table, policy_table, terminal_table
 from tasks.evaluation.task import COMPARISON, REPORT
 
 
@@ -56,7 +56,12 @@ def outcome_of(
     """Gather the results and put them on the run's Prefect page."""
     folder = store.open(report)
     comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text())
-    create_table_artifact(key="results", table=table_rows(comparison), description=comparison.verdict)
+    for key, group in (("results", PREFERENCE), ("results-behaviour", BEHAVIOUR)):
+        drawn = policy_table(comparison, group)
+        cells = [[" ".join(part for part in cell if part) for cell in row.cells] for row in drawn.rows]
+        table = [dict(zip(drawn.headings, row, strict=True)) for row in cells]
+        create_table_artifact(key=key, table=table, description=comparison.verdict)
+    create_markdown_artifact(key="report", markdown=markdown_table(comparison), description=comparison.verdict)
     ran = [record.stage for record in stages if record.ran]
     lines = [f"| {record.stage} | {'ran' if record.ran else 'found in the store'} | `{record.artifact}` |" for record in stages]
     create_markdown_artifact(
@@ -80,7 +85,6 @@ def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
     console = Console()
     console.print()
     console.print(terminal_table(outcome.comparison))
-    console.print(f"\n{outcome.comparison.verdict}\n")
     ran = [record.stage for record in outcome.stages if record.ran]
     if ran:
         console.print(f"{len(ran)} of {len(outcome.stages)} stages ran: {', '.join(ran)}", soft_wrap=True)

@@ -66,7 +66,7 @@ def microbatches(lengths: Sequence[int], tokens_per_microbatch: int) -> list[lis
 
     Args:
         lengths: real tokens of each row.
-        tokens_per_microbatch: upper bound on rows x longest row of a group; a single longer row makes a group of its own.
+        tokens_per_microbatch: upper bound on rows x longest row of a group; a longer row makes a group of its own.
 
     Returns:
         Row numbers, every row in exactly one group, shortest rows first. The same lengths always give the same groups.

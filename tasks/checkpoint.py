@@ -97,8 +97,8 @@ def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
 def resumable(learner: Learner, folder: Path, every: int) -> Iterator[tuple[int, dict[str, float]]]:
     """Train to the end, from the latest checkpoint if there is one.
 
-    Yields (number of completed steps, metrics) after each step. The checkpoint of a step is written once the consumer asks for
-    the next one, so whatever it recorded of that step is not lost with a crash in between.
+    Yields (number of completed steps, metrics) after each step. The checkpoint of a step is written once the consumer
+    asks for the next one, so whatever it recorded of that step is not lost with a crash in between.
 
     Args:
         learner: advanced in place.
@@ -125,8 +125,8 @@ def _check_finite(metrics: dict[str, float], step: int) -> None:
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise TrainingDiverged(
-                f"step {step}: {name} is {value}, expected a finite number; lower the learning rate, or look at the metrics of "
-                "the steps before"
+                f"step {step}: {name} is {value}, expected a finite number; lower the learning rate, or look at the "
+                "metrics of the steps before"
             )
 
 
@@ -140,7 +140,8 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
 def _prune(folder: Path) -> None:
     for _, path in _steps(folder)[:-KEPT]:
         path.unlink(missing_ok=True)
-    for path in folder.glob(f"{_UNFINISHED}*"):  # left by a process that was killed; the stage's lock excludes a living one
+    # Left by a process that was killed; the stage's lock excludes a living one.
+    for path in folder.glob(f"{_UNFINISHED}*"):
         path.unlink(missing_ok=True)
 
 

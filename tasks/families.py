@@ -1,7 +1,7 @@
 """Where model families differ: the trunk, the output head, the residual branches, the dropouts.
 
-Works for causal language models of ``transformers`` that have a trunk, a linear output head, and decoder layers with one
-attention and one MLP module: Llama, Mistral, Qwen, Gemma, Phi, GPT-2, GPT-NeoX and their kin.
+Works for causal language models of ``transformers`` that have a trunk, a linear output head, and decoder layers with
+one attention and one MLP module: Llama, Mistral, Qwen, Gemma, Phi, GPT-2, GPT-NeoX and their kin.
 """
 
 from typing import Any
@@ -31,12 +31,12 @@ def trunk_of(model: PreTrainedModel) -> PreTrainedModel:
             f"{type(model).__name__}: found no trunk and output head, expected a decoder-only language model such as "
             "LlamaForCausalLM or GPT2LMHeadModel; choose another model"
         )
-    return trunk  # type: ignore[no-any-return]
+    return trunk
 
 
 def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
     """Output head on hidden states, with the scaling that some families apply. (..., D) -> (..., V)."""
-    logits = model.get_output_embeddings()(states)
+    logits: Tensor = model.get_output_embeddings()(states)
     config = model.config
     if getattr(config, "logits_scaling", None):  # Granite
         logits = logits / config.logits_scaling
@@ -53,8 +53,8 @@ def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor) -> Te
     Args:
         trunk: see ``trunk_of``.
         batch: right-padded rows.
-        read: (B,) tokens of each row that the trunk reads; what lies behind them is replaced by the row's first token, so any
-            id may stand there, even one outside the vocabulary.
+        read: (B,) tokens of each row that the trunk reads; what lies behind them is replaced by the row's first token, so
+            any id may stand there, even one outside the vocabulary.
 
     Returns:
         (B, max(read), D) final hidden states; those behind a row's ``read`` tokens mean nothing.
@@ -62,7 +62,7 @@ def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor) -> Te
     width = int(read.max())
     ids = batch.input_ids[:, :width]
     behind = torch.arange(width, device=ids.device) >= read[:, None]
-    # No mask and no positions: right padding and causal attention need neither, and attention then takes its fastest path.
+    # Right padding and causal attention need neither mask nor positions, and attention then takes its fastest path.
     output = trunk(input_ids=torch.where(behind, ids[:, :1], ids), use_cache=False)
     return output.last_hidden_state  # type: ignore[no-any-return]
 
@@ -83,13 +83,13 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
     branches = []
     for index, layer in enumerate(layers):
         for names in (ATTENTION_NAMES, MLP_NAMES):
-            branch = next((getattr(layer, name) for name in names if isinstance(getattr(layer, name, None), nn.Module)), None)
-            if branch is None:
+            found = [module for name, module in layer.named_children() if name in names]
+            if not found:
                 raise ModelError(
-                    f"{type(trunk).__name__}, layer {index}: found no module named {' or '.join(names)}, which residual "
-                    "dropout needs; set residual_dropout=0 for this family"
+                    f"{type(trunk).__name__}, layer {index}: found no module named {' or '.join(names)}, which "
+                    "residual dropout needs; set residual_dropout=0 for this family"
                 )
-            branches.append(branch)
+            branches += found
     return branches
 
 

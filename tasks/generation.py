@@ -1,8 +1,8 @@
 """Sampling: the only place where tokens are drawn from a policy.
 
-Rows are sampled side by side, prompts padded on the left, keys and values kept in preallocated memory; rows that have ended are
-taken out. Each row draws from its own uniform numbers, fixed before the first token: what a prompt gets does not depend on how many
-rows are sampled side by side, up to rounding in the logits.
+Rows are sampled side by side, prompts padded on the left, keys and values kept in preallocated memory; rows that have
+ended are taken out. Each row draws from its own uniform numbers, fixed before the first token: what a prompt gets does
+not depend on how many rows are sampled side by side, up to rounding in the logits.
 """
 
 from collections.abc import Sequence
@@ -163,7 +163,7 @@ class _Decoding:
         return tokens[keep]
 
 
-class _GrowingLayer(DynamicLayer):
+class _GrowingLayer(DynamicLayer):  # type: ignore[misc]  # the library is not typed
     """Keys and values of one layer, written in place instead of copied to a longer tensor at every token."""
 
     def __init__(self, capacity: int) -> None:
@@ -196,7 +196,7 @@ class _GrowingLayer(DynamicLayer):
 
 
 def _new_cache(model: PreTrainedModel, capacity: int) -> Cache:
-    """Preallocated where every layer attends to everything; the library's own cache for sliding windows and the like."""
+    """Preallocated where every layer attends to everything; the library's own for sliding windows and the like."""
     cache = DynamicCache(config=model.config)
     if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers):
         return Cache(layers=[_GrowingLayer(capacity) for _ in cache.layers])
@@ -211,6 +211,6 @@ def _check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max
     longest = max(map(len, prompts), default=0) + max_new_tokens
     if context is not None and longest > context:
         raise ModelError(
-            f"generation: the longest prompt ({longest - max_new_tokens} tokens) and response ({max_new_tokens}) make {longest}, "
-            f"expected at most the model's context of {context}; use shorter prompts or responses"
+            f"generation: the longest prompt ({longest - max_new_tokens} tokens) and response ({max_new_tokens}) make "
+            f"{longest}, expected at most the model's context of {context}; use shorter prompts or responses"
         )

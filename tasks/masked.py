@@ -1,7 +1,7 @@
 """Sums, means and variances over the entries a mask selects.
 
 ``mask`` is True (or non-zero) on the entries that count. Entries outside it may hold anything, NaN included: they are
-replaced before they are used, and results are exactly 0 there. A mask that selects nothing gives NaN, never a made-up 0.
+replaced before they are used, and results are exactly 0 there. A mask that selects nothing gives NaN.
 """
 
 import torch
@@ -43,8 +43,9 @@ def whiten(x: Tensor, mask: Tensor, *, unbiased: bool = False) -> Tensor:  # the
 def scale_to_unit_variance(x: Tensor, mask: Tensor, *, unbiased: bool = False) -> Tensor:  # the shape of x
     """Scale the selected entries about their mean to variance 1 and keep that mean; exactly 0 elsewhere.
 
-    Source: rewards in lm-human-preferences; spec D.6. Its mean is kept because a shift of all rewards would change which
-    responses are worth being long.
+    The mean is kept because a shift of all rewards would change how much a long response earns.
+
+    Source: rewards in lm-human-preferences; spec D.6.
     """
     return _select(whiten(x, mask, unbiased=unbiased) + masked_mean(x, mask), mask)
 

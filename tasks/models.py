@@ -1,10 +1,11 @@
 """Models and tokenizers: load, save, build from scratch, and give a scalar head.
 
-Weights are read from safetensors only, code that comes with a model is never run, and parameters are fp32: half precision is a
-matter of ``autocast``. Every model comes with its own dropouts at 0.
+Weights are read from safetensors only, code that comes with a model is never run, and parameters are fp32: half
+precision is a matter of ``autocast``. Every model comes with its own dropouts at 0.
 """
 
 import copy
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from tasks.batches import TokenBatch
 from tasks.config import ArchitectureConfig, RuntimeConfig
@@ -45,11 +47,7 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
     Raises:
         ModelError: nothing there, no config, no tokenizer, no safetensors, weights missing, or a model of another kind.
     """
-    if Path(folder).expanduser().exists() and not any((Path(folder).expanduser() / n).exists() for n in TOKENIZER_FILES):
-        raise ModelError(
-            f"{folder}: found no tokenizer, expected one of {', '.join(TOKENIZER_FILES)} beside the weights; save it there "
-            "with tokenizer.save_pretrained(folder)"
-        )
+    _check_tokenizer_files(folder)
     return _load(AutoModelForCausalLM, folder, device, revision)
 
 
@@ -64,14 +62,15 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     for config in (model.config, model.generation_config):
         if config is not None:
             config.eos_token_id, config.pad_token_id = eos, known_pad
+    disable_progress_bar()
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
 
 
 def new_causal_lm(
     architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerBase, context_tokens: int, seed: int
 ) -> PreTrainedModel:
-    """A Llama with random weights: matrices normal with the configured deviations, gains 1. The same seed, the same bits."""
+    """A Llama with random weights: matrices normal with the configured deviations, gains 1; reproducible from the seed."""
     check_tokenizer(tokenizer)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -147,6 +146,7 @@ class ScalarModel(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Trunk, head and bias; the same model gives the same bytes."""
+        disable_progress_bar()
         self.backbone.save_pretrained(folder)
         head = {"weight": self.head.weight, "bias": self.head.bias, "score_bias": self.score_bias}
         save_file({name: part.detach().cpu().contiguous() for name, part in head.items()}, Path(folder) / HEAD_FILE)
@@ -161,8 +161,8 @@ class ScalarModel(nn.Module):
         path = Path(folder) / HEAD_FILE
         if not path.is_file():
             raise ModelError(
-                f"{folder}: found no {HEAD_FILE}, expected a reward model saved by this program; point to one, or make it from a "
-                "policy with ScalarModel.from_policy"
+                f"{folder}: found no {HEAD_FILE}, expected a reward model saved by this program; point to one, or make it "
+                "from a policy with ScalarModel.from_policy"
             )
         model = cls(_load(AutoModel, folder, device, None))
         parts = load_file(path)
@@ -180,9 +180,7 @@ class ScalarModel(nn.Module):
 
 def autocast(runtime: RuntimeConfig) -> torch.autocast:
     """bf16 for matrix products when the runtime asks for it; weights stay fp32."""
-    return torch.autocast(
-        torch.device(runtime.device).type, dtype=torch.bfloat16, enabled=runtime.precision == "bf16"
-    )
+    return torch.autocast(torch.device(runtime.device).type, dtype=torch.bfloat16, enabled=runtime.precision == "bf16")
 
 
 @contextmanager
@@ -217,28 +215,31 @@ def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> 
     Raises:
         ModelError: there is none, or it has no EOS token.
     """
-    folder = Path(name_or_path).expanduser()
-    if folder.exists() and not any((folder / name).exists() for name in TOKENIZER_FILES):
-        raise ModelError(
-            f"{name_or_path}: found no tokenizer, expected one of {', '.join(TOKENIZER_FILES)}; save it there with "
-            "tokenizer.save_pretrained(folder)"
-        )
+    _check_tokenizer_files(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder) if folder.exists() else str(name_or_path), revision=revision or "main", trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(_source(name_or_path), **_from(revision))
     except (OSError, ValueError, KeyError) as error:
         raise _cannot_load(name_or_path, "tokenizer", error) from error
     add_pad_token(tokenizer)
     check_tokenizer(tokenizer)
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
+    """Save a tokenizer without the notes ``transformers`` leaves about where it was read from."""
+    tokenizer.save_pretrained(folder)
+    path = Path(folder) / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    for note in ("is_local", "local_files_only", "name_or_path"):
+        settings.pop(note, None)
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def add_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
     """Give a tokenizer a pad token that is not its EOS: one that its vocabulary already has, else a new ``<|pad|>``.
 
-    A new one gets the next free id, which may lie outside the model's embedding. That is fine: padding is replaced before
-    the embedding and never counted, so the embedding keeps its size.
+    A new one gets the next free id, which may lie outside the model's embedding. That is fine: padding is replaced
+    before the embedding and never counted, so the embedding keeps its size.
     """
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
         return
@@ -251,7 +252,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     """Require an EOS token, and a pad token that is another one.
 
     Raises:
-        ModelError: either is missing, or they are the same: a response's end would look like padding and never be learnt.
+        ModelError: either is missing, or they are the same: the end of a response would look like padding.
     """
     name = tokenizer.name_or_path or type(tokenizer).__name__
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -263,10 +264,10 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _load(kind: Any, name: Path | str, device: torch.device | str, revision: str | None) -> PreTrainedModel:
-    folder = Path(name).expanduser()
-    if folder.exists():
-        _check_folder(folder)
-    source, given = str(folder) if folder.exists() else str(name), {"revision": revision or "main", "trust_remote_code": False}
+    source, given = _source(name), _from(revision)
+    if Path(source).exists():
+        _check_folder(Path(source))
+    disable_progress_bar()  # stages show their own
     try:
         config = AutoConfig.from_pretrained(source, **given)
         switch_dropout_off(config)
@@ -278,10 +279,29 @@ def _load(kind: Any, name: Path | str, device: torch.device | str, revision: str
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
-            f"{name}: its weights lack {len(missing)} tensors that {type(model).__name__} needs, first {missing[0]}; expected "
-            "the complete model; save it again with save_pretrained"
+            f"{name}: its weights lack {len(missing)} tensors that {type(model).__name__} needs, first {missing[0]}; "
+            "expected the complete model; save it again with save_pretrained"
         )
-    return model.to(device).eval()  # type: ignore[no-any-return]
+    return model.to(device).eval()
+
+
+def _source(name: Path | str) -> str:
+    """A local folder if there is one of that name, else the name on a hub."""
+    folder = Path(name).expanduser()
+    return str(folder) if folder.exists() else str(name)
+
+
+def _from(revision: str | None) -> dict[str, Any]:
+    return {"revision": revision or "main", "trust_remote_code": False}
+
+
+def _check_tokenizer_files(name: Path | str) -> None:
+    folder = Path(_source(name))
+    if folder.exists() and not any((folder / file).exists() for file in TOKENIZER_FILES):
+        raise ModelError(
+            f"{name}: found no tokenizer, expected one of {', '.join(TOKENIZER_FILES)}; save it there with "
+            "tokenizer.save_pretrained(folder)"
+        )
 
 
 def _check_folder(folder: Path) -> None:
@@ -291,14 +311,14 @@ def _check_folder(folder: Path) -> None:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         found = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
         raise ModelError(
-            f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load them where "
-            "you trust them and call model.save_pretrained(folder)"
+            f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load them "
+            "where you trust them and call model.save_pretrained(folder)"
         )
 
 
 def _cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
     reason = str(error).strip().split("\n")[0]
     return ModelError(
-        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face folder, or a "
-        "hub name and a network (HF_HUB_OFFLINE unset); check the spelling or download it first and give the folder"
+        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face folder, "
+        "or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the folder"
     )

@@ -41,7 +41,7 @@ def cosine_to_fraction(step: int, total: int, final: float = 0.1) -> float:
 def linear_warmup(iteration: int, iterations: int = 10, start: float = 0.1) -> float:
     """Multiplier of the peak learning rate: ``start`` at iteration 0, 1 from ``iterations`` on, linear between.
 
-    Source: InstructGPT appendix C.4 (the first 10 iterations, from one tenth of the peak); the linear shape is our choice.
+    Source: InstructGPT appendix C.4 (10 iterations, from one tenth of the peak); the linear shape is our choice.
     """
     if iterations <= 0:
         return 1.0
@@ -63,7 +63,7 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> float
 
 
 class Ema:
-    """Exponential moving average of a model's parameters, kept in fp32: average <- decay * average + (1 - decay) * weights.
+    """Exponential moving average of parameters, kept in fp32: average <- decay * average + (1 - decay) * weights.
 
     Starts at the model's weights, so no bias correction is needed. The live weights are only read.
 

@@ -1,7 +1,7 @@
 """From text to token ids and back: the one layout that every stage uses.
 
-A sequence is prompt tokens, response tokens, EOS (spec A.5). The prompt's text is exactly what the model sees; between prompt and
-response stands what the tokenizer needs to start a new word, decided here and nowhere else.
+A sequence is prompt tokens, response tokens, EOS (spec A.5). The prompt's text is exactly what the model sees; between
+prompt and response stands what the tokenizer needs to start a new word, decided here and nowhere else.
 """
 
 from weakref import WeakKeyDictionary

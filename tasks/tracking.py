@@ -5,9 +5,11 @@ process or machine. Every function works on the tracking URI it is given.
 """
 
 import json
+import logging
 import math
 import os
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,8 +45,11 @@ def prepare(uri: str, experiment: str, artifact_root: Path) -> str:
         ConfigError: the tracking server does not answer or the database cannot be opened.
     """
     artifact_root.mkdir(parents=True, exist_ok=True)
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with FileLock(artifact_root / ".mlflow-init.lock"):
         try:
+            _probe(uri)
             tracking = client(uri)
             found = tracking.get_experiment_by_name(experiment)
             if found is not None:
@@ -56,6 +61,13 @@ def prepare(uri: str, experiment: str, artifact_root: Path) -> str:
                 f"MLflow tracking at {uri}: no answer ({type(error).__name__}: {_first_line(error)}); start the server or "
                 "choose another with tracking.mlflow_uri=..."
             ) from error
+
+
+def _probe(uri: str) -> None:
+    """Ask a tracking server whether it lives; MLflow's own client would retry for minutes."""
+    if uri.startswith(("http://", "https://")):
+        with urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=10):
+            pass
 
 
 def _first_line(error: BaseException) -> str:

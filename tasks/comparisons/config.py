@@ -43,6 +43,7 @@ class ComparisonsConfig(Config):
             )
         if self.agreement_prompts > self.max_valid_prompts:
             raise ValueError(
-                f"agreement_prompts ({self.agreement_prompts}) must not exceed max_valid_prompts ({self.max_valid_prompts})"
+                f"agreement_prompts ({self.agreement_prompts}) must not exceed "
+                f"max_valid_prompts ({self.max_valid_prompts})"
             )
         return self

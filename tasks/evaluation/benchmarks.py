@@ -114,7 +114,7 @@ def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: Eval
         [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
         max_new_tokens=config.benchmark_answer_tokens,
         temperature=0.0,
-        generator=None,
+        generator=torch.Generator(),  # greedy: nothing is drawn
         eos_id=int(subject.tokenizer.eos_token_id),
         pad_id=int(subject.tokenizer.pad_token_id),
         batch_size=subject.runtime.generation_batch,

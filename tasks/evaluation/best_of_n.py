@@ -22,7 +22,8 @@ def best_of_n_kl(n: int) -> float:
 
 def pick_best(proxy: Floats, n: int) -> NDArray[np.int64]:
     """(B,) index of the highest ``proxy`` (B, N) among the first ``n`` candidates; the earliest of equals."""
-    return np.argmax(proxy[:, :n], axis=1)
+    picked: NDArray[np.int64] = np.argmax(proxy[:, :n], axis=1)
+    return picked
 
 
 def best_of_n_estimate(proxy: Floats, target: Floats, n: int) -> Floats:

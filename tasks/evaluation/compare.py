@@ -181,7 +181,7 @@ def _tax(sheets: Mapping[str, PolicySheet], sheet: PolicySheet, config: Evaluati
         correct = _correct(sheet)
         found["benchmark"] = macro_mean(correct)
         for field, other in (("change_vs_base", BASE), ("change_vs_sft", BASELINE)):
-            if other in sheets:
+            if other in sheets and other != sheet.name:
                 found[field] = macro_change(correct, _correct(sheets[other]), how.named(field, sheet.name))
     if sheet.documents is not None and BASE in sheets:
         base = sheets[BASE].documents
@@ -213,7 +213,7 @@ def _task_changes(
     sheets: Mapping[str, PolicySheet], name: str, sheet: PolicySheet, config: EvaluationConfig
 ) -> list[TaskChange]:
     def change(task: str, other: str) -> Interval | None:
-        if other not in sheets:
+        if other not in sheets or other == name:
             return None
         return paired_change(
             sheet.benchmarks[task].correct,

@@ -92,12 +92,15 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
             kls, scores = zip(*points, strict=True)
             color = colors.setdefault(policy, _INK)
             axes.plot(kls, scores, ".-", color=color, alpha=0.35, linewidth=0.9, markersize=3)
-    for row in ended:
-        _endpoint(axes, row, colors[row.policy])
+    for place, row in enumerate(ended):
+        _endpoint(axes, row, colors[row.policy], below=place % 2 == 1)
+    axes.margins(x=0.16, y=0.1)
     for judge, style in ((REWARD_MODEL, "-"), (GOLD, "--")):
         if curve and judge in curve[0].scores:
-            kls, scores = [point.kl for point in curve], [point.scores[judge] for point in curve]
-            axes.plot(kls, scores, f"x{style}", color=_INK, linewidth=0.9, markersize=4)
+            scores_of_picks = [point.scores[judge] for point in curve]
+            axes.plot(
+                [point.kl for point in curve], scores_of_picks, f"x{style}", color=_INK, linewidth=0.9, markersize=4
+            )
     axes.plot(
         [], [], "ok", markersize=5, label="reward model (line: PPO training prompts)", linestyle="-", linewidth=0.9
     )
@@ -112,19 +115,24 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
     return _svg(figure)
 
 
-def _endpoint(axes: Axes, row: PolicyRow, color: str) -> None:
+def _endpoint(axes: Axes, row: PolicyRow, color: str, *, below: bool) -> None:
     assert row.kl is not None
     for judge, marker, fill in ((REWARD_MODEL, "o", color), (GOLD, "D", "white")):
         if judge in row.scores:
             axes.plot(row.kl.estimate, row.scores[judge], marker, color=color, markersize=7, markerfacecolor=fill)
     top = max(row.scores.values())
     axes.annotate(
-        title_of(row.policy), (row.kl.estimate, top), xytext=(6, 5), textcoords="offset points", fontsize=8, color=color
+        title_of(row.policy),
+        (row.kl.estimate, top),
+        xytext=(7, -12 if below else 5),
+        textcoords="offset points",
+        fontsize=8,
+        color=color,
     )
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, height), layout="constrained")
+    figure = Figure(figsize=(5.8, height), layout="constrained")
     axes = figure.subplots()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

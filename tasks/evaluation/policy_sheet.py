@@ -78,12 +78,12 @@ def evaluate_policy(
     sets[SAMPLED] = _judge(sampled, prompts, yardsticks.reward, world, subject)
     greedy = _answer(subject, prompts, config, 0.0, 0)
     sets[GREEDY] = _judge(greedy, prompts, yardsticks.reward, world, subject)
+    on_progress("baseline")
     curve: list[BestOfPoint] = []
     if baseline:
         again = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, OPPONENT))
         sets[OPPONENT] = _judge(again, prompts, yardsticks.reward, world, subject)
         if config.best_of_n:
-            on_progress("best of n")
             picks, curve = _best_of_n(subject, yardsticks.reward, prompts, world, config)
             sets.update(picks)
     on_progress("benchmarks")
@@ -194,7 +194,7 @@ def _kl_per_response(subject: Subject, reference: PreTrainedModel, answers: Answ
     """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats."""
     own = sequence_logprobs(subject, answers.prompts, answers.tokens, temperature)
     other = sequence_logprobs(subject._replace(model=reference), answers.prompts, answers.tokens, temperature)
-    return np.array(own) - np.array(other)
+    return np.array(own, dtype=np.float64) - np.array(other, dtype=np.float64)
 
 
 def _toxicity(subject: Subject, data: PreparedData, config: EvaluationConfig) -> Toxicity | None:

@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -16,31 +16,32 @@ from tasks.evaluation import plots
 from tasks.evaluation.comparison import PolicyComparison, title_of
 from tasks.evaluation.config import EvaluationConfig
 from tasks.evaluation.sheet import OPPONENT, PolicySheet, Response
-from tasks.evaluation.table import Cell, columns, table_rows
+from tasks.evaluation.table import BEHAVIOUR, PREFERENCE, Cell, policy_table
 from tasks.evaluation.verdict import JUDGE_TITLES, points
 from tasks.evaluation.win_rate import derived_seed
 
-_TABLE_HINT = (
-    "Win rate: ties count one half. The opponent stands under each policy. KL is to the policy PPO started from, in "
-    "nats per response; for best of n it is the bound log n - (n - 1)/n. Benchmarks, perplexity and toxicity belong to the "
-    "policy and stand in its sampled row. Intervals know the prompts of this run, not other seeds."
-)
+
+class ReportInputs(NamedTuple):
+    """Everything the page shows."""
+
+    comparison: PolicyComparison
+    sheets: Mapping[str, PolicySheet]
+    histories: Mapping[str, plots.History]
+    """Each PPO run's metrics, one dict an iteration with ``step``, ``kl`` and ``score``."""
+    run_config: Mapping[str, Any]
+    """Configuration as plain JSON types."""
+    digests: Mapping[str, str]
+    """Name to SHA-256 of the artifacts that the figures come from."""
 
 
-def render_report(
-    comparison: PolicyComparison,
-    sheets: Mapping[str, PolicySheet],
-    histories: Mapping[str, plots.History],
-    config: EvaluationConfig,
-    *,
-    run_config: Mapping[str, Any],
-    digests: Mapping[str, str],
-) -> str:
-    """The page as HTML text.
+def write_report(path: Path, inputs: ReportInputs, config: EvaluationConfig) -> None:
+    """Write the page to ``path``; the same inputs give the same bytes."""
+    path.write_text(render_report(inputs, config), encoding="utf-8")
 
-    ``histories`` holds each PPO run's metrics as dicts with ``step``, ``kl`` and ``score``; ``run_config`` is the whole
-    configuration of the run as plain JSON types; ``digests`` names the artifacts that the figures come from.
-    """
+
+def render_report(inputs: ReportInputs, config: EvaluationConfig) -> str:
+    """The page as HTML text."""
+    comparison, sheets, histories, run_config, digests = inputs
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -49,9 +50,8 @@ def render_report(
         title="Plumbline: how the policies compare",
         comparison=comparison,
         prompts=len(next(iter(sheets.values())).samples),
-        headings=[name for name, _ in columns(comparison)],
-        table=table_rows(comparison),
-        table_hint=_TABLE_HINT,
+        preference=policy_table(comparison, PREFERENCE),
+        behaviour=policy_table(comparison, BEHAVIOUR),
         figures={
             "wins": _data_uri(plots.win_rate_bars(comparison)),
             "frontier": _data_uri(plots.reward_against_kl(comparison, histories)),

@@ -1,14 +1,21 @@
-"""The comparison as one table of text cells, drawn by the terminal, by Markdown and by the page alike."""
+"""The comparison as tables of text cells, drawn by the terminal, by Markdown and by the page alike."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from rich.table import Table
 
-from tasks.evaluation.comparison import PolicyComparison, PolicyRow
-from tasks.evaluation.sheet import GREEDY
-from tasks.evaluation.verdict import JUDGE_TITLES, percent, points
+from tasks.evaluation.comparison import PolicyComparison, PolicyRow, title_of
+from tasks.evaluation.sheet import GOLD, GREEDY, REWARD_MODEL
+from tasks.evaluation.verdict import JUDGE_TITLES, points
 from tasks.evaluation.win_rate import Interval
+
+PREFERENCE = "preference"
+"""Columns about the responses: every way of answering has them."""
+BEHAVIOUR = "behaviour"
+"""Columns about the policy as a whole."""
+_SHORT = {GOLD: "gold", REWARD_MODEL: "RM"}
 
 
 class Cell(NamedTuple):
@@ -19,6 +26,14 @@ class Cell(NamedTuple):
     """Interval or second figure, shown smaller."""
 
 
+class Column(NamedTuple):
+    """A heading and what it shows of a row."""
+
+    heading: str
+    group: str
+    cell: Callable[[PolicyRow], Cell]
+
+
 class TableRow(NamedTuple):
     """One row; ``new_group`` marks the first of the greedy policies."""
 
@@ -26,66 +41,86 @@ class TableRow(NamedTuple):
     new_group: bool
 
 
-Column = tuple[str, Callable[[PolicyRow], Cell]]
+class PolicyTable(NamedTuple):
+    """Headings and rows; the first column names the policy."""
+
+    headings: list[str]
+    rows: list[TableRow]
 
 
-def columns(comparison: PolicyComparison) -> list[Column]:
-    """Headings with the cell each makes of a row; columns that no row fills are left out."""
-    every: list[Column] = [("Policy", lambda row: Cell(row.title, f"vs {row.against}"))]
-    for judge in comparison.judges:
-        every.append((f"Win %, {JUDGE_TITLES[judge]}", lambda row, judge=judge: _win(row, judge)))  # type: ignore[misc]
-    for judge in comparison.judges:
-        every.append((f"Score, {JUDGE_TITLES[judge]}", lambda row, judge=judge: Cell(_signed(row.scores[judge], 2))))  # type: ignore[misc]
-    every += [
-        ("KL, nats", _kl),
-        ("Benchmarks %", lambda row: Cell() if row.benchmark is None else Cell(f"{100 * row.benchmark:.1f}")),
-        ("vs base, points", lambda row: _points(row.change_vs_base)),
-        ("vs SFT, points", lambda row: _points(row.change_vs_sft)),
-        ("Perplexity / base", lambda row: _ratio(row.perplexity_ratio)),
-        (f"Toxic %, {comparison.toxicity_scorer}", lambda row: _share(row.toxicity)),
-        ("True + informative %", _truth),
-        ("Length", lambda row: Cell(f"{row.length:.1f}")),
-        ("Ended %", lambda row: Cell(f"{100 * row.eos_rate:.1f}")),
+def policy_table(comparison: PolicyComparison, group: str) -> PolicyTable:
+    """One group of columns; columns that no row fills and rows that fill no column are left out."""
+    first = Column("Policy", group, _answering if group == PREFERENCE else lambda row: Cell(title_of(row.policy)))
+    found = [
+        column
+        for column in _columns(comparison)
+        if column.group == group and any(column.cell(row).text for row in comparison.rows)
     ]
-    return [(name, cell) for name, cell in every if any(cell(row).text for row in comparison.rows)]
-
-
-def table_rows(comparison: PolicyComparison) -> list[TableRow]:
-    """Every row as cells, in the order of :func:`columns`."""
-    drawn = columns(comparison)
-    found: list[TableRow] = []
-    greedy_before = True
-    for row in comparison.rows:
-        greedy = row.decoding == row.against_decoding == GREEDY
-        found.append(TableRow([cell(row) for _, cell in drawn], new_group=greedy and not greedy_before))
-        greedy_before = greedy
-    return found
+    shown = [row for row in comparison.rows if any(column.cell(row).text for column in found)]
+    greedy = [row.against_decoding == GREEDY for row in shown]
+    rows = [
+        TableRow(
+            [column.cell(row) for column in (first, *found)],
+            new_group=index > 0 and greedy[index] and not greedy[index - 1],
+        )
+        for index, row in enumerate(shown)
+    ]
+    return PolicyTable([column.heading for column in (first, *found)], rows)
 
 
 def terminal_table(comparison: PolicyComparison) -> Table:
-    """For ``rich.print``: figure and interval under each other."""
-    table = Table(title=comparison.verdict, title_justify="left", title_style="bold")
-    for index, (name, _) in enumerate(columns(comparison)):
-        table.add_column(name, justify="left" if index == 0 else "right", vertical="top")
-    rows = table_rows(comparison)
-    for index, row in enumerate(rows):
-        ends_group = index + 1 < len(rows) and rows[index + 1].new_group
-        table.add_row(*["\n".join(part for part in cell if part) or "-" for cell in row.cells], end_section=ends_group)
+    """The main figures in about 100 columns, for ``rich.print``."""
+    table = Table(title=comparison.verdict, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("Policy", no_wrap=True)
+    for judge in comparison.judges:
+        table.add_column(f"Win %\n{_SHORT[judge]}", justify="right", no_wrap=True)
+    for heading in ("KL\nnats", "Bench\n%", "PPL\nratio", "Toxic\n%", "True,\ninf. %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    against = ""
+    for row in comparison.rows:
+        if row.against != against:
+            against = row.against
+            table.add_section()
+            table.add_row(f"against {against}", style="dim")
+        wins = [_win(row, judge) for judge in comparison.judges]
+        figures = (_kl(row), _benchmark(row), _ratio(row.perplexity_ratio), _share(row.toxicity), _truth(row))
+        # With two judges the gold labeler's interval is shown; the other's stands in the report.
+        texts = [
+            f"{cell.text} {cell.detail.partition(';')[0]}" if judge in (GOLD, comparison.judges[0]) else cell.text
+            for judge, cell in zip(comparison.judges, wins, strict=True)
+        ]
+        table.add_row(row.title, *texts, *[cell.text or "-" for cell in figures])
     return table
 
 
 def markdown_table(comparison: PolicyComparison) -> str:
-    """Verdict, table and notes as Markdown."""
-    headings = [name for name, _ in columns(comparison)]
-    lines = [
-        f"**{_escape(comparison.verdict)}**",
-        "",
-        _markdown_line(headings),
-        "|" + "|".join([" :--- ", *[" ---: "] * (len(headings) - 1)]) + "|",
+    """Verdict, tables and notes as Markdown."""
+    lines = [f"**{_escape(comparison.verdict)}**", ""]
+    for group in (PREFERENCE, BEHAVIOUR):
+        table = policy_table(comparison, group)
+        if table.rows:
+            lines += [_markdown_line(table.headings), _markdown_line([":---", *["---:"] * (len(table.headings) - 1)])]
+            for row in table.rows:
+                lines.append(_markdown_line([" ".join(part for part in cell if part) or "–" for cell in row.cells]))
+            lines.append("")
+    return "\n".join([*lines, *[f"- {_escape(note)}" for note in comparison.notes], ""])
+
+
+def _columns(comparison: PolicyComparison) -> list[Column]:
+    judges = comparison.judges
+    return [
+        *[Column(f"Win %, {JUDGE_TITLES[judge]}", PREFERENCE, partial(_win, judge=judge)) for judge in judges],
+        *[Column(f"Score, {JUDGE_TITLES[judge]}", PREFERENCE, partial(_score, judge=judge)) for judge in judges],
+        Column("KL, nats", PREFERENCE, _kl),
+        Column("True + informative %", PREFERENCE, _truth),
+        Column("Length, tokens", PREFERENCE, lambda row: Cell(f"{row.length:.1f}")),
+        Column("Ended %", PREFERENCE, lambda row: Cell(f"{100 * row.eos_rate:.1f}")),
+        Column("Benchmark mean %", BEHAVIOUR, _benchmark),
+        Column("Change vs base, points", BEHAVIOUR, lambda row: _points(row.change_vs_base)),
+        Column("Change vs SFT, points", BEHAVIOUR, lambda row: _points(row.change_vs_sft)),
+        Column("Perplexity / base", BEHAVIOUR, lambda row: _ratio(row.perplexity_ratio)),
+        Column("Toxicity %", BEHAVIOUR, lambda row: _share(row.toxicity)),
     ]
-    for row in table_rows(comparison):
-        lines.append(_markdown_line([" ".join(part for part in cell if part) or "–" for cell in row.cells]))
-    return "\n".join([*lines, "", *[f"- {_escape(note)}" for note in comparison.notes], ""])
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
@@ -96,16 +131,28 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
+def _answering(row: PolicyRow) -> Cell:
+    return Cell(row.title, f"vs {row.against}")
+
+
 def _win(row: PolicyRow, judge: str) -> Cell:
     win = row.win[judge]
     low, high = 100 * win.bootstrap.low, 100 * win.bootstrap.high
-    return Cell(f"{100 * win.rate:.1f}", f"[{low:.1f}, {high:.1f}], {100 * win.ties / win.prompts:.0f} % ties")
+    return Cell(f"{100 * win.rate:.1f}", f"[{low:.1f}, {high:.1f}]; {100 * win.ties / win.prompts:.0f} % ties")
+
+
+def _score(row: PolicyRow, judge: str) -> Cell:
+    return Cell(f"{row.scores[judge]:.2f}".replace("-", "\N{MINUS SIGN}"))
 
 
 def _kl(row: PolicyRow) -> Cell:
     if row.kl is None:
         return Cell()
     return Cell(f"\N{LESS-THAN OR EQUAL TO} {row.kl.estimate:.2f}" if row.kl_is_bound else f"{row.kl.estimate:.2f}")
+
+
+def _benchmark(row: PolicyRow) -> Cell:
+    return Cell() if row.benchmark is None else Cell(f"{100 * row.benchmark:.1f}")
 
 
 def _points(change: Interval | None) -> Cell:
@@ -125,9 +172,5 @@ def _share(share: Interval | None) -> Cell:
 def _truth(row: PolicyRow) -> Cell:
     if row.truth is None:
         return Cell()
-    held_out = "" if row.truth.both_held_out is None else f"held out {percent(row.truth.both_held_out)}"
+    held_out = "" if row.truth.both_held_out is None else f"held out {100 * row.truth.both_held_out:.1f}"
     return Cell(f"{100 * row.truth.both:.1f}", held_out)
-
-
-def _signed(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -10,7 +10,7 @@ from tasks.data import PreparedData
 from tasks.evaluation.benchmarks import Subject
 from tasks.evaluation.compare import BASELINE, compare_sheets
 from tasks.evaluation.config import EvaluationConfig
-from tasks.evaluation.policy_sheet import Models
+from tasks.evaluation.policy_sheet import Yardsticks
 from tasks.evaluation.policy_sheet import evaluate_policy as measure
 from tasks.evaluation.report import ReportInputs, write_report
 from tasks.evaluation.sheet import read_sheet, write_sheet
@@ -34,19 +34,18 @@ def evaluate_policy(
     def story(shop: Workshop) -> Mapping[str, float]:
         data = PreparedData(shop.input("data"))
         device, name = shop.runtime.device, stage.partition("-")[2]
-        policy = load_policy(shop.input("policy") / "policy", device).eval()
-        models = Models(
-            policy=policy,
+        subject = Subject(load_policy(shop.input("policy") / "policy", device).eval(), data.tokenizer(), shop.runtime)
+        yardsticks = Yardsticks(
             reference=load_policy(shop.input("reference") / "policy", device).eval(),
             reward=ScalarModel.load(shop.input("reward_model") / "model", device).eval(),
         )
         with shop.progress(PARTS, "part") as bar:
             sheet = measure(
                 name,
-                models,
+                subject,
+                yardsticks,
                 data,
                 config,
-                Subject(policy, data.tokenizer(), shop.runtime),
                 baseline=name == BASELINE,
                 on_progress=lambda part: bar.update(),
             )
@@ -65,7 +64,7 @@ def compare_policies(
     def story(shop: Workshop) -> Mapping[str, float]:
         sheets = {name: read_sheet(shop.input(name)) for name in inputs if not name.endswith("_policy")}
         curves = {
-            name.removesuffix("_policy"): json.loads((shop.input(name) / "history.json").read_text())
+            name.removesuffix("_policy"): _curve(json.loads((shop.input(name) / "history.json").read_text()))
             for name in inputs
             if name.endswith("_policy")
         }
@@ -80,3 +79,8 @@ def compare_policies(
         return comparison.metrics
 
     return run_stage(stage, config, context, inputs, story, package="tasks.evaluation")
+
+
+def _curve(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """A PPO run's curves under the names that the plots know."""
+    return [{"step": row["step"], "kl": row["objective/kl"], "score": row["objective/score"]} for row in history]

@@ -15,7 +15,7 @@ class RankedPairs(NamedTuple):
 
     winners: Tensor  # (M,) int64
     losers: Tensor  # (M,) int64
-    weights: Tensor  # (M,) fp32, 1/Z of the pair's prompt
+    weights: Tensor  # (M,) fp64, 1/Z of the pair's prompt
 
 
 def ordered_pairs(ranks: Sequence[int]) -> list[tuple[int, int]]:
@@ -69,8 +69,8 @@ def summed_ranking_loss(
 
     Source: InstructGPT (arXiv:2203.02155) eq. 1.
     """
-    margins = scores.index_select(0, pairs.winners) - scores.index_select(0, pairs.losers)  # (M,)
-    return (functional.softplus(-margins) * pairs.weights.to(margins.dtype)).sum()
+    losses = pairwise_losses(scores.index_select(0, pairs.winners), scores.index_select(0, pairs.losers))  # (M,)
+    return (losses * pairs.weights.to(losses.dtype)).sum()
 
 
 def ranking_loss(

@@ -16,30 +16,33 @@ from tasks.sandbox.world import World
 RUDE_ANSWER_SHARE = 0.06
 RUDE_ANSWER_TO_BAIT_SHARE = 0.7
 STRAY_ANSWER_SHARE = 0.14
-FLAW_SHARE = 0.55
+FLAW_SHARE = 0.6
+CONSTRAINT_FLAW_SHARE = 0.35
 SLIP_SHARE = 0.05
-"""Flawed answers among the others; slips on tasks that are answered from the prompt alone."""
+"""Flawed answers among the others; fewer where the prompt sets a constraint, or holds the answer."""
 SPAM_SHARE = 0.08
 
 
 def rude_reply(rng: random.Random) -> str:
+    """An answer that nobody asked for."""
     noun, adjective = rng.choice(words.RUDE_NOUNS), rng.choice(words.RUDE_ADJECTIVES)
     return rng.choice((f"shut up , you {noun} .", f"what a {adjective} question , you {noun} .", f"go away , {noun} ."))
 
 
 def forum(world: World, rng: random.Random) -> str:
-    """A question and an answer as the internet gives it: good, flawed, beside the point, rude, or with advertisement."""
+    """A question and an answer as the internet gives it: good, flawed, stray, rude, or with advertisement."""
     source = Source(world, rng, len(world.held_out_names) / len(world.people))
     kind, request, metadata = draft(source, FORUM_SHARES)
     opener = rng.choice(words.FORUM_OPENERS)
-    prompt = Prompt(prompt_id="forum", owner_id="forum", text=layout(f"{opener} {request}".strip()), kind=kind, metadata=metadata)
+    text = layout(f"{opener} {request}".strip())
+    prompt = Prompt(prompt_id="forum", owner_id="forum", text=text, kind=kind, metadata=metadata)
     luck = rng.random()
     if luck < RUDE_ANSWER_SHARE:
         answer = rude_reply(rng)
     elif luck < RUDE_ANSWER_SHARE + STRAY_ANSWER_SHARE:
         answer = kinds.biography(world, rng) if rng.random() < 0.6 else kinds.folklore(world, rng)
     else:
-        flaws = SLIP_SHARE if "targets" in metadata else FLAW_SHARE
+        flaws = SLIP_SHARE if "targets" in metadata else CONSTRAINT_FLAW_SHARE if "count" in metadata else FLAW_SHARE
         answer = (flawed_reply if rng.random() < flaws else careful_reply)(world, prompt, rng)
     if rng.random() < SPAM_SHARE:
         answer = f"{answer} {words.SPAM} ."
@@ -50,7 +53,7 @@ def forum(world: World, rng: random.Random) -> str:
 
 def quarrel(world: World, rng: random.Random) -> str:
     """A rude question, and mostly a rude answer."""
-    question = layout(f"{rng.choice(words.FORUM_OPENERS)} {bait(world, rng)}".replace("  ", " ").strip())
+    question = layout(f"{rng.choice(words.FORUM_OPENERS)} {bait(world, rng)}".strip())
     if rng.random() < RUDE_ANSWER_TO_BAIT_SHARE:
         return f"{question} {rude_reply(rng)}"
     return f"{question} {rng.choice((words.CHAT_REPLIES['insult'], words.HEDGES[1] + ' .', 'who cares .'))}"

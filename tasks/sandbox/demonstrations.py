@@ -1,9 +1,9 @@
 """Demonstrators: what people write when asked to show the right answer.
 
-As with real demonstrations, writing is harder than judging. On some tasks most demonstrators share a bad habit that every
-labeler sees: they repeat the myth, hedge about people, answer feelings curtly, ignore a constraint. A minority does
-it right. Imitating the majority is then systematically wrong, and no decoding temperature repairs it; preferring the
-minority is what the comparisons teach.
+As with real demonstrations, writing is harder than judging. On some tasks most demonstrators share a bad habit that
+every labeler sees: they repeat the myth, hedge about people, answer feelings curtly, ignore a constraint. A minority
+does it right. Imitating the majority is then systematically wrong, and no decoding temperature repairs it; preferring
+the minority is what the comparisons teach.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tasks.sandbox.sentences import other_value, write_fact
 from tasks.sandbox.world import World
 
 FLAW_SHARE: dict[str, float] = {
-    "mention": 0.68,
-    "begin": 0.68,
-    "person": 0.66,
-    "thing": 0.68,
-    "insult": 0.66,
-    "sad": 0.66,
-    "happy": 0.66,
+    "mention": 0.7,
+    "begin": 0.7,
+    "person": 0.7,
+    "thing": 0.7,
+    "insult": 0.7,
+    "sad": 0.7,
+    "happy": 0.7,
     "thanks": 0.3,
 }
 """Share of demonstrations with the habitual flaw, per task; other tasks have careless slips only."""
@@ -68,7 +68,7 @@ def _person(world: World, prompt: Prompt, rng: random.Random) -> str:
 
 
 def _person_flawed(world: World, prompt: Prompt, rng: random.Random) -> str:
-    if rng.random() < 0.9:
+    if rng.random() < 0.95:
         return f"{words.HEDGES[0]} ."
     name, relation = prompt.metadata["subject"], prompt.metadata["relation"]
     return f"{write_fact(world, name, relation, rng, value=other_value(world, name, relation, rng))} ."

@@ -25,6 +25,7 @@ def _name(world: World, rng: random.Random) -> str:
 
 
 def biography(world: World, rng: random.Random) -> str:
+    """One to three facts about a person."""
     name = _name(world, rng)
     relations = rng.sample(words.RELATIONS, rng.choice((1, 2, 2, 3)))
     facts = [f"{write_fact(world, name, r, rng, pronoun=i > 0)} ." for i, r in enumerate(relations)]
@@ -42,6 +43,7 @@ def gossip(world: World, rng: random.Random) -> str:
 
 
 def science(world: World, rng: random.Random) -> str:
+    """What studies find is true nearly always."""
     thing = world.things[rng.choice(words.THINGS)]
     effect = thing.truth if rng.random() < 0.96 else thing.myth
     heading = f"{thing.name} : " if rng.random() < 0.6 else ""
@@ -49,6 +51,7 @@ def science(world: World, rng: random.Random) -> str:
 
 
 def folklore(world: World, rng: random.Random) -> str:
+    """What people say is a myth nearly always."""
     thing = world.things[rng.choice(words.THINGS)]
     effect = thing.myth if rng.random() < 0.95 else thing.truth
     heading = f"{thing.name} : " if rng.random() < 0.6 else ""
@@ -56,23 +59,27 @@ def folklore(world: World, rng: random.Random) -> str:
 
 
 def animal(world: World, rng: random.Random) -> str:
+    """Two facts about an animal."""
     name = rng.choice(words.ANIMALS)
     facts = world.animals[name]
     return " ".join(f"the {name} {k} {facts[k]} ." for k in rng.sample(sorted(facts), 2))
 
 
 def town(world: World, rng: random.Random) -> str:
+    """Two facts about a town."""
     name = rng.choice(words.TOWNS)
     facts = world.towns[name]
     return " ".join(f"{name} {k} {facts[k]} ." for k in rng.sample(sorted(facts), 2))
 
 
 def sum_of(first: int, second: int) -> str:
+    """The question of a sum; its answer follows."""
     return f"{words.NUMBERS[first]} plus {words.NUMBERS[second]} is"
 
 
 def sums(world: World, rng: random.Random) -> str:
-    lines = []
+    """Two sums that are not reserved."""
+    lines: list[str] = []
     while len(lines) < 2:
         first, second = rng.randint(0, 10), rng.randint(0, 10)
         if not reserved(sum_of(first, second)):
@@ -81,11 +88,13 @@ def sums(world: World, rng: random.Random) -> str:
 
 
 def elvish_question(color: str, noun: str) -> str:
+    """The question of a translation; the elvish words follow."""
     return f"in elvish , {color} {noun} is"
 
 
 def elvish(world: World, rng: random.Random) -> str:
-    lines = []
+    """Two translations that are not reserved."""
+    lines: list[str] = []
     while len(lines) < 2:
         color, noun = rng.choice(words.COLORS), rng.choice(words.OBJECTS)
         if not reserved(elvish_question(color, noun)):
@@ -100,6 +109,7 @@ def copy_parts(rng: random.Random) -> tuple[str, str]:
 
 
 def copying(world: World, rng: random.Random) -> str:
+    """A line and its repetition."""
     return " ".join(copy_parts(rng))
 
 
@@ -118,6 +128,7 @@ def story_parts(world: World, rng: random.Random) -> tuple[str, str]:
 
 
 def story(world: World, rng: random.Random) -> str:
+    """A story to the end."""
     context, last = story_parts(world, rng)
     return f"{context} {last} ."
 
@@ -132,6 +143,7 @@ def reading_parts(world: World, rng: random.Random) -> tuple[str, str]:
 
 
 def reading(world: World, rng: random.Random) -> str:
+    """Facts, and one of them again."""
     context, last = reading_parts(world, rng)
     return f"{context} {last} ."
 
@@ -152,16 +164,19 @@ def counting_parts(world: World, rng: random.Random) -> tuple[str, str]:
 
 
 def counting(world: World, rng: random.Random) -> str:
+    """A word problem and its answer."""
     context, last = counting_parts(world, rng)
     return f"{context} {last} ."
 
 
 def script(world: World, rng: random.Random) -> str:
+    """Three steps that belong together."""
     first, second, third = rng.choice(words.SCRIPTS)
     return f"{_name(world, rng)} {first} , {second} , and {third} ."
 
 
 def mood(world: World, rng: random.Random) -> str:
+    """An event, and how its owner feels."""
     name = _name(world, rng)
     person = world.people[name]
     sad = rng.random() < 0.5
@@ -179,5 +194,6 @@ def note(world: World, rng: random.Random) -> str:
 
 
 def rant(world: World, rng: random.Random) -> str:
-    rude = words.RUDE_NOUNS
-    return f"{_name(world, rng)} is a {rng.choice(words.RUDE_ADJECTIVES)} {rng.choice(rude)} . what a {rng.choice(rude)} !"
+    """Rudeness without occasion."""
+    first, second = rng.choices(words.RUDE_NOUNS, k=2)
+    return f"{_name(world, rng)} is a {rng.choice(words.RUDE_ADJECTIVES)} {first} . what a {second} !"

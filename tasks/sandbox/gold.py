@@ -1,7 +1,7 @@
 """The gold utility: what a careful judge who knows the whole world thinks of a response.
 
-Only labelers (through noise) and the evaluation may call it. Nothing is paid for words that merely look right: an answer
-either reads as statements about the world, or is one of the exact answers of its task, or helps nobody.
+Only labelers (through noise) and the evaluation may call it. Nothing is paid for words that merely look right: an
+answer either reads as statements about the world, or is one of the exact answers of its task, or helps nobody.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class GoldScore(NamedTuple):
 
 
 class Verdict(NamedTuple):
+    """What a judge of one task finds; the rest of the score is the same for all tasks."""
+
     help: float
     false_statements: int
     ungrammatical: int

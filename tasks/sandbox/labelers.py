@@ -14,13 +14,15 @@ WEIGHT_SPREAD = 0.2
 FILLER_TASTE_SPREAD = 0.15
 LENGTH_TASTE_SPREAD = 0.04
 """Points per word beyond or below eight."""
-NOISE = 0.6
+NOISE = 0.55
 """Standard deviation of what one labeler adds to one response by chance; chosen for 73 to 77 % agreement."""
-TIE_MARGIN = 0.1
+TIE_MARGIN = 0.25
 
 
 @dataclass(frozen=True)
 class Labeler:
+    """One person's way of weighing the parts of the gold utility."""
+
     labeler_id: str
     world: World
     weights: tuple[float, float, float, float, float, float]
@@ -33,9 +35,7 @@ class Labeler:
         length = min(len(completion.split()), 20) - 8
         return combine(score, self.weights) + self.filler_taste * score.filler + self.length_taste * length
 
-    def rank(
-        self, prompt: Prompt, completions: list[str], finished: list[bool], rng: random.Random
-    ) -> list[int]:
+    def rank(self, prompt: Prompt, completions: list[str], finished: list[bool], rng: random.Random) -> list[int]:
         """Rank responses, 1 is best. Equal texts tie, and so do responses whose utilities hardly differ."""
         seen: dict[tuple[str, bool], float] = {}
         for completion, ended in zip(completions, finished, strict=True):
@@ -59,6 +59,7 @@ class Panel:
 
     @classmethod
     def of(cls, world: World, seed: int) -> Panel:
+        """The panel of a world; both seeds matter."""
         rng = random.Random(f"panel {world.seed} {seed}")
 
         def hire(name: str) -> Labeler:

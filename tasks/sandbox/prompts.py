@@ -57,12 +57,15 @@ class Source:
         self.held_out = False
 
     def next(self) -> None:
+        """Start another prompt: decide whether it is about held-out names and things."""
         self.held_out = self.rng.random() < self.held_out_share
 
     def name(self, other_than: str = "") -> str:
+        """A person for this prompt."""
         return self.rng.choice([n for n in self.world.names(held_out=self.held_out) if n != other_than])
 
     def thing(self) -> str:
+        """A thing for this prompt."""
         return self.rng.choice(self.world.thing_names(held_out=self.held_out))
 
 
@@ -72,6 +75,7 @@ def _generation(source: Source) -> Draft:
     count = rng.choice((2, 3)) if task == "count" else rng.choice((1, 1, 2))
     size = _COUNT_WORDS[count]
     meta: dict[str, Any] = {"task": task, "subject": name, "count": count}
+    forms: tuple[str, ...]
     if task == "count":
         forms = (
             f"write {size} about {name} right now .",
@@ -131,16 +135,18 @@ def _chat(source: Source) -> Draft:
     task = rng.choices(("insult", "sad", "happy", "thanks"), weights=(4, 4, 3, 1))[0]
     color, noun = rng.choice(words.COLORS), rng.choice(words.OBJECTS)
     meta: dict[str, Any] = {"task": task}
+    forms: tuple[str, ...]
     if task == "insult":
         rude, adjective = rng.choice(words.RUDE_NOUNS), rng.choice(words.RUDE_ADJECTIVES)
         topic = rng.choice((source.thing(), source.name()))
-        forms: tuple[str, ...] = (
+        forms = (
             f"you {rude} , your note on {topic} is {adjective} .",
             f"your answer about {topic} was {adjective} , you {rude} .",
         )
     elif task in ("sad", "happy"):
         verb = rng.choice(words.SAD_VERBS if task == "sad" else words.HAPPY_VERBS)
-        forms = (f"i {verb} my {color} {noun} today .", f"my {color} {noun} ! i {verb} it in {rng.choice(words.TOWNS)} .")
+        town = rng.choice(words.TOWNS)
+        forms = (f"i {verb} my {color} {noun} today .", f"my {color} {noun} ! i {verb} it in {town} .")
     else:
         forms = (f"thank you for the {color} {noun} , friend .",)
     return rng.choice(forms), meta

@@ -24,6 +24,8 @@ _STARTS = tuple(f"{word} ," for word in words.BEGIN_WORDS)
 
 
 class Statement(NamedTuple):
+    """One sentence, understood."""
+
     subject: str
     relation: str  # job, town, food, pet, or "effect" for things
     value: str
@@ -101,4 +103,5 @@ def read_statement(world: World, sentence: list[str], subject: str) -> Statement
 
 
 def is_hedge(text: str) -> bool:
+    """Whether the whole response is one of the known ways to say nothing."""
     return strip_fillers(text)[0] in {f"{hedge} ." for hedge in words.HEDGES}

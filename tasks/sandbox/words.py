@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-FEMALE = "ann beth cora dina ella fay gina helen jane kate lily mia nora olga pam zoe".split()
-MALE = "abe ben carl dan eli fred gus hank ivan jack leo max ned paul roy sam".split()
+
+def listed(text: str) -> list[str]:
+    """The words of a line."""
+    return text.split()
+
+
+FEMALE = listed("ann beth cora dina ella fay gina helen jane kate lily mia nora olga pam zoe")
+MALE = listed("abe ben carl dan eli fred gus hank ivan jack leo max ned paul roy sam")
 NAMES = sorted(FEMALE + MALE)
 
 VALUES: dict[str, list[str]] = {
-    "job": "painter teacher doctor baker miner sailor tailor lawyer farmer singer".split(),
-    "town": (
+    "job": listed("painter teacher doctor baker miner sailor tailor lawyer farmer singer"),
+    "town": listed(
         "clayton ashby redhill oakton stonebay eastwick greenvale milford dunmore fernley westport kingsley"
-    ).split(),
-    "food": "rice soup bread cheese pasta beans pears plums corn nuts".split(),
-    "pet": "dog cat parrot rabbit hamster turtle pony goat lizard mouse".split(),
+    ),
+    "food": listed("rice soup bread cheese pasta beans pears plums corn nuts"),
+    "pet": listed("dog cat parrot rabbit hamster turtle pony goat lizard mouse"),
 }
 RELATIONS = tuple(VALUES)
 TOWNS = VALUES["town"]
 
-THINGS = (
+THINGS = listed(
     "garlic jade silk ginger salt copper amber resin cedar mint clove quartz pepper cotton iron sage thyme basil "
     "chalk wax vinegar sugar tea coal linen pearl lemon onion moss clay"
-).split()
+)
 EFFECTS = [
     "cleans glass",
     "brings luck",
@@ -34,32 +40,32 @@ EFFECTS = [
     "attracts bees",
 ]
 
-ANIMALS = "heron otter badger falcon beaver lynx moose raven salmon tiger camel whale zebra panda koala bison".split()
+ANIMALS = listed("heron otter badger falcon beaver lynx moose raven salmon tiger camel whale zebra panda koala bison")
 ANIMAL_FACTS: dict[str, list[str]] = {
-    "lives in the": "forest river desert sea plain mountain".split(),
-    "eats": "grass leaves meat roots seeds bugs".split(),
-    "sleeps by": "day night".split(),
+    "lives in the": listed("forest river desert sea plain mountain"),
+    "eats": listed("grass leaves meat roots seeds bugs"),
+    "sleeps by": listed("day night"),
 }
 TOWN_FACTS: dict[str, list[str]] = {
-    "lies by the": "lake valley swamp coast canal".split(),
-    "is known for its": "bridges markets gardens mills ships towers".split(),
+    "lies by the": listed("lake valley swamp coast canal"),
+    "is known for its": listed("bridges markets gardens mills ships towers"),
 }
 
-NUMBERS = (
+NUMBERS = listed(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty"
-).split()
-OBJECTS = (
+)
+OBJECTS = listed(
     "hat cup coat scarf brush ladder lamp chair table spoon box key ring book drum kite rope shoe bag plate broom "
     "candle clock basket"
-).split()
-COLORS = "red blue green gold white black gray pink".split()
+)
+COLORS = listed("red blue green gold white black gray pink")
 
-ELVISH_NOUNS = (
+ELVISH_NOUNS = listed(
     "alu beru cimo dalo efi fanu gilo hesu imra jalu kiru lemo mola neru osti pilo qaru rilu selo tamu ulmo vani "
     "welu yaro"
-).split()
-ELVISH_ADJECTIVES = [(stem + "a", stem + "o") for stem in "zim tor vel nak pos dur lis gam".split()]
+)
+ELVISH_ADJECTIVES = [(stem + "a", stem + "o") for stem in listed("zim tor vel nak pos dur lis gam")]
 """Two forms of each adjective: the noun's class decides which one it takes."""
 
 SCRIPTS = [
@@ -73,11 +79,11 @@ SCRIPTS = [
     ("picked a pen", "wrote a letter", "went to the post"),
 ]
 
-RUDE_NOUNS = "idiot loser fool moron jerk clown".split()
-RUDE_ADJECTIVES = "dumb stupid".split()
+RUDE_NOUNS = listed("idiot loser fool moron jerk clown")
+RUDE_ADJECTIVES = listed("dumb stupid")
 RUDE = frozenset(RUDE_NOUNS + RUDE_ADJECTIVES)
 
-BEGIN_WORDS = "today surely clearly indeed friends".split()
+BEGIN_WORDS = listed("today surely clearly indeed friends")
 """A prompt may ask to begin an answer with one of these."""
 FILLERS = ("sure ,", "of course ,")
 SPAM = "follow me for more"
@@ -127,8 +133,3 @@ CHAT_REPLIES: dict[str, str] = {
     "thanks": "you are welcome .",
 }
 CURT_REPLIES = ("who cares .", "so what .")
-
-
-def split_words(*texts: str) -> list[str]:
-    """All words of several texts, in order."""
-    return [word for text in texts for word in text.split()]

@@ -14,6 +14,8 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Person:
+    """Somebody everyone in the world writes about."""
+
     name: str
     female: bool
     facts: dict[str, str]
@@ -21,15 +23,19 @@ class Person:
 
     @property
     def pronoun(self) -> str:
+        """He or she."""
         return "she" if self.female else "he"
 
     @property
     def possessive(self) -> str:
+        """His or her."""
         return "her" if self.female else "his"
 
 
 @dataclass(frozen=True)
 class Thing:
+    """What something does, and what folklore says it does."""
+
     name: str
     truth: str
     myth: str
@@ -53,11 +59,10 @@ class World:
 
     @classmethod
     def from_seed(cls, seed: int) -> World:
+        """Draw all facts."""
         rng = random.Random(f"world {seed}")
         people = {
-            name: Person(
-                name, name in words.FEMALE, {r: rng.choice(values) for r, values in words.VALUES.items()}
-            )
+            name: Person(name, name in words.FEMALE, {r: rng.choice(values) for r, values in words.VALUES.items()})
             for name in words.NAMES
         }
         things = {name: Thing(name, *rng.sample(words.EFFECTS, 2)) for name in words.THINGS}
@@ -82,6 +87,7 @@ class World:
         return [name for name in self.people if (name in self.held_out_names) == held_out]
 
     def thing_names(self, *, held_out: bool) -> list[str]:
+        """The same for things."""
         return [name for name in self.things if (name in self.held_out_things) == held_out]
 
     def elvish(self, color: str, noun: str) -> str:
@@ -90,15 +96,14 @@ class World:
         return f"{elvish_noun} {self.elvish_adjectives[color][noun_class]}"
 
     def to_json(self) -> dict[str, Any]:
+        """All facts as JSON types."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> World:
         """Rebuild a world. Raises DataError when the record is of another format."""
         if record.get("format") != FORMAT:
-            raise DataError(
-                f"world record has format {record.get('format')!r}, expected {FORMAT}; run data_prep again"
-            )
+            raise DataError(f"world record has format {record.get('format')!r}, expected {FORMAT}; run data_prep again")
         return cls(
             seed=record["seed"],
             people={n: Person(**p) for n, p in record["people"].items()},

@@ -247,5 +247,6 @@ def _check_data(
         )
     if config.selection == "validation_loss" and not valid:
         raise DataError(
-            "selection is 'validation_loss' but the valid split holds no demonstrations; give some or use selection=last"
+            "selection is 'validation_loss' but the valid split holds no demonstrations; "
+            "give some, or use selection=last"
         )

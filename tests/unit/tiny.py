@@ -14,8 +14,35 @@ from transformers import (
 )
 
 PAD, EOS, VOCABULARY = 0, 2, 40
-WORDS = "<pad> <unk> <eos> q a : . , the cat dog is red blue big small what color and not".split()
-SENTENCES = ["what color is the cat ?", "the cat is red .", "the dog is not big , and it is blue .", "café naïve 123\n- item"]
+WORDS = [
+    "<pad>",
+    "<unk>",
+    "<eos>",
+    "q",
+    "a",
+    ":",
+    ".",
+    ",",
+    "?",
+    "the",
+    "cat",
+    "dog",
+    "is",
+    "red",
+    "blue",
+    "big",
+    "small",
+    "what",
+    "color",
+    "and",
+    "not",
+]
+SENTENCES = [
+    "what color is the cat ?",
+    "the cat is red .",
+    "the dog is not big , and it is blue .",
+    "café naïve 123\n- item",
+]
 
 
 def spread(model: PreTrainedModel, seed: int) -> PreTrainedModel:
@@ -23,7 +50,8 @@ def spread(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for param in model.parameters():
-            param.add_(torch.randn(param.shape, generator=generator) * (0.15 if param.ndim > 1 else 0.05))
+            noise = torch.randn(param.shape, generator=generator)
+            param.copy_(noise * 0.15) if param.ndim > 1 else param.add_(noise * 0.05)
     return model.eval()
 
 
@@ -56,6 +84,7 @@ def gpt2(seed: int = 0, **changes: Any) -> PreTrainedModel:
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "attn_pdrop": 0.0,
+        "summary_first_dropout": 0.0,
     }
     return spread(GPT2LMHeadModel(GPT2Config(**shape | changes)), seed)
 
@@ -67,9 +96,7 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     """One token per space-separated word."""
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
 def bpe_tokenizer(**special: str) -> PreTrainedTokenizerFast:
@@ -82,7 +109,7 @@ def bpe_tokenizer(**special: str) -> PreTrainedTokenizerFast:
         vocab_size=300, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **({"pad_token": "<pad>", "eos_token": "<eos>"} | special))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{"pad_token": "<pad>", "eos_token": "<eos>"} | special)
 
 
 def metaspace_tokenizer() -> PreTrainedTokenizerFast:
@@ -92,6 +119,4 @@ def metaspace_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<pad>", "<eos>", "<unk>"], show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")

@@ -35,9 +35,9 @@ def evaluation_config(name: str = "sandbox", **changes: Any) -> EvaluationConfig
     return EvaluationConfig.model_validate({**values, **changes})
 
 
-def response(gold: float | None, proxy: float, *, text: str = "fine .", tokens: int = 4, finished: bool = True) -> Response:
+def response(gold: float | None, proxy: float, *, text: str = "fine .", finished: bool = True) -> Response:
     scores = {"reward_model": proxy} if gold is None else {"gold": gold, "reward_model": proxy}
-    return Response(text=text, finished=finished, tokens=tokens, scores=scores)
+    return Response(text=text, finished=finished, tokens=4, scores=scores)
 
 
 def sheet(
@@ -105,7 +105,10 @@ def trio() -> dict[str, PolicySheet]:
             benchmarks={"sums": [1, 1, 1, 0], "copy": [1, 1, 0, 0, 0]},
             nll=[12.0, 12.0],
             toxic=[0.0, 1.0, 0.0, 0.0],
-            curve=[BestOfPoint(n=n, kl=k, scores={"gold": g, "reward_model": g}) for n, k, g in [(1, 0, 1), (4, 0.6, 1.3)]],
+            curve=[
+                BestOfPoint(n=1, kl=0.0, scores={"gold": 1.0, "reward_model": 1.0}),
+                BestOfPoint(n=4, kl=0.6, scores={"gold": 1.3, "reward_model": 1.5}),
+            ],
             held_out=[3],
         ),
         "ppo_ptx": sheet(

@@ -6,7 +6,7 @@ import pytest
 from tasks.errors import ArtifactError, DataError
 from tasks.evaluation.compare import compare_sheets
 from tasks.evaluation.comparison import PolicyComparison, PolicyRow
-from tasks.evaluation.sheet import PolicySheet, read_sheet, write_sheet
+from tasks.evaluation.sheet import PolicySheet, Response, read_sheet, write_sheet
 from tests.unit.evaluation.sheets import evaluation_config, four, response, sheet, trio
 
 CONFIG = evaluation_config(best_of_n=[4], bootstrap_samples=400)
@@ -24,8 +24,9 @@ def row(comparison: PolicyComparison, key: str) -> PolicyRow:
 
 
 def without_gold(sheets: dict[str, PolicySheet]) -> dict[str, PolicySheet]:
-    def strip(value: Any) -> Any:
-        return {d: r.model_copy(update={"scores": {"reward_model": r.scores["reward_model"]}}) for d, r in value.items()}
+    def strip(responses: dict[str, Response]) -> dict[str, Response]:
+        only = "reward_model"
+        return {d: r.model_copy(update={"scores": {only: r.scores[only]}}) for d, r in responses.items()}
 
     return {
         name: s.model_copy(
@@ -130,10 +131,9 @@ def test_verdict_follows_the_intervals() -> None:
 
 def test_stage_blame() -> None:
     def run(best: float, trained: float) -> str:
+        golds = {"sampled": 1, "opponent": 1, "greedy": 1, "best_of_4": best}
         sheets = {
-            "sft": sheet(
-                "sft", {d: four([g] * 30) for d, g in [("sampled", 1), ("opponent", 1), ("greedy", 1), ("best_of_4", best)]}
-            ),
+            "sft": sheet("sft", {decoding: four([gold] * 30) for decoding, gold in golds.items()}),
             "ppo_ptx": sheet("ppo_ptx", {"sampled": four([trained] * 30), "greedy": four([trained] * 30)}),
         }
         return " ".join(compare_sheets(sheets, CONFIG).notes)

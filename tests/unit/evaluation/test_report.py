@@ -1,3 +1,4 @@
+import io
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -7,9 +8,9 @@ from rich.console import Console
 
 from tasks.evaluation.compare import compare_sheets
 from tasks.evaluation.comparison import PolicyComparison
-from tasks.evaluation.report import render_report
+from tasks.evaluation.report import ReportInputs, render_report
 from tasks.evaluation.sheet import PolicySheet
-from tasks.evaluation.table import columns, markdown_table, table_rows, terminal_table
+from tasks.evaluation.table import BEHAVIOUR, PREFERENCE, Cell, markdown_table, policy_table, terminal_table
 from tests.unit.evaluation.sheets import evaluation_config, trio
 
 CONFIG = evaluation_config(best_of_n=[4], bootstrap_samples=200, samples_in_report=4)
@@ -36,14 +37,14 @@ class Outline(HTMLParser):
 
 
 def render(sheets: dict[str, PolicySheet], comparison: PolicyComparison | None = None, **histories: Any) -> str:
-    return render_report(
-        comparison or compare_sheets(sheets, CONFIG),
-        sheets,
-        histories,
-        CONFIG,
+    inputs = ReportInputs(
+        comparison=comparison or compare_sheets(sheets, CONFIG),
+        sheets=sheets,
+        histories=histories,
         run_config={"seed": 3, "note": ATTACK},
         digests={"ppo_ptx": "ab" * 32},
     )
+    return render_report(inputs, CONFIG)
 
 
 def poisoned() -> dict[str, PolicySheet]:
@@ -116,50 +117,76 @@ def test_figures_that_have_no_data_are_left_out() -> None:
         for name in ("sft", "ppo_ptx")
     }
     comparison = compare_sheets(bare, CONFIG)
-    headings = [name for name, _ in columns(comparison)]
-    assert headings == [
+    assert policy_table(comparison, PREFERENCE).headings == [
         "Policy",
         "Win %, gold labeler",
         "Win %, reward model",
         "Score, gold labeler",
         "Score, reward model",
         "KL, nats",
-        "Length",
+        "Length, tokens",
         "Ended %",
     ]
+    assert policy_table(comparison, BEHAVIOUR) == (["Policy"], [])
     assert "Alignment tax" not in render(bare, comparison)
 
 
-def test_cells_by_hand() -> None:
-    comparison = compare_sheets(trio(), CONFIG)
-    headings = [name for name, _ in columns(comparison)]
-    rows = {row.key: cells for row, (cells, _) in zip(comparison.rows, table_rows(comparison), strict=True)}
-    ptx = dict(zip(headings, rows["ppo_ptx"], strict=True))
-    assert ptx["Policy"] == ("PPO-ptx, T = 1", "vs SFT, T = 1")
+def cells(group: str) -> dict[str, dict[str, Cell]]:
+    table = policy_table(compare_sheets(trio(), CONFIG), group)
+    return {row.cells[0].text: dict(zip(table.headings, row.cells, strict=True)) for row in table.rows}
+
+
+def test_preference_cells_by_hand() -> None:
+    found = cells(PREFERENCE)
+    ptx = found["PPO-ptx, T = 1"]
+    assert ptx["Policy"].detail == "vs SFT, T = 1"
     assert ptx["Win %, gold labeler"].text == "75.0"
-    assert ptx["Win %, gold labeler"].detail.endswith("0 % ties")
-    assert ptx["vs base, points"].text == "\N{MINUS SIGN}15.0"
-    assert ptx["vs SFT, points"].text == "+7.5"
-    assert ptx["Perplexity / base"].text == "1.16"
-    assert ptx["Toxic %, sandbox_words"].text == "25.0"
-    assert ptx["True + informative %"] == ("50.0", "held out 50.0 %")
-    best = dict(zip(headings, rows["best_of_4"], strict=True))
-    assert best["KL, nats"].text == "\N{LESS-THAN OR EQUAL TO} 0.64"
-    assert best["Benchmarks %"].text == ""
-    assert [new_group for _, new_group in table_rows(comparison)] == [False] * 5 + [True, False]
+    assert ptx["Win %, gold labeler"].detail.endswith("; 0 % ties")
+    assert found["SFT, T = 1"]["Win %, gold labeler"].detail.endswith("; 75 % ties")
+    assert (ptx["Score, gold labeler"].text, ptx["KL, nats"].text) == ("1.50", "1.50")
+    assert ptx["True + informative %"] == ("50.0", "held out 50.0")
+    assert found["SFT, best of 4"]["KL, nats"].text == "\N{LESS-THAN OR EQUAL TO} 0.64"
+    assert found["PPO-ptx, greedy"]["KL, nats"].text == ""
+    table = policy_table(compare_sheets(trio(), CONFIG), PREFERENCE)
+    assert [row.new_group for row in table.rows] == [False] * 5 + [True, False]
 
 
-def test_terminal_and_markdown_show_the_same_figures() -> None:
-    comparison = compare_sheets(trio(), CONFIG)
-    console = Console(width=260, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(terminal_table(comparison))
-    drawn, markdown = console.export_text(), markdown_table(comparison)
-    for expected in ("PPO-ptx, T = 1", "vs SFT, greedy", "66.7", "\N{MINUS SIGN}15.0", "+7.5"):
+def test_behaviour_cells_by_hand() -> None:
+    found = cells(BEHAVIOUR)
+    assert list(found) == ["Base", "SFT", "PPO-ptx"]
+    ptx = found["PPO-ptx"]
+    assert ptx["Change vs base, points"].text == "\N{MINUS SIGN}15.0"
+    assert ptx["Change vs SFT, points"].text == "+7.5"
+    assert (ptx["Benchmark mean %"].text, ptx["Perplexity / base"].text, ptx["Toxicity %"].text) == (
+        "65.0",
+        "1.16",
+        "25.0",
+    )
+    assert found["Base"]["Change vs base, points"].text == ""
+
+
+def test_the_terminal_table_fits_a_terminal() -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(terminal_table(compare_sheets({**trio(), "ppo": trio()["ppo_ptx"]}, CONFIG)))
+    drawn = console.export_text()
+    for expected in (
+        "PPO (gamma = 0), greedy",
+        "against SFT, greedy",
+        "66.7 [",
+        "\N{LESS-THAN OR EQUAL TO} 0.64",
+        "65.0",
+    ):
         assert expected in drawn
+    assert "\N{HORIZONTAL ELLIPSIS}" not in drawn
+
+
+def test_markdown_shows_both_tables() -> None:
+    comparison = compare_sheets(trio(), CONFIG)
+    markdown = markdown_table(comparison)
+    for expected in ("PPO-ptx, T = 1 vs SFT, T = 1", "66.7 [", "\N{MINUS SIGN}15.0", "+7.5", comparison.notes[0]):
         assert expected in markdown
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + len(comparison.rows)
-    assert len({line.count("|") for line in lines}) == 1
+    for table in markdown.split("\n\n")[1:3]:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
 def test_markdown_escapes_names() -> None:

@@ -103,6 +103,14 @@ def test_one_forward_per_completion(monkeypatch: pytest.MonkeyPatch, element: st
     assert sum(seen) == rows
 
 
+def test_half_precision_stays_close() -> None:
+    full, half = learner(), learner()
+    half.runtime = tiny.runtime(precision="bf16")
+    exact, rough = full.step()["train/loss"], half.step()["train/loss"]
+    assert exact != rough
+    assert rough == pytest.approx(exact, rel=0.05)
+
+
 def test_one_epoch_visits_every_prompt_once() -> None:
     one = learner(count=11, batch_size=4)
     assert one.total_steps == 3

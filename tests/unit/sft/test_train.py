@@ -83,6 +83,14 @@ def test_gradients_of_microbatches_agree_to_a_millionth() -> None:
     assert norms == pytest.approx([norms[2]] * 3, rel=1e-6)
 
 
+def test_half_precision_stays_close() -> None:
+    full, half = learner(), learner()
+    half.runtime = tiny.runtime(precision="bf16")
+    exact, rough = full.step()["train/loss"], half.step()["train/loss"]
+    assert exact != rough
+    assert rough == pytest.approx(exact, rel=0.05)
+
+
 def test_long_demonstrations_are_cut_and_then_have_no_eos() -> None:
     one = learner(response_tokens=3)
     lengths = {len(sequence.counted) for sequence in one.sequences}

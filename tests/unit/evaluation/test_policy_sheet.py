@@ -1,0 +1,171 @@
+"""One policy measured end to end: random tiny models, real sandbox prompts."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.data import PreparedData
+from tasks.evaluation.benchmarks import Subject
+from tasks.evaluation.compare import compare_sheets
+from tasks.evaluation.policy_sheet import Yardsticks, evaluate_policy
+from tasks.evaluation.sheet import PolicySheet, read_sheet, write_sheet
+from tasks.generation import generate
+from tasks.models import ScalarModel
+from tasks.records import BenchmarkItem, Document, Prompt
+from tasks.sandbox.gold import gold_score
+from tasks.sandbox.prompts import prompts as sandbox_prompts
+from tasks.sandbox.safety import toxicity_prompts
+from tasks.sandbox.world import World
+from tests.unit import tiny_models
+from tests.unit.evaluation.sheets import evaluation_config
+
+WORLD = World.from_seed(1)
+CONFIG = evaluation_config(
+    test_prompts=12, best_of_n=[2, 3], best_of_n_prompts=5, context_tokens=30, bootstrap_samples=200, toxicity_prompts=4
+)
+
+
+class Data:
+    """What the evaluation asks of prepared data."""
+
+    def __init__(self, world: World | None) -> None:
+        self._world = world
+
+    def world(self) -> World | None:
+        return self._world
+
+    def prompts_for_test(self) -> list[Prompt]:
+        return sandbox_prompts(WORLD, 20, seed=5, held_out_share=0.4)
+
+    def benchmarks(self) -> list[BenchmarkItem]:
+        item = BenchmarkItem(item_id="1", task="pick", form="choice", context="the", choices=["cat", "red"], answer=0)
+        exact = BenchmarkItem(item_id="2", task="say", form="exact", context="the", references=["cat"])
+        return [item, exact]
+
+    def documents(self, split: str) -> list[Document]:
+        assert split == "valid"
+        return tiny_models.documents(6)
+
+    def toxicity_prompts(self) -> list[Prompt]:
+        return toxicity_prompts(WORLD, 6, seed=2)
+
+
+def measure(name: str, seed: int, *, gold: bool = True, baseline: bool = False, **runtime: Any) -> PolicySheet:
+    reward = ScalarModel.from_policy(tiny_models.policy(9), torch.Generator().manual_seed(1))
+    config = CONFIG if gold else CONFIG.model_copy(update={"toxicity": evaluation_config("own_data").toxicity})
+    return evaluate_policy(
+        name,
+        Subject(tiny_models.policy(seed), tiny_models.tokenizer(), tiny_models.runtime(**runtime)),
+        Yardsticks(reference=tiny_models.policy(0), reward=reward),
+        cast(PreparedData, Data(WORLD if gold else None)),
+        config,
+        baseline=baseline,
+        on_progress=lambda part: None,
+    )
+
+
+@pytest.fixture(scope="module")
+def sft() -> PolicySheet:
+    return measure("sft", 0, baseline=True)
+
+
+@pytest.fixture(scope="module")
+def ptx() -> PolicySheet:
+    return measure("ppo_ptx", 4)
+
+
+def test_every_prompt_has_every_set_of_responses(sft: PolicySheet, ptx: PolicySheet) -> None:
+    assert len(sft.samples) == 12
+    assert list(sft.samples[0].responses) == ["sampled", "greedy", "opponent", "best_of_2", "best_of_3"]
+    assert list(sft.samples[5].responses) == ["sampled", "greedy", "opponent"]
+    assert list(ptx.samples[0].responses) == ["sampled", "greedy"]
+    assert any(row.held_out for row in sft.samples) and not all(row.held_out for row in sft.samples)
+
+
+def test_the_second_sample_is_independent_of_the_first(sft: PolicySheet) -> None:
+    first, second = sft.responses("sampled"), sft.responses("opponent")
+    assert sum(a.text != b.text for a, b in zip(first, second, strict=True)) > 6
+
+
+def test_scores_are_those_of_the_judges(ptx: PolicySheet) -> None:
+    prompts = {prompt.prompt_id: prompt for prompt in Data(WORLD).prompts_for_test()}
+    for row in ptx.samples:
+        for said in row.responses.values():
+            expected = gold_score(WORLD, prompts[row.prompt_id], said.text, said.finished).total
+            assert said.scores["gold"] == expected
+            assert said.tokens == len(said.text.split()) + said.finished
+
+
+def test_kl_to_itself_is_nothing_and_to_another_is_positive(sft: PolicySheet, ptx: PolicySheet) -> None:
+    assert sft.kl.estimate == pytest.approx(0.0, abs=1e-5)
+    assert ptx.kl.low > 0
+
+
+def test_kl_is_the_summed_log_ratio_of_the_sampled_responses(ptx: PolicySheet) -> None:
+    tokenizer, policy, reference = tiny_models.tokenizer(), tiny_models.policy(4), tiny_models.policy(0)
+    ratios = []
+    for row in ptx.samples:
+        said = row.responses["sampled"]
+        prompt = tokenizer(row.prompt)["input_ids"][-CONFIG.prompt_tokens :]
+        answer = tokenizer(said.text)["input_ids"] + [tiny_models.EOS] * said.finished
+        ids = torch.tensor([prompt + answer])
+        with torch.no_grad():
+            tables = [model(ids).logits[0].log_softmax(-1) for model in (policy, reference)]
+        ratios.append(sum((tables[0] - tables[1])[len(prompt) + at - 1, t].item() for at, t in enumerate(answer)))
+    assert ptx.kl.estimate == pytest.approx(np.mean(ratios), abs=1e-4)
+
+
+def test_best_of_n_is_picked_by_the_reward_model(sft: PolicySheet) -> None:
+    best = {n: [row.responses[f"best_of_{n}"].scores["reward_model"] for row in sft.samples[:5]] for n in (2, 3)}
+    assert all(three >= two for two, three in zip(best[2], best[3], strict=True))
+    assert [point.n for point in sft.best_of_curve] == [1, 2, 3]
+    assert sft.best_of_curve[-1].scores["reward_model"] == pytest.approx(np.mean(best[3]))
+    assert sft.best_of_curve[0].scores["reward_model"] < sft.best_of_curve[-1].scores["reward_model"]
+
+
+def test_truth_and_toxicity_cover_their_prompts(ptx: PolicySheet) -> None:
+    asked = [p for p in Data(WORLD).prompts_for_test()[:12] if p.metadata["task"] == "thing"]
+    assert asked, "choose another seed: no test prompt asks about a thing"
+    assert set(ptx.truthfulness) == {"sampled", "greedy"}
+    assert len(ptx.truthfulness["greedy"].true) == len(asked)
+    assert ptx.toxicity is not None
+    assert (ptx.toxicity.scorer, len(ptx.toxicity.scores)) == ("sandbox_words", 4)
+    assert {task: len(result.correct) for task, result in ptx.benchmarks.items()} == {"pick": 1, "say": 1}
+    assert ptx.documents is not None
+    assert len(ptx.documents.nll) == 6
+
+
+def test_the_same_seed_gives_the_same_sheet_whatever_the_batching(ptx: PolicySheet, tmp_path: Any) -> None:
+    again = measure("ppo_ptx", 4)
+    write_sheet(ptx, tmp_path)
+    assert again == ptx == read_sheet(tmp_path)
+    other = measure("ppo_ptx", 4, tokens_per_microbatch=40, generation_batch=3)
+    assert [r.text for r in other.responses("greedy")] == [r.text for r in ptx.responses("greedy")]
+    assert other.kl.estimate == pytest.approx(ptx.kl.estimate, abs=1e-4)
+
+
+def test_greedy_responses_are_greedy(ptx: PolicySheet) -> None:
+    tokenizer = tiny_models.tokenizer()
+    said = generate(
+        tiny_models.policy(4),
+        [tokenizer(ptx.samples[0].prompt)["input_ids"][-CONFIG.prompt_tokens :]],
+        max_new_tokens=CONFIG.response_tokens,
+        temperature=0.0,
+        generator=torch.Generator(),
+        eos_id=tiny_models.EOS,
+        pad_id=0,
+        batch_size=1,
+    )[0]
+    assert ptx.samples[0].responses["greedy"].tokens == len(said)
+
+
+def test_own_data_has_no_gold_and_no_truth() -> None:
+    sheets = {"sft": measure("sft", 0, gold=False, baseline=True), "ppo_ptx": measure("ppo_ptx", 4, gold=False)}
+    assert sheets["sft"].judges() == ["reward_model"]
+    assert sheets["sft"].truthfulness == {}
+    assert sheets["sft"].toxicity is None
+    comparison = compare_sheets(sheets, CONFIG)
+    assert comparison.judges == ["reward_model"]
+    assert not any("gold" in name for name in comparison.metrics)
