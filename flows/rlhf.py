@@ -4,6 +4,7 @@ The body of ``rlhf`` reads like the paper's figure 2. Each line is one stage; a 
 configuration, inputs and source, is taken from the artifact store.
 """
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ def rlhf(config: RLHFConfig) -> Outcome:
 @hydra.main(config_path="../conf", config_name="rlhf", version_base="1.3")
 def main(values: DictConfig) -> dict[str, Any] | None:
     """Command line: compose, validate, check, run."""
+    for chatty in ("httpx", "distributed"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # Hydra raises every logger's level
     in_sweep = hydra.core.hydra_config.HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN
     try:
         config = parse(values)
