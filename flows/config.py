@@ -6,6 +6,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 from pydantic import Field, ValidationError, model_validator
 
 from flows.environment import PROJECT
@@ -94,11 +95,11 @@ class RLHFConfig(Config):
 
     @property
     def ppo_runs(self) -> dict[str, PPOConfig]:
-        """Stage name -> configuration of every PPO run asked for."""
-        runs = {"ppo": self.ppo}
-        if self.plain_ppo and self.ppo.gamma > 0:
-            runs["ppo_plain"] = self.ppo.model_copy(update={"gamma": 0.0})
-        return runs
+        """Stage name -> configuration of every PPO run asked for, the pipeline's own first."""
+        plain = self.ppo.model_copy(update={"gamma": 0.0})
+        if self.ppo.gamma == 0:
+            return {"ppo": plain}
+        return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
     @model_validator(mode="after")
     def _sequences_fit(self) -> "RLHFConfig":
@@ -122,9 +123,14 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     Raises:
         ConfigError: unknown or missing keys, wrong types or values, each with its full path.
     """
-    plain = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else values
     try:
+        plain = values
+        if isinstance(values, DictConfig):
+            plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
         return RLHFConfig.model_validate(plain)
+    except MissingMandatoryValue as error:
+        path = str(error).split(": ")[-1].splitlines()[0]
+        raise ConfigError(f"{path}: no value, and none can be guessed; give one on the command line: {path}=...") from None
     except ValidationError as error:
         raise ConfigError(describe(error)) from None
 

@@ -27,7 +27,7 @@ from tasks.evaluation.task import compare_policies, evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
 from tasks.reward_model.task import train_reward_model
-from tasks.sft.task import fine_tune
+from tasks.sft.task import fine_tune, select_epoch
 
 
 @flow(name="rlhf", flow_run_name="{config.tracking.run_name}", log_prints=False)
@@ -53,11 +53,13 @@ def rlhf(config: RLHFConfig) -> Outcome:
             train_reward_model, "reward_model", config.reward_model, data=data, comparisons=comparisons, sft=sft
         )
 
-        policies = {"base": base, "sft": sft}
-        for name, ppo in config.ppo_runs.items():
-            policies[name] = run(
-                train_ppo, name, ppo, data=data, ppo_init=ppo_init, reward_model=reward_model
-            )
+        if config.sft.selection == "reward_model":
+            sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
+        ppo = {
+            name: run(train_ppo, name, knobs, data=data, ppo_init=ppo_init, reward_model=reward_model)
+            for name, knobs in config.ppo_runs.items()
+        }
+        policies = {"base": base, "sft": sft, **ppo}
 
         judged = {"data": data, "reward_model": reward_model}
         sheets = {
@@ -66,9 +68,9 @@ def rlhf(config: RLHFConfig) -> Outcome:
             )
             for name, policy in policies.items()
         }
-        curves = {f"{name}_policy": policies[name] for name in config.ppo_runs}
+        curves = {f"{name}_policy": policy for name, policy in ppo.items()}
         report = run(compare_policies, "evaluation", config.evaluation, **sheets, **curves)
-        return run.outcome(report, policy=policies["ppo"])
+        return run.outcome(report, policy=next(iter(ppo.values())))
 
 
 @hydra.main(config_path="../conf", config_name="rlhf", version_base="1.3")

@@ -75,9 +75,26 @@ def outcome_of(
         policy=str(store.open(policy) / "policy"),
         report=str(folder),
         run_id=run_id,
-        metrics=comparison.metrics,
+        metrics=comparison.metrics | headline(comparison.metrics, policy.stage),
         stages=stages,
     )
+
+
+def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
+    """The main figures of the pipeline's policy under names that do not depend on gamma, for comparing runs."""
+    names = {
+        **{f"policy/win_rate_{judge}": f"win_rate/{policy}/{judge}" for judge in ("gold", "reward_model")},
+        **{f"policy/win_rate_greedy_{judge}": f"win_rate/{policy}_greedy/{judge}" for judge in ("gold", "reward_model")},
+        **{f"policy/score_{judge}": f"score/{policy}/{judge}" for judge in ("gold", "reward_model")},
+        "policy/kl": f"kl/{policy}",
+        "policy/benchmarks": f"benchmark/{policy}/mean",
+        "policy/benchmarks_vs_sft": f"benchmark/{policy}/change_vs_sft",
+        "policy/benchmarks_vs_base": f"benchmark/{policy}/change_vs_base",
+        "policy/perplexity_ratio": f"perplexity_ratio/{policy}",
+        "policy/true_and_informative": f"truth/{policy}/both",
+        "policy/length": f"length/{policy}",
+    }
+    return {short: metrics[name] for short, name in names.items() if name in metrics}
 
 
 def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:

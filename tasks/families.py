@@ -53,7 +53,7 @@ def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor) -> Te
     Args:
         trunk: see ``trunk_of``.
         batch: right-padded rows.
-        read: (B,) tokens of each row that the trunk reads; what lies behind them is replaced by the row's first token, so
+        read: (B,) tokens of each row that the trunk reads; what lies behind is replaced by the row's first token, so
             any id may stand there, even one outside the vocabulary.
 
     Returns:

@@ -70,7 +70,7 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 def new_causal_lm(
     architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerBase, context_tokens: int, seed: int
 ) -> PreTrainedModel:
-    """A Llama with random weights: matrices normal with the configured deviations, gains 1; reproducible from the seed."""
+    """A Llama with random weights: matrices normal with the configured deviations, gains 1."""
     check_tokenizer(tokenizer)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -161,8 +161,8 @@ class ScalarModel(nn.Module):
         path = Path(folder) / HEAD_FILE
         if not path.is_file():
             raise ModelError(
-                f"{folder}: found no {HEAD_FILE}, expected a reward model saved by this program; point to one, or make it "
-                "from a policy with ScalarModel.from_policy"
+                f"{folder}: found no {HEAD_FILE}, expected a reward model saved by this program; point to one, or make "
+                "it from a policy with ScalarModel.from_policy"
             )
         model = cls(_load(AutoModel, folder, device, None))
         parts = load_file(path)
@@ -311,14 +311,14 @@ def _check_folder(folder: Path) -> None:
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         found = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
         raise ModelError(
-            f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load them "
-            "where you trust them and call model.save_pretrained(folder)"
+            f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load "
+            "them where you trust them and call model.save_pretrained(folder)"
         )
 
 
 def _cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
     reason = str(error).strip().split("\n")[0]
     return ModelError(
-        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face folder, "
-        "or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the folder"
+        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face "
+        "folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the folder"
     )

@@ -52,7 +52,7 @@ def choose(logprobs: Sequence[float], tokens: Sequence[int], normalisation: str)
     equals.
     """
     scores = [
-        total / count if normalisation == "per_token" else total for total, count in zip(logprobs, tokens, strict=True)
+        total / max(count, 1) if normalisation == "per_token" else total for total, count in zip(logprobs, tokens, strict=True)
     ]
     return max(range(len(scores)), key=scores.__getitem__)
 

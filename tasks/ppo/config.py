@@ -4,7 +4,7 @@
 gradient. The discount of reinforcement learning is called ``discount``.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -89,6 +89,10 @@ class PPOConfig(Config):
 
     seed: int = Field(ge=0)
     """Source of every random choice of the stage."""
+
+    def tracked_params(self, stage: str) -> dict[str, Any]:
+        """Both PPO and PPO-ptx read the group ``ppo``."""
+        return super().tracked_params("ppo")
 
     @property
     def iterations(self) -> int:

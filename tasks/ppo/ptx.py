@@ -1,5 +1,7 @@
 """The pretraining half of PPO-ptx: a second backward pass into the same gradient buffers (InstructGPT appendix C.4)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -12,8 +14,8 @@ from tasks.ppo.statistics import GradientPair
 def pretraining_loss(policy: PreTrainedModel, rows: Tensor, *, token_count: int) -> Tensor:  # ()
     """Nats per token on packed rows (N, L): every token but a row's first is a target, none is masked.
 
-    A sum divided by ``token_count``, the targets of the whole minibatch, so that microbatches add up. The paper does not
-    say whether its 27.8 multiplies a sum or a mean; a mean over tokens is the only plausible scale (spec D.8).
+    A sum divided by ``token_count``, the targets of the whole minibatch, so that microbatches add up. The paper does
+    not say whether its 27.8 multiplies a sum or a mean; a mean over tokens is the only plausible scale (spec D.8).
     """
     first = torch.ones(rows.shape[0], dtype=torch.long, device=rows.device)
     # a row is a prompt of one token and a response of all others; the temperature of sampling has no say here
@@ -37,5 +39,6 @@ def compare_gradients(policy_gradients: list[Tensor], parameters: list[Tensor]) 
     return GradientPair(*numbers)
 
 
-def _global_norm(tensors: list[Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+def _global_norm(tensors: Sequence[Tensor]) -> Tensor:  # ()
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return norm

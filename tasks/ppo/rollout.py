@@ -50,7 +50,7 @@ class Episodes:
         valued = responses
         if config.score_position == "after_eos":
             # the id in the extra column is never read: its value is that of the state before it
-            valued = [r + [ids.pad] if len(r) < config.response_tokens else r for r in responses]
+            valued = [[*r, ids.pad] if len(r) < config.response_tokens else r for r in responses]
         finished = [response[-1] == ids.eos for response in scored]
         return cls(prompts, responses, scored, valued, finished)
 
@@ -110,8 +110,8 @@ def evaluate_episodes(
 ) -> Rollout:
     """Run the four networks over the very microbatches that training will use.
 
-    Log-probabilities are recomputed, not taken from sampling: with the same kernels and the same padding as the training
-    forward, the first minibatch's ratios are exactly 1 (spec D.4).
+    Log-probabilities are recomputed, not taken from sampling: with the same kernels and the same padding as the
+    training forward, the first minibatch's ratios are exactly 1 (spec D.4).
     """
     device = cuts[0].rows.device
     lengths = torch.tensor([len(response) for response in episodes.responses], device=device)
@@ -154,8 +154,8 @@ def check_networks(networks: Networks, config: PPOConfig) -> None:
     longest = config.prompt_tokens + config.response_tokens
     if context is not None and longest > context:
         raise ModelError(
-            f"ppo: prompt_tokens ({config.prompt_tokens}) + response_tokens ({config.response_tokens}) = {longest} exceed "
-            f"the policy's context of {context} tokens; lower one of them"
+            f"ppo: prompt_tokens ({config.prompt_tokens}) + response_tokens ({config.response_tokens}) = {longest} "
+            f"exceed the policy's context of {context} tokens; lower one of them"
         )
 
 

@@ -97,7 +97,7 @@ class MinibatchUpdate:
                 clip=self.config.policy_clip,
                 token_count=token_count,
             )
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, logprobs)
 
     def _ptx_backward(self, rows: Tensor) -> float:
@@ -125,7 +125,7 @@ class MinibatchUpdate:
                 clip=self.config.value_clip,
                 token_count=token_count,
             )
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, values)
 
 

@@ -61,7 +61,7 @@ def quarrel(world: World, rng: random.Random) -> str:
 
 MIXTURE: tuple[tuple[str, float, Callable[[World, random.Random], str]], ...] = (
     ("forum", 0.34, forum),
-    ("quarrel", 0.02, quarrel),
+    ("quarrel", 0.015, quarrel),
     ("biography", 0.11, kinds.biography),
     ("gossip", 0.02, kinds.gossip),
     ("science", 0.05, kinds.science),

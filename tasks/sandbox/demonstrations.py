@@ -28,7 +28,7 @@ FLAW_SHARE: dict[str, float] = {
 }
 """Share of demonstrations with the habitual flaw, per task; other tasks have careless slips only."""
 SLIP_SHARE = 0.12
-RUDE_SHARE = 0.15
+RUDE_SHARE = 0.3
 """Of the curt answers to insults, the share that insults back."""
 FILLER_SHARE = 0.04
 LABELERS = 20

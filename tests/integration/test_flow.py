@@ -38,10 +38,10 @@ def first(root: Path, prefect_api: str) -> Outcome:
 
 def test_every_stage_runs_and_leaves_a_policy_a_report_and_metrics(first: Outcome) -> None:
     assert ran(first) == [record.stage for record in first.stages]
-    assert {"data_prep", "pretrain", "sft", "ppo_init", "comparisons", "reward_model", "ppo"} <= set(ran(first))
+    assert {"data_prep", "pretrain", "sft", "ppo_init", "comparisons", "reward_model", "ppo_ptx"} <= set(ran(first))
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in Path(first.policy).iterdir()}
     assert "<html" in (Path(first.report) / "report.html").read_text()
-    assert {"win_rate/ppo/gold", "win_rate/ppo_greedy/gold", "kl/ppo", "benchmark/ppo/change_vs_sft"} <= set(first.metrics)
+    assert {"win_rate/ppo_ptx/gold", "win_rate/ppo_ptx_greedy/gold", "kl/ppo_ptx", "policy/win_rate_gold"} <= set(first.metrics)
 
 
 def test_mlflow_holds_one_parent_one_child_per_stage_and_the_curves(first: Outcome, root: Path) -> None:
@@ -49,7 +49,7 @@ def test_mlflow_holds_one_parent_one_child_per_stage_and_the_curves(first: Outco
     parent = client.get_run(first.run_id)
     assert parent.info.status == "FINISHED"
     assert parent.data.params["ppo.beta"] == str(load(["scale=miniature"]).ppo.beta)
-    assert parent.data.metrics["win_rate/ppo/gold"] == first.metrics["win_rate/ppo/gold"]
+    assert parent.data.metrics["policy/win_rate_gold"] == first.metrics["win_rate/ppo_ptx/gold"]
     assert "report.html" in [item.path for item in client.list_artifacts(first.run_id)]
     children = client.search_runs(
         [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{first.run_id}'", max_results=100
@@ -57,7 +57,7 @@ def test_mlflow_holds_one_parent_one_child_per_stage_and_the_curves(first: Outco
     by_stage = {child.data.tags["plumbline.stage"]: child for child in children}
     assert set(by_stage) == {record.stage for record in first.stages}
     assert all(child.info.status == "FINISHED" for child in children)
-    ppo = by_stage["ppo"]
+    ppo = by_stage["ppo_ptx"]
     assert [point.step for point in client.get_metric_history(ppo.info.run_id, "objective/kl")] == [1, 2]
     assert ppo.data.tags["input.reward_model"] == by_stage["reward_model"].data.tags["digest"]
     assert by_stage["data_prep"].inputs.dataset_inputs
@@ -75,7 +75,7 @@ def test_runtime_settings_execute_nothing(first: Outcome, root: Path) -> None:
 
 
 def test_beta_reruns_ppo_and_its_evaluation_alone(first: Outcome, root: Path) -> None:
-    assert ran(rlhf(miniature(root, "ppo.beta=0.3"))) == ["ppo", "evaluation-ppo", "evaluation"]
+    assert ran(rlhf(miniature(root, "ppo.beta=0.3"))) == ["ppo_ptx", "evaluation-ppo_ptx", "evaluation"]
 
 
 def test_a_damaged_artifact_is_rebuilt_with_the_same_digest(first: Outcome, root: Path) -> None:
@@ -86,10 +86,16 @@ def test_a_damaged_artifact_is_rebuilt_with_the_same_digest(first: Outcome, root
     assert digests(root) == before
 
 
+def test_the_sft_epoch_can_be_chosen_by_the_reward_model(first: Outcome, root: Path) -> None:
+    outcome = rlhf(miniature(root, "sft.selection=reward_model", "sft.epochs=2"))
+    assert {"sft", "sft_selected", "evaluation-sft"} <= set(ran(outcome))
+    assert "ppo_init" not in ran(outcome)
+
+
 def test_plain_ppo_adds_a_row(first: Outcome, root: Path) -> None:
     outcome = rlhf(miniature(root, "plain_ppo=true"))
-    assert ran(outcome) == ["ppo_plain", "evaluation-ppo_plain", "evaluation"]
-    assert "win_rate/ppo_plain/gold" in outcome.metrics
+    assert ran(outcome) == ["ppo", "evaluation-ppo", "evaluation"]
+    assert "win_rate/ppo/gold" in outcome.metrics
 
 
 def test_another_store_gives_equal_digests(first: Outcome, root: Path, tmp_path: Path) -> None:

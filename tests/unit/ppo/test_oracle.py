@@ -147,8 +147,8 @@ def test_one_iteration_against_the_slow_oracle(whiten_rewards: bool) -> None:
         (value_loss / count).backward()
         norms.append(policy_adam.step(policy, 0.1 * 0.02))
         value_adam.step(value_model, 0.01)
-        policy_losses.append(float(policy_loss))
-        value_losses.append(float(value_loss))
+        policy_losses.append(policy_loss.item())
+        value_losses.append(value_loss.item())
         tokens.append(count)
         for name, p in policy.named_parameters():
             average[name] = 0.992 * average[name] + 0.008 * p.detach()

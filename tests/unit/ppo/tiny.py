@@ -89,7 +89,7 @@ def policy(seed: int = 0) -> LlamaForCausalLM:
 
 
 def networks(reference_seed: int = 0) -> Networks:
-    """Policy and reference are equal unless ``reference_seed`` differs; the value model is a copy of the reward model."""
+    """Policy and reference are equal unless ``reference_seed`` differs; the value model copies the reward model."""
     reward_model = ScalarModel.from_policy(policy(1), torch.Generator().manual_seed(2))
     with torch.no_grad():
         reward_model.score_bias.fill_(0.3)

@@ -1,0 +1,61 @@
+"""What the tokenizer says of a record: its tokens, and whether it fits.
+
+Source: InstructGPT appendix C: prompts up to 1k tokens, responses up to 1k.
+"""
+
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.records import Comparison, Demonstration, Prompt
+from tasks.text import encode_prompt, encode_response
+
+
+class Limits(NamedTuple):
+    """Longest prompt and longest response in tokens; a response's EOS counts."""
+
+    prompt: int
+    response: int
+
+
+class Measured(NamedTuple):
+    """Tokens of a record's prompt and of each of its responses."""
+
+    prompt: int
+    responses: list[int]
+
+
+def responses_of(record: Prompt | Demonstration | Comparison) -> list[str]:
+    """The responses in a record, if any."""
+    if isinstance(record, Demonstration):
+        return [record.response]
+    return record.completions if isinstance(record, Comparison) else []
+
+
+class Ruler:
+    """Measures records; each text is tokenized once."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> None:
+        self._tokenizer, self._limits = tokenizer, limits
+        self._special = [str(token) for token in tokenizer.all_special_tokens]
+        self._prompts: dict[str, int] = {}
+
+    def measure(self, record: Prompt | Demonstration | Comparison) -> Measured:
+        """Tokens of the prompt and of each response with its EOS."""
+        text = (record if isinstance(record, Prompt) else record.prompt).text
+        if text not in self._prompts:
+            self._prompts[text] = len(encode_prompt(self._tokenizer, text, len(text) + 8))
+        return Measured(self._prompts[text], [len(encode_response(self._tokenizer, r)) for r in responses_of(record)])
+
+    def objection(self, record: Prompt | Demonstration | Comparison, measured: Measured) -> str | None:
+        """The rule that a record breaks: too long, or a special token spelled out in its text; None if it may stay."""
+        if measured.prompt > self._limits.prompt:
+            return "long_prompt"
+        if any(length > self._limits.response for length in measured.responses):
+            return "long_response"
+        prompt = record if isinstance(record, Prompt) else record.prompt
+        return "special_token" if self.spells_special_token(prompt.text, *responses_of(record)) else None
+
+    def spells_special_token(self, *texts: str) -> bool:
+        """Whether a text contains a special token: the tokenizer would read "<eos>" inside a text as the end of a response."""
+        return any(token in text for token in self._special for text in texts)

@@ -1,0 +1,35 @@
+"""The embedded world as a source: every record is computed, nothing is read."""
+
+from tasks.data_prep.config import SandboxConfig
+from tasks.data_prep.sources.records import SourceRecords
+from tasks.records import Prompt
+from tasks.sandbox.benchmarks import benchmark_items
+from tasks.sandbox.corpus import documents
+from tasks.sandbox.demonstrations import demonstrations
+from tasks.sandbox.prompts import prompts
+from tasks.sandbox.safety import toxicity_prompts
+from tasks.sandbox.world import World
+
+
+def read_sandbox(config: SandboxConfig, seed: int) -> SourceRecords:
+    """Let the world of ``seed`` write. No two prompts have the same text, and only test prompts are about held-out entities."""
+    world = World.from_seed(seed)
+    taken: set[str] = set()
+
+    def ask(count: int, held_out_share: float, stream: int) -> list[Prompt]:
+        # Each role has its own stream of random numbers and its own owners; the world's seed is part of both.
+        drawn = prompts(world, count, stream, held_out_share, exclude=taken)
+        taken.update(prompt.text for prompt in drawn)
+        return drawn
+
+    test = ask(config.test_prompts, config.held_out_share, 1)
+    return SourceRecords(
+        demonstrations=demonstrations(world, ask(config.demonstrations, 0.0, 2), 2),
+        comparison_prompts=ask(config.comparison_prompts, 0.0, 3),
+        rl_prompts=ask(config.rl_prompts, 0.0, 4),
+        documents=documents(world, config.documents, 5),
+        test_prompts=test,
+        benchmarks=benchmark_items(world, config.benchmark_items_per_task, 6),
+        toxicity_prompts=toxicity_prompts(world, config.toxicity_prompts, 7),
+        world=world,
+    )
