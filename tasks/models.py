@@ -320,5 +320,6 @@ def _cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
     reason = str(error).strip().split("\n")[0]
     return ModelError(
         f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face "
-        "folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the folder"
+        "folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the "
+        "folder"
     )

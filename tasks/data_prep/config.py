@@ -47,6 +47,8 @@ class FilesConfig(Config):
     """{prompt}: evaluation only; used bare, without ``prompt_layout``."""
     benchmarks: list[str]
     """Multiple choice or exact answers; the task is the file's name."""
+    benchmark_items_per_task: int = Field(gt=0)
+    """Of a longer benchmark file, so many items, evenly spaced, are kept."""
     exclude: list[str]
     """Patterns, on file name or relative path, of files to leave alone."""
 

@@ -39,13 +39,26 @@ class Ruler:
         self._tokenizer, self._limits = tokenizer, limits
         self._special = [str(token) for token in tokenizer.all_special_tokens]
         self._prompts: dict[str, int] = {}
+        self.tokens = self.unknown = 0
 
     def measure(self, record: Prompt | Demonstration | Comparison) -> Measured:
         """Tokens of the prompt and of each response with its EOS."""
         text = (record if isinstance(record, Prompt) else record.prompt).text
         if text not in self._prompts:
-            self._prompts[text] = len(encode_prompt(self._tokenizer, text, len(text) + 8))
-        return Measured(self._prompts[text], [len(encode_response(self._tokenizer, r)) for r in responses_of(record)])
+            self._prompts[text] = len(self._count(encode_prompt(self._tokenizer, text, 4 * len(text) + 8)))
+        responses = [len(self._count(encode_response(self._tokenizer, response))) for response in responses_of(record)]
+        return Measured(self._prompts[text], responses)
+
+    def _count(self, ids: list[int]) -> list[int]:
+        self.tokens += len(ids)
+        if self._tokenizer.unk_token_id is not None and self._tokenizer.unk_token_id != self._tokenizer.eos_token_id:
+            self.unknown += ids.count(self._tokenizer.unk_token_id)
+        return ids
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of the tokens measured so far that the vocabulary does not know."""
+        return self.unknown / max(1, self.tokens)
 
     def objection(self, record: Prompt | Demonstration | Comparison, measured: Measured) -> str | None:
         """The rule that a record breaks: too long, or a special token spelled out in its text; None if it may stay."""

@@ -1,54 +1,167 @@
-"""Stand-in."""
+"""Data preparation, the story: read, clean, split, measure, write, and check what was written."""
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from typing import Any
 
 from tasks.config import ModelConfig
-from tasks.data import write_rows
+from tasks.data import PreparedRecords, write_prepared_data
+from tasks.data_prep.audit import check_no_leaks
+from tasks.data_prep.clean import PROMPT_ROLES, Cleaner, Table
 from tasks.data_prep.config import DataPrepConfig
-from tasks.sandbox.benchmarks import benchmark_items
-from tasks.sandbox.corpus import documents
-from tasks.sandbox.demonstrations import demonstrations
-from tasks.sandbox.prompts import prompts
-from tasks.sandbox.safety import toxicity_prompts
-from tasks.sandbox.world import World
+from tasks.data_prep.lengths import Limits, Ruler, responses_of
+from tasks.data_prep.sources.hub import read_hub
+from tasks.data_prep.sources.jsonl_folder import read_jsonl_folder
+from tasks.data_prep.sources.records import SourceRecords
+from tasks.data_prep.sources.sandbox import read_sandbox
+from tasks.data_prep.split import AnySplit, prompt_of
+from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.errors import DataError
+from tasks.records import Document
+
+UNKNOWN_SHARE_WORTH_A_NOTICE = 0.01
 
 
 def prepare(config: DataPrepConfig, model: ModelConfig, folder: Path) -> dict[str, float]:
-    world = World.from_seed(config.seed)
-    box = config.sandbox
-    docs = documents(world, box.documents, config.seed)
-    cut = len(docs) - len(docs) // 50
-    (folder / "world.json").write_text(json.dumps(world.to_json(), sort_keys=True))
-    sft = prompts(world, box.demonstrations, config.seed + 10, 0.0)
-    compare = prompts(world, box.comparison_prompts, config.seed + 20, 0.0)
-    rl = prompts(world, box.rl_prompts, config.seed + 30, 0.0)
-    test = prompts(world, box.test_prompts, config.seed + 40, box.held_out_share)
-    seen = {p.text for p in test}
-    sft = [p for p in sft if p.text not in seen]
-    compare = [p for p in compare if p.text not in seen]
-    rl = [p for p in rl if p.text not in seen]
-    demos = demonstrations(world, sft, config.seed)
-    vocab = {"<pad>": 0, "<eos>": 1, "<unk>": 2}
-    for text in [d.text for d in docs] + [d.prompt.text + " " + d.response for d in demos]:
-        for word in text.split():
-            vocab.setdefault(word, len(vocab))
-    t = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    t.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=t, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>").save_pretrained(
-        folder / "tokenizer"
+    """Fill ``folder`` with the data artifact; returns the numbers of rows kept and dropped.
+
+    Raises:
+        DataError: a file, a row or a split that cannot be used, with its place and remedy.
+        ModelError: the base model's tokenizer cannot be used.
+    """
+    # 1. Read.
+    source = read_source(config)
+    # 2. Clean and split.
+    cleaner = Cleaner(config)
+    table = cleaner.clean(source)
+    documents = cleaner.split_documents(source.documents)
+    # 3. The tokenizer sees training text only.
+    tokenizer = build_tokenizer(model, _training_text(table, documents["train"]))
+    # 4. Drop what the model cannot read.
+    ruler = Ruler(tokenizer, Limits(config.prompt_tokens, config.response_tokens))
+    _drop_misfits(table, documents, cleaner, ruler)
+    _require_enough(config, table, documents)
+    # 5. Write.
+    write_prepared_data(folder, _prepared(source, table, documents), tokenizer, source.world)
+    # 6. Check what was written.
+    compared = check_no_leaks(folder)
+    notices = list(source.notices)
+    if ruler.unknown_share > UNKNOWN_SHARE_WORTH_A_NOTICE:
+        notices.append(
+            f"tokenizer: {ruler.unknown_share:.1%} of the tokens are unknown words; raise model.tokenizer.vocab_size or use bpe"
+        )
+    audit = {
+        "source": config.source,
+        "rows": [row.to_json() for row in cleaner.rows.values()],
+        "benchmarks": _by_task(source),
+        "toxicity_prompts": len(source.toxicity_prompts),
+        "pii_rules": dict(sorted(cleaner.pii.items())),
+        "tokenizer": {"entries": len(tokenizer), "unknown_share": round(ruler.unknown_share, 6)},
+        "leak_check": compared,
+        "notices": notices,
+    }
+    (folder / "audit.json").write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return _metrics(audit)
+
+
+def read_source(config: DataPrepConfig) -> SourceRecords:
+    """Records of the configured source."""
+    if config.source == "sandbox":
+        assert config.sandbox is not None
+        return read_sandbox(config.sandbox, config.seed)
+    if config.source == "jsonl_folder":
+        assert config.folder is not None and config.files is not None
+        return read_jsonl_folder(config.folder, config.files, config.minimum_rows, config.prompt_layout)
+    assert config.hub is not None
+    return read_hub(config.hub, config.minimum_rows, config.prompt_layout)
+
+
+def _training_text(table: Table, documents: list[Document]) -> Iterator[str]:
+    for document in documents:
+        yield document.text
+    for record in table["demonstrations", "train"]:
+        yield prompt_of(record).text
+        yield from responses_of(record)
+
+
+def _drop_misfits(
+    table: Table, documents: Mapping[AnySplit, list[Document]], cleaner: Cleaner, ruler: Ruler
+) -> None:
+    for (role, split), records in table.items():
+        row, kept, lengths = cleaner.rows[role, split], [], []
+        for record in records:
+            measured = ruler.measure(record)
+            objection = ruler.objection(record, measured)
+            if objection:
+                row.dropped[objection] += 1
+            else:
+                kept.append(record)
+                lengths.append(measured)
+        table[role, split] = kept
+        row.count_kept([prompt_of(record) for record in kept], lengths)
+    for split, texts in documents.items():
+        fine = [document for document in texts if not ruler.spells_special_token(document.text)]
+        row = cleaner.rows["documents", split]
+        row.dropped["special_token"] = len(texts) - len(fine)
+        row.kept = len(fine)
+        texts[:] = fine
+
+
+def _require_enough(config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, list[Document]]) -> None:
+    train = {role: len(table[role, "train"]) for role in PROMPT_ROLES} | {"documents": len(documents["train"])}
+    valid = {role: len(table[role, "valid"]) for role in PROMPT_ROLES} | {"documents": len(documents["valid"])}
+    if config.source == "sandbox":
+        train["comparisons"], valid["comparisons"] = train["comparison_prompts"], valid["comparison_prompts"]
+    have = train | {"test_prompts": len(table["test_prompts", "test"])}
+    for role, wanted in config.minimum_rows.model_dump().items():
+        if have[role] < wanted:
+            where = "test" if role == "test_prompts" else "train"
+            raise DataError(
+                f"data_prep: found {have[role]} rows of {role} in the {where} split after cleaning, expected at least {wanted}; "
+                f"add data or lower data_prep.minimum_rows.{role}"
+            )
+    for role, rows in valid.items():
+        if train[role] and not rows and config.validation_fraction > 0:
+            raise DataError(
+                f"data_prep: found no validation rows of {role} beside {train[role]} training rows, expected some; raise "
+                f"data_prep.validation_fraction ({config.validation_fraction}), add data from more owners, or try another seed"
+            )
+
+
+def _prepared(
+    source: SourceRecords, table: Table, documents: Mapping[AnySplit, list[Document]]
+) -> PreparedRecords:
+    def split(role: str) -> dict[Any, Any]:
+        return {"train": table[role, "train"], "valid": table[role, "valid"]}
+
+    test: list[Any] = table["test_prompts", "test"]
+    return PreparedRecords(
+        demonstrations=split("demonstrations"),
+        comparison_prompts=split("comparison_prompts"),
+        comparisons=split("comparisons"),
+        rl_prompts=split("rl_prompts"),
+        documents={"train": documents["train"], "valid": documents["valid"]},
+        test_prompts=test,
+        benchmarks=source.benchmarks,
+        toxicity_prompts=source.toxicity_prompts,
     )
-    write_rows(folder, "documents-train", docs[:cut])
-    write_rows(folder, "documents-valid", docs[cut:])
-    for name, rows in (("demonstrations", demos), ("comparison_prompts", compare), ("rl_prompts", rl)):
-        k = len(rows) - max(2, len(rows) // 10)
-        write_rows(folder, f"{name}-train", rows[:k])
-        write_rows(folder, f"{name}-valid", rows[k:])
-    write_rows(folder, "test_prompts", test)
-    write_rows(folder, "benchmarks", benchmark_items(world, box.benchmark_items_per_task, config.seed))
-    write_rows(folder, "toxicity_prompts", toxicity_prompts(world, box.toxicity_prompts, config.seed))
-    (folder / "audit.json").write_text("[]\n")
-    return {"vocabulary": float(len(vocab)), "documents": float(len(docs))}
+
+
+def _by_task(source: SourceRecords) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for item in source.benchmarks:
+        counts[item.task] = counts.get(item.task, 0) + 1
+    return counts
+
+
+def _metrics(audit: dict[str, Any]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for row in audit["rows"]:
+        metrics[f"{row['role']}/{row['split']}"] = float(row["kept"])
+        for rule, count in row["dropped"].items():
+            metrics[f"dropped/{rule}"] = metrics.get(f"dropped/{rule}", 0.0) + count
+    metrics["benchmarks/test"] = float(sum(audit["benchmarks"].values()))
+    metrics["toxicity_prompts/test"] = float(audit["toxicity_prompts"])
+    metrics["tokenizer/entries"] = float(audit["tokenizer"]["entries"])
+    return metrics

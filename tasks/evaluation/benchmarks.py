@@ -51,9 +51,8 @@ def choose(logprobs: Sequence[float], tokens: Sequence[int], normalisation: str)
     """Index of the best choice, from the summed log-probability and the token count of each; the first of
     equals.
     """
-    scores = [
-        total / max(count, 1) if normalisation == "per_token" else total for total, count in zip(logprobs, tokens, strict=True)
-    ]
+    divisors = [max(count, 1) if normalisation == "per_token" else 1 for count in tokens]
+    scores = [total / divisor for total, divisor in zip(logprobs, divisors, strict=True)]
     return max(range(len(scores)), key=scores.__getitem__)
 
 

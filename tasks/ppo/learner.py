@@ -223,7 +223,7 @@ class PPOLearner:
         budget = self.runtime.tokens_per_microbatch
         return [
             cut_into_microbatches(episodes, rows.tolist(), budget, self.ids.pad, self.device)
-            for rows in order.split(self.config.minibatch_size)
+            for rows in torch.split(order, self.config.minibatch_size)
         ]
 
     def _experience(self, rollout: Rollout) -> Experience:

@@ -1,7 +1,5 @@
 """The pretraining half of PPO-ptx: a second backward pass into the same gradient buffers (InstructGPT appendix C.4)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -39,6 +37,6 @@ def compare_gradients(policy_gradients: list[Tensor], parameters: list[Tensor]) 
     return GradientPair(*numbers)
 
 
-def _global_norm(tensors: Sequence[Tensor]) -> Tensor:  # ()
+def _global_norm(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:  # ()
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
     return norm

@@ -103,10 +103,10 @@ class MinibatchUpdate:
     def _ptx_backward(self, rows: Tensor) -> float:
         targets = rows.shape[0] * (rows.shape[1] - 1)
         total = torch.zeros((), device=rows.device)
-        for part in rows.split(max(1, self.runtime.tokens_per_microbatch // rows.shape[1])):
+        for part in torch.split(rows, max(1, self.runtime.tokens_per_microbatch // rows.shape[1])):
             with autocast(self.runtime):
                 loss = pretraining_loss(self.networks.policy, part, token_count=targets)
-            (self.config.gamma * loss).backward()
+            (self.config.gamma * loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total.item()
 

@@ -57,6 +57,13 @@ def test_choices_are_scored_as_a_plain_forward_pass_does() -> None:
         assert found.item_ids == ["i0", "i1", "i2"]
 
 
+def test_a_choice_is_scored_without_eos() -> None:
+    red, small = (plain_logprob(["the", word], 1) for word in ("red", "small"))
+    ended_red, ended_small = (plain_logprob(["the", word, "<eos>"], 2) for word in ("red", "small"))
+    assert red > small and ended_red < ended_small  # or EOS would not be noticed
+    assert run_benchmarks(subject(), [choice("i", "the", ["red", "small"], 0)], CONFIG)["pick"].correct == [1]
+
+
 def test_logprobs_do_not_depend_on_the_micro_batch() -> None:
     prompts = [[3, 5], [4], [3, 4, 6, 7], [9, 8]]
     responses = [[7, 8], [9, 10, 11, 1], [12], [6, 6, 1]]
@@ -96,7 +103,8 @@ def test_tasks_of_both_forms_keep_the_order_of_their_items() -> None:
         ("34 .", ["34"], True),
         ("Paris, of course", ["paris"], True),
         ("  the   Eiffel tower\nand more", ["Eiffel tower", "the eiffel TOWER"], True),
-        ("no\nParis", ["Paris"], False),  # cut at the first newline
+        ("\nParis", ["Paris"], False),  # cut at the first newline: an empty answer
+        ("the Eiffel\ntower", ["the Eiffel tower"], False),
         ("parisian", ["paris"], False),
         ("", ["34"], False),
         ("anything", ["  "], False),

@@ -129,6 +129,15 @@ def test_pretraining_rows_count_every_token() -> None:
     assert [(len(row.given), len(row.counted)) for row in rows] == [(1, 11)] * planned.pretraining_rows
 
 
+def continued(stopped: SFTLearner, fresh: SFTLearner) -> SFTLearner:
+    """A fresh learner after a crash: its state went through a file."""
+    saved = io.BytesIO()
+    torch.save(stopped.state_dict(), saved)
+    saved.seek(0)
+    fresh.load_state_dict(torch.load(saved, weights_only=True))
+    return fresh
+
+
 @pytest.mark.parametrize("stop_at", [1, 3, 4])
 def test_resumed_run_is_bit_equal(stop_at: int) -> None:
     changes: dict[str, Any] = {"residual_dropout": 0.1, "pretraining_fraction": 0.2, "selection": "validation_loss"}
@@ -138,11 +147,7 @@ def test_resumed_run_is_bit_equal(stop_at: int) -> None:
     first = learner(**changes)
     for _ in range(stop_at):
         first.step()
-    saved = io.BytesIO()
-    torch.save(first.state_dict(), saved)
-    saved.seek(0)
-    second = learner(**changes)
-    second.load_state_dict(torch.load(saved, weights_only=True))
+    second = continued(first, learner(**changes))
     while second.completed_steps < second.total_steps:
         second.step()
     assert second.valid_losses == whole.valid_losses
@@ -153,11 +158,18 @@ def test_resumed_run_is_bit_equal(stop_at: int) -> None:
 
 def test_validation_loss_keeps_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[int, dict[str, torch.Tensor]] = {}
-    one = learner(epochs=3, selection="validation_loss")
-    one.keep_epoch = lambda epoch, model: kept.update({epoch: tiny.weights_of(model)})
     losses = iter([2.0, 1.0, 1.5])
-    monkeypatch.setattr(one, "validation_loss", lambda: next(losses))
-    metrics = [one.step() for _ in range(one.total_steps)]
+    monkeypatch.setattr(SFTLearner, "validation_loss", lambda _: next(losses))
+
+    def start() -> SFTLearner:
+        fresh = learner(epochs=3, selection="validation_loss")
+        fresh.keep_epoch = lambda epoch, model: kept.update({epoch: tiny.weights_of(model)})
+        return fresh
+
+    one = start()
+    metrics = [one.step() for _ in range(7)]
+    one = continued(one, start())  # after epoch 2, the best one
+    metrics += [one.step() for _ in range(2)]
     assert [step["valid/loss"] for step in metrics if "valid/loss" in step] == [2.0, 1.0, 1.5]
     assert sorted(kept) == [1, 2, 3]
     assert one.load_selected() == 2

@@ -1,0 +1,107 @@
+"""Benchmark rows of several well-known shapes, recognised by their fields."""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from tasks.data_prep.sources.rows import Row, problem
+from tasks.errors import DataError
+from tasks.records import BenchmarkItem
+
+
+class Shape(NamedTuple):
+    """Fields that a row must have, and how it becomes a question (None: this row cannot be asked)."""
+
+    fields: frozenset[str]
+    read: Callable[[Row], dict[str, Any] | None]
+
+
+def _plain_choice(row: Row) -> dict[str, Any]:
+    return {"context": row.text("query"), "choices": row.texts("choices"), "answer": row.fields["gold"]}
+
+
+def _choice_about_passage(row: Row) -> dict[str, Any]:
+    context = f"{row.text('context')}\nQuestion: {row.text('question')}\nAnswer:"
+    return {"context": context, "choices": row.texts("choices"), "answer": row.fields["gold"]}
+
+
+def _context_options(row: Row) -> dict[str, Any] | None:
+    """Two contexts that differ in a word, one continuation: what they share is the context, the rest are the choices."""
+    options = row.texts("context_options")
+    shared = os.path.commonprefix(options)
+    shared = shared[: shared.rfind(" ") + 1].rstrip()
+    if not shared:
+        return None
+    choices = [f"{option[len(shared) :].strip()} {row.text('continuation').strip()}" for option in options]
+    return {"context": shared, "choices": choices, "answer": row.fields["gold"]}
+
+
+def _last_word(row: Row) -> dict[str, Any]:
+    return {"context": row.text("context"), "references": [row.text("target")]}
+
+
+def _question(row: Row) -> dict[str, Any] | None:
+    references = [answer for answer in row.texts("answers") if answer.strip()]
+    if not references:
+        return None  # unanswerable by design
+    passage = row.text("context", default=row.text("passage", default=""))
+    question = f"Question: {row.text('question')}\nAnswer:"
+    return {"context": f"{passage}\n{question}" if passage else question, "references": references}
+
+
+def _entailment(row: Row) -> dict[str, Any]:
+    context = f"{row.text('premise')}\nQuestion: {row.text('hypothesis')} True or False?\nAnswer:"
+    return {"context": context, "choices": ["False", "True"], "answer": row.fields["label"]}
+
+
+def _sentiment(row: Row) -> dict[str, Any]:
+    context = f"{row.text('sentence')}\nQuestion: Is this sentence positive or negative?\nAnswer:"
+    return {"context": context, "choices": ["negative", "positive"], "answer": row.fields["label"]}
+
+
+def _one_true_answer(row: Row) -> dict[str, Any]:
+    targets = Row(row.fields["mc1_targets"], f"{row.where}: mc1_targets", "{prompt}")
+    labels = targets.fields.get("labels")
+    if not isinstance(labels, list) or labels.count(1) != 1:
+        raise row.error("'mc1_targets.labels' does not hold exactly one 1", "one true choice", "correct the row")
+    return {
+        "context": f"Question: {row.text('question')}\nAnswer:",
+        "choices": targets.texts("choices"),
+        "answer": labels.index(1),
+    }
+
+
+SHAPES = (
+    Shape(frozenset({"query", "choices", "gold"}), _plain_choice),
+    Shape(frozenset({"context", "question", "choices", "gold"}), _choice_about_passage),
+    Shape(frozenset({"context_options", "continuation", "gold"}), _context_options),
+    Shape(frozenset({"context", "target"}), _last_word),
+    Shape(frozenset({"question", "mc1_targets"}), _one_true_answer),
+    Shape(frozenset({"question", "answers"}), _question),
+    Shape(frozenset({"premise", "hypothesis", "label"}), _entailment),
+    Shape(frozenset({"sentence", "label"}), _sentiment),
+)
+"""The first whose fields are all there is taken."""
+
+
+def shape_of(row: Row) -> Shape | None:
+    """The shape of a row, None when it is not known."""
+    return next((shape for shape in SHAPES if shape.fields <= row.fields.keys()), None)
+
+
+def item_of(row: Row, shape: Shape, task: str, number: int) -> BenchmarkItem | None:
+    """A benchmark item; None for a row that cannot be asked.
+
+    Raises:
+        DataError: the row's fields are there but wrong.
+    """
+    read = shape.read(row)
+    if read is None:
+        return None
+    form = "choice" if "choices" in read else "exact"
+    try:
+        return BenchmarkItem(item_id=f"{task}-{number:06d}", task=task, form=form, **read)
+    except ValidationError as error:
+        raise DataError(f"{row.where}: {problem(error)}") from None

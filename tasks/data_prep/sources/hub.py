@@ -1,0 +1,72 @@
+"""Datasets of the Hugging Face hub, or whatever else ``datasets.load_dataset`` reads, as a source."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.data_prep.config import HubRole, MinimumRows, Role
+from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
+from tasks.data_prep.sources.records import SourceRecords
+from tasks.data_prep.sources.rows import PARSERS, Row
+from tasks.errors import DataError
+
+
+def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: str) -> SourceRecords:
+    """Every role's dataset, its columns renamed to the fields of the JSONL formats.
+
+    Raises:
+        DataError: a required role without a dataset, a dataset that cannot be loaded, or a row that cannot be used.
+    """
+    for role, rows in minimum.model_dump().items():
+        # Test prompts may also come from the owners that test_fraction sets aside.
+        if rows > 0 and role not in hub and role != "test_prompts":
+            raise DataError(
+                f"data_prep.hub: found no dataset for {role}, expected one because minimum_rows.{role} is {rows}; add "
+                f"data_prep.hub.{role} or set data_prep.minimum_rows.{role}=0"
+            )
+    records = SourceRecords()
+    for role, wanted in hub.items():
+        for number, fields in enumerate(_load(role, wanted)):
+            row = Row(rename(fields, wanted, role), f"{wanted.name} ({wanted.split}) row {number}", layout)
+            if role != "benchmarks":
+                getattr(records, role).extend(PARSERS[role](row))
+                continue
+            shape = shape_of(row)
+            if shape is None:
+                raise row.error(f"fields {', '.join(sorted(row.fields))}", "a known benchmark format", "map the columns")
+            item = item_of(row, shape, wanted.name.rsplit("/", 1)[-1], len(records.benchmarks))
+            records.benchmarks += [item] if item else []
+    return records
+
+
+def rename(fields: Mapping[str, Any], wanted: HubRole, role: str) -> dict[str, Any]:
+    """The mapped columns under their new names; columns that the mapping does not mention are left out.
+
+    Raises:
+        DataError: the dataset has no such column.
+    """
+    renamed = {}
+    for name, path in wanted.fields.items():
+        value: Any = fields
+        for part in path.split("."):
+            try:
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            except (KeyError, IndexError, ValueError, TypeError):
+                raise DataError(
+                    f"{wanted.name} ({wanted.split}): found no column {path} (columns: {', '.join(sorted(fields))}), expected one "
+                    f"for '{name}'; correct data_prep.hub.{role}.fields.{name}"
+                ) from None
+        renamed[name] = value
+    return renamed
+
+
+def _load(role: str, wanted: HubRole) -> Any:
+    from datasets import load_dataset
+
+    try:
+        return load_dataset(wanted.name, wanted.config, split=wanted.split, revision=wanted.revision)
+    except Exception as error:  # the hub client raises whatever its transport raises
+        raise DataError(
+            f"data_prep.hub.{role}: {wanted.name} could not be loaded ({type(error).__name__}: {str(error).splitlines()[0]}), "
+            "expected a dataset on the hub and a network (HF_HUB_OFFLINE unset), or a local folder; check name, config, split "
+            "and revision"
+        ) from error
