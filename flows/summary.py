@@ -13,6 +13,9 @@ from tasks.evaluation.table import BEHAVIOUR, PREFERENCE, markdown_table, policy
 from tasks.evaluation.task import COMPARISON, REPORT
 
 
+WIDTH_WITHOUT_TERMINAL = 120
+
+
 class StageRecord(BaseModel):
     """One stage of a run."""
 
@@ -100,6 +103,8 @@ def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
 def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
     """Print the table, what ran, and where everything is."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WITHOUT_TERMINAL)
     console.print()
     console.print(terminal_table(outcome.comparison))
     ran = [record.stage for record in outcome.stages if record.ran]

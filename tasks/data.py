@@ -7,9 +7,9 @@
     <folder>/audit.json                     what was read, dropped and kept
     <folder>/world.json                     the embedded world; absent for data of your own
 
-Roles: demonstrations, comparison_prompts, comparisons, rl_prompts and documents come in the splits ``train`` and ``valid``;
-test_prompts, benchmarks and toxicity_prompts only in ``test``. A file that would be empty is not written. Equal records give
-equal bytes.
+Roles: demonstrations, comparison_prompts, comparisons, rl_prompts and documents come in the splits ``train`` and
+``valid``; test_prompts, benchmarks and toxicity_prompts only in ``test``. A file that would be empty is not
+written. Equal records give equal bytes.
 """
 
 import json
@@ -57,7 +57,9 @@ class PreparedData:
 
     def __init__(self, folder: Path) -> None:
         if not (folder / "tokenizer").is_dir():
-            raise DataError(f"{folder}: found no prepared data, expected tokenizer/ and Arrow files; run data_prep again")
+            raise DataError(
+                f"{folder}: found no prepared data, expected tokenizer/ and Arrow files; run data_prep again"
+            )
         self.folder = folder
 
     def demonstrations(self, split: Split) -> list[Demonstration]:

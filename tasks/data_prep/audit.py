@@ -41,7 +41,7 @@ class AuditRow:
             "role": self.role,
             "split": self.split,
             "read": self.read,
-            "dropped": dict(sorted(self.dropped.items())),
+            "dropped": {rule: count for rule, count in sorted(self.dropped.items()) if count},
             "kept": self.kept,
             "owners": self.owners,
             "prompt_tokens": _spread(self.prompt_tokens),
@@ -56,7 +56,7 @@ def _spread(lengths: list[int]) -> dict[str, float] | None:
 
 
 def check_no_leaks(folder: Path) -> dict[str, int]:
-    """Read the artifact back and compare every two splits over all roles; returns the numbers of prompts and owners compared.
+    """Read the artifact back and compare every two splits over all roles; returns how much was compared.
 
     Within one split, roles may share prompts: a training prompt of SFT may be one of PPO.
 
@@ -82,7 +82,8 @@ def check_no_leaks(folder: Path) -> dict[str, int]:
         for what, table in (("prompt", prompts), ("owner", owners)):
             for shared in sorted(table[first].keys() & table[second].keys()):
                 raise DataError(
-                    f"leak: the same {what} is in {first} ({table[first][shared]}) and in {second} ({table[second][shared]}), "
+                    f"leak: the same {what} is in {first} ({table[first][shared]}) and in {second} "
+                    f"({table[second][shared]}), "
                     "expected none in two splits; please report this, data preparation should have prevented it"
                 )
     return {

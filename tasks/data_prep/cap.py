@@ -1,6 +1,6 @@
 """At most so many prompts per owner.
 
-Source: InstructGPT section 3.2 (about 200 prompts per user ID); the choice at random is ours (spec A.4).
+Source: InstructGPT section 3.2 (about 200 prompts per user ID); the choice at random is ours.
 """
 
 import random
@@ -12,7 +12,7 @@ from tasks.records import Prompt
 def within_cap(prompts: Sequence[Prompt], limit: int, seed: int) -> list[bool]:
     """Whether each prompt stays; equal texts of one owner stay or go together.
 
-    A busy owner keeps ``limit`` prompts, drawn with a generator of its own, so other owners' rows do not change the draw.
+    A busy owner keeps ``limit`` prompts, drawn with a generator of its own: other owners' rows do not matter.
     """
     texts: dict[str, dict[str, None]] = {}
     for prompt in prompts:

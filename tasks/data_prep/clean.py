@@ -1,12 +1,11 @@
 """Cleaning and splitting, in the order of InstructGPT appendix A.2: personal data, duplicates, cap per owner.
 
-The split is known first, because it depends on the owner alone; it decides which rows the rules see. Test is cleaned before
-validation and validation before training, so that of two duplicates the held-out one stays.
+The split is known first, because it depends on the owner alone; it decides which rows the rules see. Test is
+cleaned before validation and validation before training, so that of two duplicates the held-out one stays.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
 
 from tasks.data_prep.audit import AuditRow
 from tasks.data_prep.cap import within_cap
@@ -22,7 +21,6 @@ PROMPT_ROLES = ("rl_prompts", "comparisons", "comparison_prompts", "demonstratio
 """Roles with prompts, in the order in which their test owners' prompts follow the explicit test prompts."""
 
 WithPrompt = Prompt | Demonstration | Comparison
-RecordType = TypeVar("RecordType", Prompt, Demonstration, Comparison, WithPrompt)
 Table = dict[tuple[str, AnySplit], list[WithPrompt]]
 
 
@@ -96,17 +94,22 @@ class Cleaner:
 
     def _unique(self, records: list[WithPrompt], dropped: Counter[str]) -> list[WithPrompt]:
         """One prompt is one row, except for rankings: several labelers may rank several sets of responses to it."""
-        index, kept, seen = self._index(), [], set()
+        index = self._index()
+        kept: list[WithPrompt] = []
+        seen: set[tuple[str, ...]] = set()
         kept_prompts: set[str] = set()
         for record in records:
             text = prompt_of(record).text
-            ranking = isinstance(record, Comparison)
-            same = (normalise(text), *((record.labeler_id, *record.completions) if isinstance(record, Comparison) else ()))
+            same: tuple[str, ...] = (normalise(text),)
+            seen_prompt = False
+            if isinstance(record, Comparison):
+                same += (record.labeler_id, *record.completions)
+                seen_prompt = normalise(text) in kept_prompts
             if text in self._held_out:
                 dropped["in_held_out_split"] += 1
             elif same in seen:
                 dropped["duplicate"] += 1
-            elif ranking and normalise(text) in kept_prompts or index.add(text):
+            elif seen_prompt or index.add(text):
                 seen.add(same)
                 kept_prompts.add(normalise(text))
                 kept.append(record)

@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from tasks.config import Config
 
-Role = Literal["demonstrations", "comparisons", "rl_prompts", "documents", "test_prompts", "benchmarks", "toxicity_prompts"]
+Role = Literal[
+    "demonstrations", "comparisons", "rl_prompts", "documents", "test_prompts", "toxicity_prompts", "benchmarks"
+]
 
 
 class SandboxConfig(Config):
@@ -31,12 +33,12 @@ class SandboxConfig(Config):
 
 
 class FilesConfig(Config):
-    """Glob patterns below ``folder``, by role. A file that several roles match belongs to the first of them, in this order."""
+    """Glob patterns below ``folder``, by role; a file belongs to the first role, in this order, that matches it."""
 
     demonstrations: list[str]
     """{prompt, response}: supervised fine-tuning."""
     comparisons: list[str]
-    """{prompt, chosen, rejected}, {prompt, completions, ranks} or {prompt, completion_a, completion_b, labels}: reward model."""
+    """Reward model: {prompt, chosen, rejected}, {prompt, completions, ranks} or {prompt, completion_a, ...}."""
     rl_prompts: list[str]
     """{prompt}: PPO."""
     documents: list[str]
@@ -84,7 +86,7 @@ class MinimumRows(Config):
 
 
 class DataPrepConfig(Config):
-    """From raw data to clean, owner-disjoint splits (InstructGPT sections 3.2 and A; spec A.4)."""
+    """From raw data to clean, owner-disjoint splits (InstructGPT section 3.2 and appendix A)."""
 
     source: Literal["sandbox", "jsonl_folder", "hub"]
     """The embedded world, a folder of JSONL files, or datasets of the Hugging Face hub."""
@@ -140,6 +142,7 @@ class DataPrepConfig(Config):
     def _someone_trains(self) -> "DataPrepConfig":
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"validation_fraction ({self.validation_fraction}) + test_fraction ({self.test_fraction}) leave nothing to train on"
+                f"validation_fraction ({self.validation_fraction}) + test_fraction ({self.test_fraction}) "
+                "leave nothing to train on"
             )
         return self

@@ -1,10 +1,10 @@
 """Drop prompts that repeat another one, or its long beginning.
 
-Two prompts are duplicates when they share at least min(``words``, ``fraction`` of the shorter one) leading words; case and
-white space do not count. The first seen is kept.
+Two prompts are duplicates when they share at least min(``words``, ``fraction`` of the shorter one) leading words;
+case and white space do not count. The first seen is kept.
 
-Source: InstructGPT appendix A.2 ("long common prefix"); both thresholds are our choice (spec A.4), and words stand for tokens
-because the tokenizer may be trained on what is left.
+Source: InstructGPT appendix A.2 ("long common prefix"); both thresholds are our choice, and words stand
+for tokens because the tokenizer may be trained on what is left.
 """
 
 import math
@@ -22,9 +22,9 @@ def normalise(text: str) -> str:
 class PrefixIndex:
     """Kept prompts, searchable for duplicates in logarithmic time.
 
-    A kept prompt is stored twice: its first ``words`` words, and its *key*, the part that another prompt must begin with to be its
-    duplicate. No key is a prefix of another, because the later of the two would have been a duplicate; so the only key that can
-    be a prefix of a text is its predecessor in sorted order.
+    A kept prompt is stored twice: its first ``words`` words, and its *key*, the part that another prompt must begin
+    with to be its duplicate. No key is a prefix of another, because the later of the two would have been a
+    duplicate; so the only key that can be a prefix of a text is its predecessor in sorted order.
     """
 
     def __init__(self, words: int, fraction: float) -> None:

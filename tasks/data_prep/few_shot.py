@@ -1,7 +1,8 @@
 """One instruction with K worked examples becomes K training examples.
 
-Source: InstructGPT appendix A.1: a labeler gives an instruction and several query/response pairs; each pair in turn is asked, and
-the others come before it as examples. The layout is our choice: paragraphs, each query on the line above its response.
+Source: InstructGPT appendix A.1: a labeler gives an instruction and several query/response pairs; each pair in turn
+is asked, and the others come before it as examples. The layout is our choice: paragraphs, each query on the line
+above its response.
 """
 
 from collections.abc import Sequence

@@ -70,5 +70,5 @@ class Ruler:
         return "special_token" if self.spells_special_token(prompt.text, *responses_of(record)) else None
 
     def spells_special_token(self, *texts: str) -> bool:
-        """Whether a text contains a special token: the tokenizer would read "<eos>" inside a text as the end of a response."""
+        """Whether a text contains a special token: the tokenizer would read "<eos>" in a text as a response's end."""
         return any(token in text for token in self._special for text in texts)

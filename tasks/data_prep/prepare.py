@@ -49,7 +49,8 @@ def prepare(config: DataPrepConfig, model: ModelConfig, folder: Path) -> dict[st
     notices = list(source.notices)
     if ruler.unknown_share > UNKNOWN_SHARE_WORTH_A_NOTICE:
         notices.append(
-            f"tokenizer: {ruler.unknown_share:.1%} of the tokens are unknown words; raise model.tokenizer.vocab_size or use bpe"
+            f"tokenizer: {ruler.unknown_share:.1%} of the tokens are unknown words; raise "
+            "model.tokenizer.vocab_size or use bpe"
         )
     audit = {
         "source": config.source,
@@ -85,9 +86,7 @@ def _training_text(table: Table, documents: list[Document]) -> Iterator[str]:
         yield from responses_of(record)
 
 
-def _drop_misfits(
-    table: Table, documents: Mapping[AnySplit, list[Document]], cleaner: Cleaner, ruler: Ruler
-) -> None:
+def _drop_misfits(table: Table, documents: Mapping[AnySplit, list[Document]], cleaner: Cleaner, ruler: Ruler) -> None:
     for (role, split), records in table.items():
         row, kept, lengths = cleaner.rows[role, split], [], []
         for record in records:
@@ -118,20 +117,19 @@ def _require_enough(config: DataPrepConfig, table: Table, documents: Mapping[Any
         if have[role] < wanted:
             where = "test" if role == "test_prompts" else "train"
             raise DataError(
-                f"data_prep: found {have[role]} rows of {role} in the {where} split after cleaning, expected at least {wanted}; "
-                f"add data or lower data_prep.minimum_rows.{role}"
+                f"data_prep: found {have[role]} rows of {role} in the {where} split after cleaning, expected "
+                f"at least {wanted}; add data or lower data_prep.minimum_rows.{role}"
             )
     for role, rows in valid.items():
         if train[role] and not rows and config.validation_fraction > 0:
             raise DataError(
-                f"data_prep: found no validation rows of {role} beside {train[role]} training rows, expected some; raise "
-                f"data_prep.validation_fraction ({config.validation_fraction}), add data from more owners, or try another seed"
+                f"data_prep: found no validation rows of {role} beside {train[role]} training rows, expected "
+                f"some; raise data_prep.validation_fraction ({config.validation_fraction}), add data from more owners, or "
+                "try another seed"
             )
 
 
-def _prepared(
-    source: SourceRecords, table: Table, documents: Mapping[AnySplit, list[Document]]
-) -> PreparedRecords:
+def _prepared(source: SourceRecords, table: Table, documents: Mapping[AnySplit, list[Document]]) -> PreparedRecords:
     def split(role: str) -> dict[Any, Any]:
         return {"train": table[role, "train"], "valid": table[role, "valid"]}
 

@@ -30,7 +30,7 @@ class Shares(NamedTuple):
 def split_of(owner_id: str, shares: Shares, seed: int, test_owners: Collection[str] = ()) -> AnySplit:
     """The split of an owner: test for those of explicit test prompts, else by hash.
 
-    Source: InstructGPT section 3.2 (splits by user ID); hash(owner, seed) is our choice (spec A.4).
+    Source: InstructGPT section 3.2 (splits by user ID); hash(owner, seed) is our choice.
     """
     if owner_id in test_owners:
         return "test"

@@ -58,8 +58,8 @@ def byte_pair(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     special = [PAD, EOS]
     if vocab_size <= 256 + len(special):
         raise DataError(
-            f"model.tokenizer.vocab_size is {vocab_size}, but bpe needs 256 bytes and {len(special)} special tokens before the "
-            "first merge; give at least 512"
+            f"model.tokenizer.vocab_size is {vocab_size}, but bpe needs 256 bytes and {len(special)} special "
+            "tokens before the first merge; give at least 512"
         )
     tokenizer = Tokenizer(models.BPE())
     # Runs of digits are cut to three, so that long numbers do not fill the vocabulary.
@@ -89,6 +89,6 @@ def byte_pair(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 def _require(any_text: bool) -> None:
     if not any_text:
         raise DataError(
-            "tokenizer: found no training text, expected documents or prompts; give documents (data_prep.files.documents) or "
-            "use a pretrained model (model=pretrained)"
+            "tokenizer: found no training text, expected documents or prompts; give documents "
+            "(data_prep.files.documents) or use a pretrained model (model=pretrained)"
         )

@@ -34,8 +34,12 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_equal_comparisons_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        write_comparisons(tmp_path / name, {"train": comparisons()})
+    first, second = comparisons()
+    turned = dict(reversed(first.prompt.metadata.items()))
+    same = first.model_copy(update={"prompt": first.prompt.model_copy(update={"metadata": turned})})
+    assert same == first
+    write_comparisons(tmp_path / "one", {"train": [first, second]})
+    write_comparisons(tmp_path / "two", {"train": [same, second]})
     assert (tmp_path / "one" / "train.arrow").read_bytes() == (tmp_path / "two" / "train.arrow").read_bytes()
 
 

@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.config import Config
 from tasks.pretrain.config import PretrainConfig
 from tasks.reward_model.config import RewardModelConfig
 from tasks.sft.config import SFTConfig
+from tests.unit import tiny_models as tiny
 
-CONF = Path(__file__).parents[2] / "conf"
 GROUPS: dict[str, type[Config]] = {
     "pretrain": PretrainConfig,
     "sft": SFTConfig,
@@ -20,16 +19,12 @@ GROUPS: dict[str, type[Config]] = {
     "comparisons": ComparisonsConfig,
     "reward_model": RewardModelConfig,
 }
-FILES = sorted(path for group in GROUPS for path in (CONF / group).glob("*.yaml"))
+FILES = sorted(path for group in GROUPS for path in (tiny.CONF / group).glob("*.yaml"))
 
 
 def values(group: str, name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    loaded = tiny.shipped(group, name)
     assert loaded.pop("seed") == "${seed}"
-    for name in ("prompt_tokens", "response_tokens"):
-        if name in loaded:
-            assert loaded[name] == f"${{data_prep.{name}}}"
-            loaded[name] = 64
     return loaded
 
 
@@ -75,3 +70,12 @@ def test_own_data_follows_the_paper() -> None:
 def test_sandbox_keeps_the_papers_k() -> None:
     comparisons = values("comparisons", "sandbox")
     assert (comparisons["completions_min"], comparisons["completions_max"], comparisons["temperature"]) == (4, 9, 1.0)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_stage_has_the_lengths_of_the_data(path: Path) -> None:
+    mine, data = values(path.parent.name, path.stem), tiny.shipped("data_prep", "own_data")
+    if path.stem == "sandbox":
+        data = tiny.shipped("data_prep", "sandbox")
+    for name in ("prompt_tokens", "response_tokens"):
+        assert name not in mine or mine[name] == data[name]

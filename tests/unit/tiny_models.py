@@ -19,9 +19,19 @@ PLAIN_WORDS = WORDS[7:13]
 EOS = 1
 
 
+def shipped(group: str, name: str) -> dict[str, Any]:
+    """The values of ``conf/<group>/<name>.yaml``; ``${other.key}`` is looked up in ``conf/<other>/<name>.yaml``."""
+    loaded: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    for key, value in loaded.items():
+        if isinstance(value, str) and value.startswith("${") and "." in value:
+            other, wanted = value[2:-1].split(".")
+            loaded[key] = shipped(other, name)[wanted]
+    return loaded
+
+
 def settings(group: str, **changes: Any) -> dict[str, Any]:
     """The values of ``conf/<group>/sandbox.yaml``, changed."""
-    loaded: dict[str, Any] = yaml.safe_load((CONF / group / "sandbox.yaml").read_text())
+    loaded = shipped(group, "sandbox")
     unknown = changes.keys() - loaded.keys()
     assert not unknown, f"no such knob: {unknown}"
     return loaded | {"seed": 7} | changes

@@ -1,7 +1,7 @@
 """Benchmark rows of several well-known shapes, recognised by their fields."""
 
-import os
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -28,10 +28,10 @@ def _choice_about_passage(row: Row) -> dict[str, Any]:
 
 
 def _context_options(row: Row) -> dict[str, Any] | None:
-    """Two contexts that differ in a word, one continuation: what they share is the context, the rest are the choices."""
+    """Two contexts that differ in a word, one continuation: what they share is asked, the rest are the choices."""
     options = row.texts("context_options")
-    shared = os.path.commonprefix(options)
-    shared = shared[: shared.rfind(" ") + 1].rstrip()
+    same = takewhile(lambda letters: len(set(letters)) == 1, zip(*options, strict=False))
+    shared = "".join(letters[0] for letters in same).rpartition(" ")[0].rstrip()
     if not shared:
         return None
     choices = [f"{option[len(shared) :].strip()} {row.text('continuation').strip()}" for option in options]

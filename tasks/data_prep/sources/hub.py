@@ -32,7 +32,7 @@ def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: str) -> 
                 continue
             shape = shape_of(row)
             if shape is None:
-                raise row.error(f"fields {', '.join(sorted(row.fields))}", "a known benchmark format", "map the columns")
+                raise row.error(f"found fields {row.keys}", "a known benchmark format", "map the columns")
             item = item_of(row, shape, wanted.name.rsplit("/", 1)[-1], len(records.benchmarks))
             records.benchmarks += [item] if item else []
     return records
@@ -52,7 +52,8 @@ def rename(fields: Mapping[str, Any], wanted: HubRole, role: str) -> dict[str, A
                 value = value[int(part)] if isinstance(value, list) else value[part]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise DataError(
-                    f"{wanted.name} ({wanted.split}): found no column {path} (columns: {', '.join(sorted(fields))}), expected one "
+                    f"{wanted.name} ({wanted.split}): found no column {path} (columns: "
+                    f"{', '.join(sorted(fields))}), expected one "
                     f"for '{name}'; correct data_prep.hub.{role}.fields.{name}"
                 ) from None
         renamed[name] = value
@@ -66,7 +67,8 @@ def _load(role: str, wanted: HubRole) -> Any:
         return load_dataset(wanted.name, wanted.config, split=wanted.split, revision=wanted.revision)
     except Exception as error:  # the hub client raises whatever its transport raises
         raise DataError(
-            f"data_prep.hub.{role}: {wanted.name} could not be loaded ({type(error).__name__}: {str(error).splitlines()[0]}), "
-            "expected a dataset on the hub and a network (HF_HUB_OFFLINE unset), or a local folder; check name, config, split "
-            "and revision"
+            f"data_prep.hub.{role}: {wanted.name} could not be loaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}), "
+            "expected a dataset on the hub and a network (HF_HUB_OFFLINE unset), or a local folder; check "
+            "name, config, split and revision"
         ) from error

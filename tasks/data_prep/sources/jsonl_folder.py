@@ -98,8 +98,8 @@ def read_benchmark(path: Path, name: str, notices: list[str]) -> list[BenchmarkI
         shape = shape_of(row)
         if shape is None:
             if items:
-                raise row.error(f"fields {', '.join(sorted(row.fields))}", "those of the lines before", "split the file")
-            notices.append(f"{name}: skipped, its fields ({', '.join(sorted(row.fields))}) are of no known benchmark format")
+                raise row.error(f"found fields {row.keys}", "those of the lines before", "split the file")
+            notices.append(f"{name}: skipped, its fields ({row.keys}) are of no known benchmark format")
             return []
         item = item_of(row, shape, task, len(items))
         if item is None:
@@ -107,7 +107,9 @@ def read_benchmark(path: Path, name: str, notices: list[str]) -> list[BenchmarkI
         else:
             items.append(item)
     if unasked:
-        notices.append(f"{name}: {unasked} of {unasked + len(items)} rows skipped, they have no answer or no shared context")
+        notices.append(
+            f"{name}: {unasked} of {unasked + len(items)} rows skipped, they have no answer or no shared context"
+        )
     return items
 
 
@@ -124,10 +126,13 @@ def _parse(line: bytes, where: str) -> Any:
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: found bytes that are not UTF-8 ({error.reason}), expected UTF-8; convert the file") from None
+        raise DataError(
+            f"{where}: found bytes that are not UTF-8 ({error.reason}), expected UTF-8; convert the file"
+        ) from None
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{where}: found broken JSON (column {error.colno}: {error.msg}), expected one JSON object per line; correct the line"
+            f"{where}: found broken JSON (column {error.colno}: {error.msg}), expected one JSON object per "
+            "line; correct the line"
         ) from None
 
 

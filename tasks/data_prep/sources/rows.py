@@ -26,6 +26,11 @@ class Row:
             raise DataError(f"{where}: found {_kind(fields)}, expected a JSON object; write one object per line")
         self.fields: Fields = fields
 
+    @property
+    def keys(self) -> str:
+        """The fields that are there."""
+        return ", ".join(sorted(self.fields)) or "none"
+
     def error(self, found: str, expected: str, remedy: str) -> DataError:
         """A sentence about this row."""
         return DataError(f"{self.where}: {found}, expected {expected}; {remedy}")
@@ -36,8 +41,7 @@ class Row:
         if value is None and default is not None:
             return default
         if name not in self.fields:
-            keys = ", ".join(sorted(self.fields)) or "none"
-            raise self.error(f"'{name}' is missing (found: {keys})", "a text", f"add '{name}' or exclude the file")
+            raise self.error(f"'{name}' is missing (found: {self.keys})", "a text", f"add '{name}' or exclude the file")
         if not isinstance(value, str):
             raise self.error(f"'{name}' is {_kind(value)}", "a text", "write it in quotes")
         if not value.strip():
@@ -93,7 +97,9 @@ def comparisons_of(row: Row) -> list[Comparison]:
     if "completions" in row.fields:
         ranks = row.fields.get("ranks")
         if not isinstance(ranks, list) or not all(type(rank) is int for rank in ranks):
-            raise row.error(f"'ranks' is {_kind(ranks)}", "a list of whole numbers, 1 for the best", "rank every completion")
+            raise row.error(
+                f"'ranks' is {_kind(ranks)}", "a list of whole numbers, 1 for the best", "rank every completion"
+            )
         return [_comparison(row, prompt, row.texts("completions"), ranks, row.labeler(), _models(row, "models"))]
     if "chosen" in row.fields or "rejected" in row.fields:
         pair = [_completion(row, "chosen"), _completion(row, "rejected")]
@@ -103,9 +109,8 @@ def comparisons_of(row: Row) -> list[Comparison]:
         policies = [row.fields.get("model_a"), row.fields.get("model_b")]
         named = [str(name) for name in policies] if all(policies) else []
         return [_comparison(row, prompt, pair, ranks, name, named) for name, ranks in _labels(row).items()]
-    keys = ", ".join(sorted(row.fields))
     raise row.error(
-        f"no responses (found: {keys})",
+        f"no responses (found: {row.keys})",
         "'chosen' and 'rejected', 'completions' and 'ranks', or 'completion_a', 'completion_b' and 'labels'",
         "rename the fields or exclude the file",
     )
@@ -180,5 +185,12 @@ def problem(error: ValidationError) -> str:
 def _kind(value: Any) -> str:
     if value is None:
         return "missing or null"
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
     return f"{names.get(type(value), type(value).__name__)}" + (f" of {len(value)}" if isinstance(value, list) else "")

@@ -12,7 +12,7 @@ from tasks.sandbox.world import World
 
 
 def read_sandbox(config: SandboxConfig, seed: int) -> SourceRecords:
-    """Let the world of ``seed`` write. No two prompts have the same text, and only test prompts are about held-out entities."""
+    """Let the world of ``seed`` write: prompts with distinct texts, held-out entities in test prompts only."""
     world = World.from_seed(seed)
     taken: set[str] = set()
 

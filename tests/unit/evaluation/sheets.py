@@ -24,14 +24,11 @@ CONF = Path(__file__).parents[3] / "conf"
 
 def evaluation_config(name: str = "sandbox", **changes: Any) -> EvaluationConfig:
     """The real conf/evaluation/<name>.yaml, with a few values changed."""
-    whole = OmegaConf.create(
-        {
-            "seed": 3,
-            "ppo": {"prompt_tokens": 24, "response_tokens": 12},
-            "evaluation": OmegaConf.load(CONF / "evaluation" / f"{name}.yaml"),
-        }
-    )
-    values = OmegaConf.to_container(whole.evaluation, resolve=True)
+    group = OmegaConf.load(CONF / "evaluation" / f"{name}.yaml")
+    # These refer to other groups of the whole configuration.
+    group.merge_with({"seed": 3, "prompt_tokens": 24, "response_tokens": 12})
+    values = OmegaConf.to_container(group, resolve=True)
+    assert isinstance(values, dict)
     return EvaluationConfig.model_validate({**values, **changes})
 
 
