@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+
 from flows.config import RLHFConfig, parse  # isort: skip
 
 import hydra

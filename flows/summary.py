@@ -12,7 +12,6 @@ from tasks.evaluation.comparison import PolicyComparison
 from tasks.evaluation.table import BEHAVIOUR, PREFERENCE, markdown_table, policy_table, terminal_table
 from tasks.evaluation.task import COMPARISON, REPORT
 
-
 WIDTH_WITHOUT_TERMINAL = 120
 
 

@@ -193,7 +193,9 @@ class NoLog(RunLog):
         """Nothing."""
 
 
-def start_pipeline_run(uri: str, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+def start_pipeline_run(
+    uri: str, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
+) -> str:
     """Open the parent run of one pipeline; returns its id."""
     parent = tags.get("mlflow.parentRunId")
     run = client(uri).create_run(experiment_id, run_name=name, tags={**tags, "plumbline.role": "pipeline"})

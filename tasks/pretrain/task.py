@@ -30,14 +30,17 @@ def train_base(stage: str, config: PretrainJob, context: StageContext, inputs: d
             model = new_causal_lm(model_config.architecture, tokenizer, model_config.context_tokens, knobs.seed)
             model.to(shop.runtime.device)
         end = int(tokenizer.eos_token_id)
-        held_out = pack_documents(encode_documents(tokenizer, data.documents("valid")), knobs.row_tokens, end)
+        valid = data.documents("valid")
+        # A model that is adopted needs no text of its own; without any, it is not measured here.
+        held_out = pack_documents(encode_documents(tokenizer, valid), knobs.row_tokens, end) if valid else None
         if knobs.steps:
             rows = pack_documents(encode_documents(tokenizer, data.documents("train")), knobs.row_tokens, end)
             learner = PretrainLearner(model, rows, knobs, shop.runtime, valid_rows=held_out)
             for _ in shop.train(learner):
                 pass
         save_policy(model, tokenizer, shop.folder / "policy")
-        return valid_metrics(validation_loss(model.eval(), held_out, shop.runtime)) | {
+        measured = {} if held_out is None else valid_metrics(validation_loss(model.eval(), held_out, shop.runtime))
+        return measured | {
             "model/parameters": float(sum(weight.numel() for weight in model.parameters())),
             "model/vocabulary": float(len(tokenizer)),
             "model/device_is_gpu": float(torch.device(shop.runtime.device).type == "cuda"),

@@ -44,15 +44,15 @@ def fine_tune(stage: str, config: SFTConfig, context: StageContext, inputs: dict
             valid=data.demonstrations("valid"),
             keep_epoch=keep_epoch if config.selection == "reward_model" else None,
         )
-        metrics: dict[str, float] = {}
-        for metrics in shop.train(learner):
-            pass
+        losses: list[float] = [metrics["train/loss"] for metrics in shop.train(learner)]
         epoch = learner.load_selected()
         save_policy(learner.model, tokenizer, shop.folder / "policy")
         if epochs.is_dir():
             shutil.copytree(epochs, shop.folder / "epochs")
-        losses = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
-        return losses | {"train/loss": metrics["train/loss"], "selected/epoch": float(epoch)}
+        final = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
+        if losses:  # none when a run was killed between its last checkpoint and here
+            final["train/loss"] = losses[-1]
+        return final | {"selected/epoch": float(epoch)}
 
     return run_stage(stage, config, context, inputs, story, package="tasks.sft")
 

@@ -39,9 +39,11 @@ def first(root: Path, prefect_api: str) -> Outcome:
 def test_every_stage_runs_and_leaves_a_policy_a_report_and_metrics(first: Outcome) -> None:
     assert ran(first) == [record.stage for record in first.stages]
     assert {"data_prep", "pretrain", "sft", "ppo_init", "comparisons", "reward_model", "ppo_ptx"} <= set(ran(first))
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in Path(first.policy).iterdir()}
+    files = {path.name for path in Path(first.policy).iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= files
     assert "<html" in (Path(first.report) / "report.html").read_text()
-    assert {"win_rate/ppo_ptx/gold", "win_rate/ppo_ptx_greedy/gold", "kl/ppo_ptx", "policy/win_rate_gold"} <= set(first.metrics)
+    names = {"win_rate/ppo_ptx/gold", "win_rate/ppo_ptx_greedy/gold", "kl/ppo_ptx", "policy/win_rate_gold"}
+    assert names <= set(first.metrics)
 
 
 def test_mlflow_holds_one_parent_one_child_per_stage_and_the_curves(first: Outcome, root: Path) -> None:

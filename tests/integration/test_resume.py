@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-COMMAND = [sys.executable, "-m", "flows.rlhf", "scale=miniature", "runtime.progress=false", "runtime.checkpoint_every=3"]
-SLOWER = ["pretrain.steps=400", "ppo.episodes=640"]
+COMMAND = [sys.executable, "-m", "flows.rlhf", "scale=miniature", "runtime.progress=false"]
+SLOWER = ["runtime.checkpoint_every=3", "pretrain.steps=400", "ppo.episodes=640"]
 
 
 def start(root: Path) -> "subprocess.Popen[str]":
