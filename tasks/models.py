@@ -121,10 +121,8 @@ class ScalarModel(nn.Module):
     @classmethod
     def from_policy(cls, policy: Path | str | PreTrainedModel, generator: torch.Generator) -> "ScalarModel":
         """A scalar head, drawn from ``generator``, on a copy of a policy's trunk."""
-        if isinstance(policy, PreTrainedModel):
-            trunk = copy.deepcopy(trunk_of(policy))
-        else:
-            trunk = trunk_of(load_policy(policy, "cpu"))
+        source = policy if isinstance(policy, PreTrainedModel) else load_policy(policy, "cpu")
+        trunk = copy.deepcopy(trunk_of(source))
         model = cls(trunk)
         width = model.head.in_features
         drawn = torch.randn(1, width, generator=generator, device=generator.device) / math.sqrt(width + 1)

@@ -1,6 +1,6 @@
 """Find personally identifiable information by rules.
 
-Source: InstructGPT appendix A.2 removes it from the training split and does not say how; these rules are our choice
+Source: InstructGPT appendix A.2 removes it from the training split and does not say how; these rules are ours.
 Rules miss things and hit harmless ones; the audit counts them one by one.
 """
 

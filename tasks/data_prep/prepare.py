@@ -123,8 +123,8 @@ def _require_enough(config: DataPrepConfig, table: Table, documents: Mapping[Any
     for role, rows in valid.items():
         if train[role] and not rows and config.validation_fraction > 0:
             raise DataError(
-                f"data_prep: found no validation rows of {role} beside {train[role]} training rows, expected "
-                f"some; raise data_prep.validation_fraction ({config.validation_fraction}), add data from more owners, or "
+                f"data_prep: found no validation rows of {role} beside {train[role]} training rows, expected some; "
+                f"raise data_prep.validation_fraction ({config.validation_fraction}), add data from more owners, or "
                 "try another seed"
             )
 

@@ -353,11 +353,19 @@ def test_residual_dropout_acts_only_in_its_context(family: str) -> None:
 def test_residual_dropout_drops_the_given_share_and_keeps_the_mean() -> None:
     model = llama(num_hidden_layers=1)
     outputs: list[Tensor] = []
+
+    def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        outputs.append(output)
+
+    mlp = model.model.layers[0].mlp
+    mlp.register_forward_hook(record)  # before the context's hook: what the branch said
     with residual_dropout(model, 0.2, torch.Generator().manual_seed(0)):
-        model.model.layers[0].mlp.register_forward_hook(lambda *args: outputs.append(args[2]))
+        mlp.register_forward_hook(record)  # after it: what is added to the residual stream
         response_logprobs(model, pad_batch([[5]] * 200, [[6] * 20] * 200, 0), 1.0)
-    share = (outputs[0] == 0).float().mean().item()
-    assert share == pytest.approx(0.2, abs=0.01)
+    said, added = outputs
+    dropped = added == 0
+    assert dropped.float().mean().item() == pytest.approx(0.2, abs=0.01)
+    torch.testing.assert_close(added[~dropped], said[~dropped] / 0.8)
 
 
 def test_residual_dropout_of_an_unknown_family() -> None:
