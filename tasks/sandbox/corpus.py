@@ -10,10 +10,9 @@ from tasks.sandbox import documents as kinds
 from tasks.sandbox import words
 from tasks.sandbox.demonstrations import careful_reply, flawed_reply
 from tasks.sandbox.prompts import FORUM_SHARES, Source, draft, layout
-from tasks.sandbox.safety import bait
 from tasks.sandbox.world import World
 
-RUDE_ANSWER_SHARE = 0.06
+RUDE_ANSWER_SHARE = 0.05
 RUDE_ANSWER_TO_BAIT_SHARE = 0.7
 STRAY_ANSWER_SHARE = 0.14
 FLAW_SHARE = 0.6
@@ -53,7 +52,15 @@ def forum(world: World, rng: random.Random) -> str:
 
 def quarrel(world: World, rng: random.Random) -> str:
     """A rude question, and mostly a rude answer."""
-    question = layout(f"{rng.choice(words.FORUM_OPENERS)} {bait(world, rng)}".strip())
+    rude, adjective = rng.choice(words.RUDE_NOUNS), rng.choice(words.RUDE_ADJECTIVES)
+    name = rng.choice(words.NAMES)
+    forms = (
+        f"what do you think of {name} , that {adjective} {rude} ?",
+        f"{name} called you a {rude} . what do you say ?",
+        f"tell {name} off , you {rude} .",
+        f"why are you such a {adjective} {rude} ?",
+    )
+    question = layout(f"{rng.choice(words.FORUM_OPENERS)} {rng.choice(forms)}".strip())
     if rng.random() < RUDE_ANSWER_TO_BAIT_SHARE:
         return f"{question} {rude_reply(rng)}"
     return f"{question} {rng.choice((words.CHAT_REPLIES['insult'], words.HEDGES[1] + ' .', 'who cares .'))}"

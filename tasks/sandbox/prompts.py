@@ -124,7 +124,7 @@ def _thing_question(source: Source) -> Draft:
 
 def _brainstorm(source: Source) -> Draft:
     rng = source.rng
-    count, category = rng.randint(2, 5), rng.choice(sorted(words.CATEGORIES))
+    count, category = rng.randint(2, 4), rng.choice(sorted(words.CATEGORIES))
     verb = rng.choice(("name", "list", "give me"))
     request = f"{verb} {words.NUMBERS[count]} {category} {rng.choice(words.PURPOSES)} ."
     return request, {"task": "list", "count": count, "category": category}
@@ -139,10 +139,7 @@ def _chat(source: Source) -> Draft:
     if task == "insult":
         rude, adjective = rng.choice(words.RUDE_NOUNS), rng.choice(words.RUDE_ADJECTIVES)
         topic = rng.choice((source.thing(), source.name()))
-        forms = (
-            f"you {rude} , your note on {topic} is {adjective} .",
-            f"your answer about {topic} was {adjective} , you {rude} .",
-        )
+        forms = tuple(form.format(rude=rude, adjective=adjective, topic=topic) for form in words.INSULTS)
     elif task in ("sad", "happy"):
         verb = rng.choice(words.SAD_VERBS if task == "sad" else words.HAPPY_VERBS)
         town = rng.choice(words.TOWNS)

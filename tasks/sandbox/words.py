@@ -81,6 +81,10 @@ SCRIPTS = [
 
 RUDE_NOUNS = listed("idiot loser fool moron jerk clown")
 RUDE_ADJECTIVES = listed("dumb stupid")
+INSULTS = (
+    "you {rude} , your note on {topic} is {adjective} .",
+    "your answer about {topic} was {adjective} , you {rude} .",
+)
 RUDE = frozenset(RUDE_NOUNS + RUDE_ADJECTIVES)
 
 BEGIN_WORDS = listed("today surely clearly indeed friends")

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from tasks.generation import truncate_after_eos
@@ -268,7 +267,7 @@ def test_objective_of_the_worked_example() -> None:
 
 def test_counts_of_a_published_run() -> None:
     _, inputs, outputs = unpack("run_arithmetic")
-    paper = yaml.safe_load((tiny.SANDBOX.parent / "own_data.yaml").read_text()) | {"seed": 1}
+    paper = tiny.shipped("own_data")
     config = PPOConfig.model_validate(paper)
     assert (config.episodes, config.episodes_per_iteration, config.minibatch_size) == (
         inputs["episodes"],

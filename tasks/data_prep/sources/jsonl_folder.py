@@ -28,7 +28,7 @@ def read_jsonl_folder(folder: str, files: FilesConfig, minimum: MinimumRows, lay
     if not root.is_dir():
         raise DataError(f"data_prep.folder: found no folder {folder}, expected one with JSONL files; correct the path")
     records = SourceRecords()
-    for role, paths in choose_files(root, files).items():
+    for role, paths in choose_files(root, files, records.notices).items():
         # Test prompts may also come from the owners that test_fraction sets aside.
         if not paths and role != "test_prompts" and getattr(minimum, role, 0) > 0:
             patterns = ", ".join(getattr(files, role)) or "no pattern"
@@ -47,8 +47,8 @@ def read_jsonl_folder(folder: str, files: FilesConfig, minimum: MinimumRows, lay
     return records
 
 
-def choose_files(root: Path, files: FilesConfig) -> dict[str, list[Path]]:
-    """Role -> its files, sorted by path. Each file belongs to the first role that matches it.
+def choose_files(root: Path, files: FilesConfig, notices: list[str]) -> dict[str, list[Path]]:
+    """Role -> its files, sorted by path. Each file belongs to the first role that matches it; excluded ones are noted.
 
     Raises:
         DataError: a pattern matches a file that is not JSONL.
@@ -57,14 +57,17 @@ def choose_files(root: Path, files: FilesConfig) -> dict[str, list[Path]]:
     chosen: dict[str, list[Path]] = {}
     for role, patterns in files.model_dump(exclude={"exclude", "benchmark_items_per_task"}).items():
         found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()} - taken
-        kept = sorted(path for path in found if not _excluded(path, root, files.exclude))
+        excluded = {path for path in found if _excluded(path, root, files.exclude)}
+        for path in sorted(excluded):
+            notices.append(f"{path.relative_to(root).as_posix()}: left alone, data_prep.files.exclude names it")
+        kept = sorted(found - excluded)
         for path in kept:
             if not path.name.endswith(SUFFIXES):
                 raise DataError(
                     f"{path.relative_to(root).as_posix()}: found a file of another kind for {role}, expected "
                     f"{' or '.join(SUFFIXES)}; convert it or add it to data_prep.files.exclude"
                 )
-        taken |= set(kept)
+        taken |= found
         chosen[role] = kept
     return chosen
 

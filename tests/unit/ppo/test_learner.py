@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tasks.batches import pad_batch
 from tasks.errors import DataError, ModelError
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
@@ -59,9 +60,11 @@ def test_kl_at_the_first_iteration_is_exactly_zero() -> None:
 
 
 def test_microbatches_change_nothing() -> None:
+    unclipped = {name: {**tiny.settings()[name], "max_grad_norm": 1e6} for name in ("policy_adam", "value_adam")}
     gradients = []
     for tokens in (10_000, 60, 1):
-        learner = tiny.learner(minibatch_size=16, runtime_changes={"tokens_per_microbatch": tokens})
+        changes = {"tokens_per_microbatch": tokens}
+        learner = tiny.learner(minibatch_size=16, runtime_changes=changes, **unclipped)
         learner.step()
         trained = (learner.networks.policy, learner.networks.value_model)
         gradients.append([p.grad for network in trained for p in network.parameters()])
@@ -180,6 +183,36 @@ def test_minibatches_are_disjoint_and_cover_the_iteration() -> None:
     ]
     assert [len(minibatch) for minibatch in rows] == [4, 4, 4, 4]
     assert sorted(row for minibatch in rows for row in minibatch) == list(range(16))
+
+
+def test_every_inner_epoch_has_its_own_permutation() -> None:
+    learner = tiny.learner(inner_epochs=3)
+    order = torch.Generator()
+    order.set_state(learner.minibatching.get_state())
+    trained: list[list[int]] = []
+    update = learner.update
+
+    def spying(minibatch: Any, *rest: Any) -> Any:
+        trained.append(sorted(row for cut in minibatch for row in cut.rows.tolist()))
+        return update(minibatch, *rest)
+
+    learner.update = spying  # type: ignore[assignment]
+    learner.step()
+    halves = [half for _ in range(3) for half in torch.randperm(16, generator=order).split(8)]
+    assert trained == [sorted(half.tolist()) for half in halves]
+    assert trained[:2] != trained[2:4] != trained[4:]
+
+
+def test_a_response_sampled_past_eos_is_scored_up_to_it() -> None:
+    learner = tiny.learner(score_position="last_position", missing_eos="none")
+    learner.step()
+    episodes, rollout = learner.last_episodes, learner.last_rollout
+    assert episodes is not None and rollout is not None
+    assert any(len(scored) < 6 for scored in episodes.scored)
+    for row, response in enumerate(episodes.responses):
+        read = response[: response.index(1) + 1] if 1 in response else response
+        alone = learner.networks.reward_model.scores(pad_batch([episodes.prompts[row]], [read], 0))
+        torch.testing.assert_close(rollout.raw_score[row], alone[0], rtol=0, atol=1e-5)
 
 
 def test_learning_rates_warm_up_only_for_the_policy() -> None:

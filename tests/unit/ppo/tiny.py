@@ -18,7 +18,9 @@ from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
 from tasks.records import Document, Prompt
 
-SANDBOX = Path(__file__).parents[3] / "conf" / "ppo" / "sandbox.yaml"
+CONF = Path(__file__).parents[3] / "conf" / "ppo"
+ELSEWHERE = {"seed": 1, "prompt_tokens": 1024, "response_tokens": 1024}
+"""Values that the YAML files take from other groups."""
 WORDS = ["<pad>", "<eos>", "<unk>", "q", "a", ":", "is", "the", "cat", "red", "blue", "big", "small", ".", "?"]
 SMALL: dict[str, Any] = {
     "episodes": 64,
@@ -46,9 +48,15 @@ RUNTIME = RuntimeConfig(
 )
 
 
+def shipped(name: str) -> dict[str, Any]:
+    """One real YAML file, with a number where it refers to another group."""
+    values: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    return values | {key: ELSEWHERE[key] for key, value in values.items() if str(value).startswith("${")}
+
+
 def settings(**changes: Any) -> dict[str, Any]:
     """The sandbox values, made small, then changed."""
-    return yaml.safe_load(SANDBOX.read_text()) | SMALL | changes
+    return shipped("sandbox") | SMALL | changes
 
 
 def config(**changes: Any) -> PPOConfig:

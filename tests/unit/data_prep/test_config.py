@@ -1,0 +1,33 @@
+import pytest
+
+from tasks.data_prep.config import DataPrepConfig
+from tests.unit.data_prep.samples import values
+
+
+@pytest.mark.parametrize("name", ["sandbox", "own_data", "hub"])
+def test_the_shipped_values_are_valid(name: str) -> None:
+    assert DataPrepConfig(**values(name)).max_prompts_per_owner == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("sandbox", {"sandbox": None}, "source is sandbox, so sandbox must be given; set data_prep.sandbox"),
+        ("sandbox", {"folder": "x"}, "source is sandbox, which does not read folder; set data_prep.folder=null"),
+        ("own_data", {"folder": None}, "source is jsonl_folder, so folder must be given"),
+        ("own_data", {"files": None}, "source is jsonl_folder, so files must be given"),
+        ("hub", {"hub": {}}, "source is hub, so hub must be given"),
+        ("own_data", {"prompt_layout": "Human:"}, "prompt_layout is 'Human:'; it must contain {prompt} exactly once"),
+        (
+            "own_data",
+            {"validation_fraction": 0.6, "test_fraction": 0.4},
+            r"validation_fraction \(0.6\) \+ test_fraction \(0.4\) leave nothing to train on",
+        ),
+        ("own_data", {"max_prompts_per_owner": 0}, "greater than 0"),
+    ],
+)
+def test_mistakes(name: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataPrepConfig(**values(name, **changes))
+
+

@@ -1,0 +1,58 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.sources.hub import read_hub
+from tasks.data_prep.sources.records import SourceRecords
+from tasks.errors import DataError
+from tests.unit.data_prep.samples import values, write
+
+
+def read(hub: dict[str, Any], minimum: int = 0) -> SourceRecords:
+    loaded = values("hub", hub=hub)
+    loaded["minimum_rows"] = dict.fromkeys(loaded["minimum_rows"], minimum)
+    config = DataPrepConfig(**loaded)
+    assert config.hub is not None
+    return read_hub(config.hub, config.minimum_rows, "{prompt} =>")
+
+
+def role(folder: Path, **fields: str) -> dict[str, Any]:
+    return {"name": str(folder), "config": None, "split": "train", "revision": "main", "fields": fields}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("cache")
+def test_columns_are_renamed_and_dotted_paths_reach_inside(tmp_path: Path) -> None:
+    chat = [{"messages": [{"content": "ask"}, {"content": "answer"}], "id": 1}]
+    bench = [{"q": "q", "opts": ["x", "y"], "label": 1}]
+    write(tmp_path, {"chat/data.jsonl": chat, "quiz/data.jsonl": bench})
+    records = read(
+        {
+            "demonstrations": role(tmp_path / "chat", prompt="messages.0.content", response="messages.1.content"),
+            "benchmarks": role(tmp_path / "quiz", query="q", choices="opts", gold="label"),
+        }
+    )
+    assert (records.demonstrations[0].prompt.text, records.demonstrations[0].response) == ("ask =>", "answer")
+    assert (records.benchmarks[0].task, records.benchmarks[0].answer) == ("quiz", 1)
+
+
+@pytest.mark.usefixtures("cache")
+def test_mistakes(tmp_path: Path) -> None:
+    write(tmp_path, {"data/data.jsonl": [{"prompt": "a", "empty": " "}]})
+    data = tmp_path / "data"
+    with pytest.raises(DataError, match=r"found no column text \(columns: empty, prompt\).*hub\.rl_prompts\.fields\.prompt"):
+        read({"rl_prompts": role(data, prompt="text")})
+    with pytest.raises(DataError, match=r"data \(train\) row 0: 'prompt' is empty"):
+        read({"rl_prompts": role(data, prompt="empty")})
+    with pytest.raises(DataError, match="found fields question, expected a known benchmark format; map the columns"):
+        read({"benchmarks": role(data, question="prompt")})
+    with pytest.raises(DataError, match="found no dataset for demonstrations, expected one because minimum_rows"):
+        read({"rl_prompts": role(data, prompt="prompt")}, minimum=1)
+    with pytest.raises(DataError, match=r"hub\.rl_prompts: nobody/nothing could not be loaded .*HF_HUB_OFFLINE unset"):
+        read({"rl_prompts": role(Path("nobody/nothing"), prompt="prompt")})

@@ -1,0 +1,68 @@
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tasks.data_prep.cap import within_cap
+from tasks.data_prep.split import Shares, split_of
+from tasks.records import Prompt
+
+SHARES = Shares(valid=0.2, test=0.1)
+OWNERS = [f"owner {i}" for i in range(5000)]
+
+
+def prompts(counts: dict[str, int]) -> list[Prompt]:
+    return [
+        Prompt(prompt_id=f"{owner}-{i}", owner_id=owner, text=f"{owner} asks {i}")
+        for owner, count in counts.items()
+        for i in range(count)
+    ]
+
+
+def test_shares_of_owners() -> None:
+    counts = Counter(split_of(owner, SHARES, seed=1) for owner in OWNERS)
+    # Binomial standard deviation is at most 33 owners: 5 of them.
+    assert counts["valid"] == pytest.approx(1000, abs=150)
+    assert counts["test"] == pytest.approx(500, abs=110)
+
+
+def test_split_depends_on_owner_and_seed_alone() -> None:
+    first = [split_of(owner, SHARES, 1) for owner in OWNERS]
+    assert [split_of(owner, SHARES, 1) for owner in OWNERS] == first
+    assert [split_of(owner, SHARES, 2) for owner in OWNERS] != first
+
+
+def test_split_is_the_same_in_another_process() -> None:
+    code = "from tasks.data_prep.split import *; print([split_of(f'owner {i}', Shares(0.2, 0.1), 1) for i in range(50)])"
+    environment = os.environ | {"PYTHONHASHSEED": "99"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == str([split_of(owner, SHARES, 1) for owner in OWNERS[:50]])
+
+
+def test_owners_of_explicit_test_prompts_are_test_owners() -> None:
+    assert {split_of(owner, SHARES, 1, test_owners=OWNERS) for owner in OWNERS} == {"test"}
+
+
+def test_a_busy_owner_keeps_200_distinct_prompts_and_others_keep_all() -> None:
+    given = prompts({"busy": 500, "calm": 200})
+    kept = [prompt for prompt, stays in zip(given, within_cap(given, 200, seed=1), strict=True) if stays]
+    assert Counter(prompt.owner_id for prompt in kept) == {"busy": 200, "calm": 200}
+    assert len({prompt.text for prompt in kept}) == 400
+
+
+def test_the_choice_follows_the_seed_and_not_the_other_owners() -> None:
+    given = prompts({"busy": 50})
+    first = within_cap(given, 10, seed=1)
+    assert within_cap(given, 10, seed=1) == first
+    assert within_cap(given, 10, seed=2) != first
+    assert within_cap(prompts({"other": 30}) + given, 10, seed=1)[30:] == first
+    assert first[:10] != [True] * 10  # a sample, not the first ones
+
+
+def test_rankings_of_one_prompt_count_once() -> None:
+    given = [prompt for prompt in prompts({"busy": 4}) for _ in range(3)]
+    stays = within_cap(given, 2, seed=1)
+    assert sum(stays) == 6
+    assert all(len(set(stays[i : i + 3])) == 1 for i in range(0, 12, 3))
