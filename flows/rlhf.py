@@ -14,6 +14,8 @@ from flows import environment  # noqa: F401  first: Prefect reads the environmen
 from flows.config import RLHFConfig, parse  # isort: skip
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from prefect import flow
 
@@ -79,7 +81,7 @@ def main(values: DictConfig) -> dict[str, Any] | None:
     """Command line: compose, validate, check, run."""
     for chatty in ("httpx", "distributed"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # Hydra raises every logger's level
-    in_sweep = hydra.core.hydra_config.HydraConfig.get().mode == hydra.types.RunMode.MULTIRUN
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         config = parse(values)
         check(config)

@@ -69,11 +69,11 @@ def source_files(package: str) -> dict[str, Path]:
     seen: dict[str, Path] = {}
     while pending:
         name = pending.pop()
-        path = _module_path(name)
-        if name in seen or name in EDGE or path is None:
+        found = _module_path(name)
+        if name in seen or name in EDGE or found is None:
             continue
-        seen[name] = path
-        pending |= imported_modules(path)
+        seen[name] = found
+        pending |= imported_modules(found)
     for path in sorted(folder.rglob("*.jinja")):
         seen[path.relative_to(PROJECT).as_posix()] = path
     return dict(sorted(seen.items()))

@@ -24,6 +24,15 @@ def folder_fields(folder: str) -> dict[str, str]:
     return found
 
 
+def path_fields(path: str) -> dict[str, str]:
+    """The same for a path that may be a single file."""
+    given = Path(path).expanduser()
+    if given.is_file():
+        state = given.stat()
+        return {given.name: _digest(given, state.st_size, state.st_mtime_ns)}
+    return folder_fields(path)
+
+
 def model_fields(model: ModelConfig) -> dict[str, Any]:
     """What a model is: the bytes of a local folder, or the name and revision on a hub."""
     fields = model.fingerprint_fields()

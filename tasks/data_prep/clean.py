@@ -14,7 +14,7 @@ from tasks.data_prep.deduplicate import PrefixIndex, normalise
 from tasks.data_prep.lengths import responses_of
 from tasks.data_prep.pii import pii_rules
 from tasks.data_prep.sources.records import SourceRecords
-from tasks.data_prep.split import ANY_SPLITS, AnySplit, Shares, prompt_of, split_of
+from tasks.data_prep.split import ANY_SPLITS, AnySplit, Shares, prompt_of, split_owners
 from tasks.records import Comparison, Demonstration, Document, Prompt
 
 PROMPT_ROLES = ("rl_prompts", "comparisons", "comparison_prompts", "demonstrations")
@@ -56,8 +56,9 @@ class Cleaner:
         """Pretraining texts by hash of the text: repetitions stay together, and nothing is dropped."""
         found: dict[AnySplit, list[Document]] = {"train": [], "valid": []}
         shares = Shares(valid=self._config.validation_fraction, test=0.0)
+        splits = split_owners({"documents": [document.text for document in documents]}, shares, self._config.seed)
         for document in documents:
-            found[split_of(document.text, shares, self._config.seed)].append(document)
+            found[splits[document.text]].append(document)
         for split, rows in found.items():
             self.rows["documents", split] = AuditRow("documents", split, read=len(rows), kept=len(rows))
         return found
@@ -65,13 +66,14 @@ class Cleaner:
     def _assign(self, source: SourceRecords) -> Table:
         table: Table = {("test_prompts", "test"): list(source.test_prompts)}
         self.rows["test_prompts", "test"] = AuditRow("test_prompts", "test", read=len(source.test_prompts))
-        owners = {prompt.owner_id for prompt in source.test_prompts}
-        shares = Shares.of(self._config)
+        test_owners = {prompt.owner_id for prompt in source.test_prompts}
+        owners = {role: [prompt_of(record).owner_id for record in getattr(source, role)] for role in PROMPT_ROLES}
+        splits = split_owners(owners, Shares.of(self._config), self._config.seed, test_owners)
         for role in PROMPT_ROLES:
             for split in ANY_SPLITS:
                 table[role, split] = []
             for record in getattr(source, role):
-                table[role, split_of(prompt_of(record).owner_id, shares, self._config.seed, owners)].append(record)
+                table[role, splits[prompt_of(record).owner_id]].append(record)
             for split in ANY_SPLITS:
                 self.rows[role, split] = AuditRow(role, split, read=len(table[role, split]))
         return table

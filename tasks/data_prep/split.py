@@ -4,7 +4,7 @@ One assignment serves all roles, so whoever wrote a validation demonstration wro
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 from tasks.data_prep.config import DataPrepConfig
@@ -34,10 +34,32 @@ def split_of(owner_id: str, shares: Shares, seed: int, test_owners: Collection[s
     """
     if owner_id in test_owners:
         return "test"
-    place = unit_interval(f"split {seed} {owner_id}")
+    place = _place(owner_id, seed)
     if place < shares.test:
         return "test"
     return "valid" if place < shares.test + shares.valid else "train"
+
+
+def split_owners(
+    owners: Mapping[str, Collection[str]], shares: Shares, seed: int, test_owners: Collection[str] = ()
+) -> dict[str, AnySplit]:
+    """The split of every owner, given the owners of each role.
+
+    In small data no owner of a role may happen to validate; then that training owner does whose hash comes first,
+    if another one is left to train on.
+    """
+    splits = {
+        owner: split_of(owner, shares, seed, test_owners) for role in owners.values() for owner in dict.fromkeys(role)
+    }
+    for role in owners.values():
+        training = sorted({owner for owner in role if splits[owner] == "train"}, key=lambda owner: _place(owner, seed))
+        if shares.valid > 0 and len(training) > 1 and not any(splits[owner] == "valid" for owner in role):
+            splits[training[0]] = "valid"
+    return splits
+
+
+def _place(owner_id: str, seed: int) -> float:
+    return unit_interval(f"split {seed} {owner_id}")
 
 
 def unit_interval(key: str) -> float:

@@ -1,10 +1,11 @@
 """What the evaluation measures, on how much, and how it judges."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from tasks.config import Config
+from tasks.inputs import path_fields
 
 
 class ToxicityConfig(Config):
@@ -72,6 +73,13 @@ class EvaluationConfig(Config):
     """Test prompts shown with all responses side by side, drawn by seed."""
     seed: int = Field(ge=0)
     """Seed of sampling, of bootstrap and of the choice of samples."""
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """A scorer's file or folder counts by its content, not by its path."""
+        fields = super().fingerprint_fields()
+        if self.toxicity.path is not None:
+            fields["toxicity"]["path"] = path_fields(self.toxicity.path)
+        return fields
 
     @model_validator(mode="after")
     def _complete(self) -> "EvaluationConfig":

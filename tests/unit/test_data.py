@@ -92,5 +92,5 @@ def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="found no tokenizer/, expected prepared data; run data_prep again"):
+    with pytest.raises(DataError, match="found no prepared data, expected tokenizer/ and Arrow files; run data_prep"):
         PreparedData(tmp_path)

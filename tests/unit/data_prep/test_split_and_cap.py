@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from tasks.data_prep.cap import within_cap
-from tasks.data_prep.split import Shares, split_of
+from tasks.data_prep.split import Shares, split_of, split_owners
 from tasks.records import Prompt
 
 SHARES = Shares(valid=0.2, test=0.1)
@@ -39,6 +39,16 @@ def test_split_is_the_same_in_another_process() -> None:
     environment = os.environ | {"PYTHONHASHSEED": "99"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == str([split_of(owner, SHARES, 1) for owner in OWNERS[:50]])
+
+
+def test_small_roles_get_a_validation_owner_and_keep_a_training_owner() -> None:
+    for seed in range(5):
+        splits = split_owners({"few": ["a", "b"], "one": ["c"], "many": OWNERS}, Shares(valid=0.01, test=0.0), seed)
+        assert sorted(splits[owner] for owner in "ab") == ["train", "valid"]
+        assert splits == split_owners({"few": ["b", "a"], "one": ["c"], "many": OWNERS}, Shares(0.01, 0.0), seed)
+        assert [splits[owner] for owner in OWNERS] == [split_of(owner, Shares(0.01, 0.0), seed) for owner in OWNERS]
+    assert set(split_owners({"few": ["a", "b"]}, Shares(valid=0.0, test=0.0), 1).values()) == {"train"}
+    assert split_owners({"one": ["c"]}, Shares(valid=1e-9, test=0.0), 1) == {"c": "train"}
 
 
 def test_owners_of_explicit_test_prompts_are_test_owners() -> None:

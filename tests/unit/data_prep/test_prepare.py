@@ -1,0 +1,282 @@
+"""The whole stage on small folders: what is planted must be gone, what is innocent must stay."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.config import ModelConfig
+from tasks.data import SPLITS, PreparedData, PreparedRecords, write_prepared_data
+from tasks.data_prep.audit import check_no_leaks
+from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.deduplicate import normalise
+from tasks.data_prep.prepare import prepare
+from tasks.data_prep.split import AnySplit, Shares, split_of
+from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.errors import DataError
+from tasks.records import Prompt
+from tests.unit.data_prep.samples import everything, model, own_data, question, values, write
+
+SHARES = Shares(valid=0.25, test=0.2)
+
+
+def run(config: DataPrepConfig, folder: Path, base: ModelConfig | None = None) -> tuple[PreparedData, dict[str, Any]]:
+    folder.mkdir()
+    prepare(config, base or model(), folder)
+    return PreparedData(folder), json.loads((folder / "audit.json").read_text())
+
+
+def owner_in(split: AnySplit, start: int = 0) -> str:
+    return next(f"o{i}" for i in range(start, 10_000) if split_of(f"o{i}", SHARES, seed=3) == split)
+
+
+def texts(prompts: list[Prompt]) -> list[str]:
+    return [prompt.text for prompt in prompts]
+
+
+def dropped(audit: dict[str, Any], role: str, split: str) -> dict[str, int]:
+    return next(row["dropped"] for row in audit["rows"] if (row["role"], row["split"]) == (role, split))
+
+
+def asked(owner: str, *prompts: str) -> list[dict[str, str]]:
+    return [{"prompt": prompt, "owner_id": owner} for prompt in prompts]
+
+
+def test_all_roles_reach_their_splits_and_nothing_gets_lost(tmp_path: Path) -> None:
+    data, audit = run(own_data(everything(tmp_path / "in", 60)), tmp_path / "out")
+    kept = {role: [len(getattr(data, role)(split)) for split in SPLITS] for role in ("demonstrations", "comparisons")}
+    kept["rl_prompts"] = [len(data.rl_prompts(split)) for split in SPLITS]
+    kept["documents"] = [len(data.documents(split)) for split in SPLITS]
+    assert all(min(counts) > 0 for counts in kept.values())
+    in_training_roles = sum(sum(kept[role]) for role in ("demonstrations", "comparisons", "rl_prompts"))
+    assert in_training_roles + len(data.prompts_for_test()) == 3 * 60 + 5
+    assert sum(kept["documents"]) == 60
+    # Explicit test prompts first, then the test owners' prompts for PPO, rankings and demonstrations.
+    assert texts(data.prompts_for_test())[:5] == [question(3000 + i) for i in range(5)]
+    assert texts(data.prompts_for_test())[5].startswith("20")
+    assert [item.task for item in data.benchmarks()] == ["piqa"]
+    assert texts(data.toxicity_prompts()) == ["go away"]
+    assert audit["leak_check"] == {"prompts": 185, "owners": 185}
+    for row in audit["rows"]:
+        assert row["read"] - sum(row["dropped"].values()) == row["kept"]
+
+
+def test_owners_are_disjoint_over_all_roles(tmp_path: Path) -> None:
+    rows = [{"prompt": question(i), "owner_id": f"o{i % 20}", "response": "ok"} for i in range(200)]
+    others = [{"prompt": question(500 + i), "owner_id": f"o{i % 20}"} for i in range(200)]
+    data, _ = run(
+        own_data(write(tmp_path / "in", {"demonstrations.jsonl": rows, "rl_prompts.jsonl": others})), tmp_path / "out"
+    )
+    owners = {
+        split: {item.prompt.owner_id for item in data.demonstrations(split)}
+        | {prompt.owner_id for prompt in data.rl_prompts(split)}
+        for split in SPLITS
+    } | {"test": {prompt.owner_id for prompt in data.prompts_for_test()}}
+    assert sum(len(found) for found in owners.values()) == len(set.union(*owners.values())) == 20
+
+
+def test_planted_personal_data_is_gone_from_train_and_still_in_valid(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    rows = [
+        *({"prompt": question(i), "owner_id": train, "response": "fine"} for i in range(5)),
+        {"prompt": "mail ann@example.com about it", "owner_id": train, "response": "fine"},
+        {"prompt": "what is your number", "owner_id": train, "response": "call 555-123-4567"},
+        {"prompt": "mail bob@example.com about it", "owner_id": valid, "response": "fine"},
+    ]
+    folder = write(tmp_path / "in", {"demonstrations.jsonl": rows})
+    data, audit = run(own_data(folder), tmp_path / "out")
+    assert len(data.demonstrations("train")) == 5
+    assert [item.prompt.text for item in data.demonstrations("valid")] == ["mail bob@example.com about it"]
+    assert dropped(audit, "demonstrations", "train") == {"pii": 2}
+    assert audit["pii_rules"] == {"email": 1, "phone": 1}
+    unscrubbed, _ = run(own_data(folder, drop_pii=False), tmp_path / "unscrubbed")
+    assert len(unscrubbed.demonstrations("train")) == 7
+
+
+def test_planted_duplicates(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    long = " ".join(f"word{i}" for i in range(100))
+    prompts = [
+        *asked(train, f"{long} first ending", f"{long} second ending", "one two three four five six a b c d e f g"),
+        *asked(train, "one two three four five seven h i j k l m n", "Say   IT", "say it"),
+        *asked(valid, "something else entirely"),
+    ]
+    data, audit = run(own_data(write(tmp_path / "in", {"rl_prompts.jsonl": prompts})), tmp_path / "out")
+    assert texts(data.rl_prompts("train")) == [prompts[0]["prompt"], prompts[2]["prompt"], prompts[3]["prompt"], "Say   IT"]
+    assert dropped(audit, "rl_prompts", "train") == {"duplicate": 1, "duplicate_prefix": 1}
+
+
+def test_planted_leaks_go_to_the_held_out_side(tmp_path: Path) -> None:
+    """The same words from three owners, in three roles: test keeps them, then validation, then training."""
+    train, valid, test = owner_in("train"), owner_in("valid"), owner_in("test")
+    folder = write(
+        tmp_path / "in",
+        {
+            "demonstrations.jsonl": [
+                {"prompt": "shared with test", "owner_id": train, "response": "x"},
+                {"prompt": "SHARED with  valid", "owner_id": train, "response": "x"},
+                {"prompt": "shared between roles", "owner_id": train, "response": "x"},
+                {"prompt": "my own", "owner_id": valid, "response": "x"},
+            ],
+            "rl_prompts.jsonl": [
+                *asked(test, "shared with test"),
+                *asked(valid, "shared with valid", "shared with test", "some other one"),
+                *asked(train, "shared between roles"),
+            ],
+        },
+    )
+    data, audit = run(own_data(folder), tmp_path / "out")
+    assert texts(data.prompts_for_test()) == ["shared with test"]
+    assert texts(data.rl_prompts("valid")) == ["shared with valid", "some other one"]
+    assert [item.prompt.text for item in data.demonstrations("train")] == ["shared between roles"]
+    assert texts(data.rl_prompts("train")) == ["shared between roles"]  # roles may share within a split
+    assert dropped(audit, "demonstrations", "train") == {"in_held_out_split": 2}
+
+
+def test_one_prompt_may_have_several_rankings_but_not_the_same_one_twice(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    pair = {"prompt": "which ?", "owner_id": train, "chosen": "a", "rejected": "b", "labeler": "l1"}
+    other = {"prompt": "something else", "owner_id": valid, "chosen": "a", "rejected": "b"}
+    rows = [pair, pair | {"labeler": "l2"}, pair | {"chosen": "c"}, pair, pair | {"prompt": "Which ?"}, other]
+    data, audit = run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
+    assert [item.labeler_id for item in data.comparisons("train")] == ["l1", "l2", "l1"]
+    assert dropped(audit, "comparisons", "train") == {"duplicate": 2}
+
+
+def test_the_cap_follows_deduplication(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    prompts = asked(train, *(question(i // 2) for i in range(500))) + asked(valid, "mine")
+    data, audit = run(own_data(write(tmp_path / "in", {"rl_prompts.jsonl": prompts})), tmp_path / "out")
+    assert len(set(texts(data.rl_prompts("train")))) == 200
+    assert dropped(audit, "rl_prompts", "train") == {"duplicate": 250, "owner_cap": 50}
+
+
+def test_what_the_model_cannot_read_is_dropped_and_counted(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    rows = [
+        {"prompt": "ask me", "response": "yes no"},
+        {"prompt": "go " * 1024, "response": "exactly at the limit"},
+        {"prompt": "stop " * 1025, "response": "over it"},
+        {"prompt": "talk", "response": "on " * 1024},  # with its EOS over the limit
+        {"prompt": "hide <eos> here", "response": "x"},
+    ]
+    rows = [row | {"owner_id": train} for row in rows] + [{"prompt": "v", "response": "x", "owner_id": valid}]
+    documents = [{"text": f"text {i}"} for i in range(20)] + [{"text": "the <pad> token"}]
+    folder = write(tmp_path / "in", {"demonstrations.jsonl": rows, "pretrain.jsonl": documents})
+    data, audit = run(own_data(folder), tmp_path / "out")
+    assert [item.response for item in data.demonstrations("train")] == ["yes no", "exactly at the limit"]
+    expected = {"long_prompt": 1, "long_response": 1, "special_token": 1}
+    assert dropped(audit, "demonstrations", "train") == expected
+    assert sum(len(data.documents(split)) for split in SPLITS) == 20
+    row = next(row for row in audit["rows"] if (row["role"], row["split"]) == ("demonstrations", "train"))
+    assert row["prompt_tokens"] == {"mean": 513.0, "median": 513.0, "max": 1024.0}
+    assert row["response_tokens"] == {"mean": 4.0, "median": 4.0, "max": 5.0}
+
+
+def test_an_unfit_tokenizer_is_noticed(tmp_path: Path) -> None:
+    _, audit = run(own_data(everything(tmp_path / "in")), tmp_path / "out", model(vocab_size=10))
+    assert any("of the tokens are unknown words; raise model.tokenizer.vocab_size" in note for note in audit["notices"])
+
+
+@pytest.mark.parametrize(
+    ("files", "minimum", "message"),
+    [
+        (
+            {"rl_prompts.jsonl": asked(owner_in("valid"), "only one"), "demonstrations.jsonl": []},
+            1,
+            "found no file for comparisons",
+        ),
+        (
+            {name: [] for name in ("demonstrations.jsonl", "rankings.jsonl", "rl_prompts.jsonl")}
+            | {"pretrain.jsonl": [{"text": "words"}]},
+            1,
+            "found 0 rows of demonstrations in the train split after cleaning, expected at least 1; add data",
+        ),
+        (
+            {"rl_prompts.jsonl": asked(owner_in("train"), "one", "two"), "pretrain.jsonl": [{"text": f"w{i}"} for i in range(30)]},
+            0,
+            r"found no validation rows of rl_prompts beside 2 training rows, .*validation_fraction \(0.25\)",
+        ),
+    ],
+)
+def test_empty_splits(tmp_path: Path, files: dict[str, Any], minimum: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        run(own_data(write(tmp_path / "in", files), minimum=minimum), tmp_path / "out")
+
+
+def test_too_few_test_prompts(tmp_path: Path) -> None:
+    minimum = {"demonstrations": 0, "comparisons": 0, "rl_prompts": 0, "documents": 0, "test_prompts": 100}
+    with pytest.raises(DataError, match="rows of test_prompts in the test split after cleaning, expected at least 100"):
+        run(own_data(everything(tmp_path / "in"), minimum_rows=minimum), tmp_path / "out")
+
+
+def test_the_audit_finds_a_leak_that_cleaning_let_through(tmp_path: Path) -> None:
+    def prompt(name: str, owner: str, text: str) -> Prompt:
+        return Prompt(prompt_id=name, owner_id=owner, text=text)
+
+    def leaky(folder: Path, train: Prompt, test: Prompt) -> Path:
+        records = PreparedRecords(rl_prompts={"train": [train]}, test_prompts=[test])
+        write_prepared_data(folder, records, build_tokenizer(model(), ["a"]), None)
+        return folder
+
+    same_text = leaky(tmp_path / "text", prompt("p1", "o1", "Say  it"), prompt("p2", "o2", "say it"))
+    with pytest.raises(DataError, match=r"leak: the same prompt is in test \(test_prompts p2\) and in train \(rl_prompts p1\)"):
+        check_no_leaks(same_text)
+    same_owner = leaky(tmp_path / "owner", prompt("p1", "o1", "a"), prompt("p2", "o1", "b"))
+    with pytest.raises(DataError, match="leak: the same owner is in test"):
+        check_no_leaks(same_owner)
+    assert check_no_leaks(leaky(tmp_path / "fine", prompt("p1", "o1", "a"), prompt("p2", "o2", "b")))["prompts"] == 2
+
+
+def small_sandbox() -> DataPrepConfig:
+    loaded = values("sandbox")
+    loaded["sandbox"] |= {
+        "documents": 300,
+        "demonstrations": 80,
+        "comparison_prompts": 80,
+        "rl_prompts": 80,
+        "test_prompts": 60,
+        "benchmark_items_per_task": 3,
+        "toxicity_prompts": 5,
+    }
+    return DataPrepConfig(**loaded)
+
+
+def test_the_sandbox(tmp_path: Path) -> None:
+    data, audit = run(small_sandbox(), tmp_path / "out", model(vocab_size=512))
+    world = data.world()
+    assert world is not None and world.seed == 3
+    prompts = [prompt for split in SPLITS for prompt in data.rl_prompts(split) + data.comparison_prompts(split)]
+    prompts += [item.prompt for split in SPLITS for item in data.demonstrations(split)]
+    everyone = prompts + data.prompts_for_test()
+    assert len(everyone) == len({normalise(text) for text in texts(everyone)}) == 300
+    assert not any(prompt.metadata["held_out"] for prompt in prompts)
+    assert 5 < sum(prompt.metadata["held_out"] for prompt in data.prompts_for_test()) < 40
+    assert len(data.toxicity_prompts()) == 5 and len(data.benchmarks()) > 10
+    assert sum(sum(row["dropped"].values()) for row in audit["rows"]) == 0
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    def digests(folder: Path, config: DataPrepConfig) -> dict[str, str]:
+        run(config, folder)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    everything(tmp_path / "here")
+    everything(tmp_path / "elsewhere" / "there")
+    first = digests(tmp_path / "1", own_data(tmp_path / "here"))
+    assert digests(tmp_path / "2", own_data(tmp_path / "elsewhere" / "there")) == first
+    assert digests(tmp_path / "3", own_data(tmp_path / "here").model_copy(update={"seed": 4})) != first
+    assert digests(tmp_path / "4", small_sandbox()) == digests(tmp_path / "5", small_sandbox())
+
+
+def test_metrics_are_the_counts_of_the_audit(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    metrics = prepare(own_data(everything(tmp_path / "in")), model(), tmp_path / "out")
+    data = PreparedData(tmp_path / "out")
+    assert metrics["demonstrations/train"] == len(data.demonstrations("train"))
+    assert metrics["test_prompts/test"] == len(data.prompts_for_test())
+    assert metrics["benchmarks/test"] == 1
+    assert metrics["tokenizer/entries"] == len(data.tokenizer())
