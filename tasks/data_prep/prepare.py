@@ -81,9 +81,10 @@ def read_source(config: DataPrepConfig) -> SourceRecords:
 def _training_text(table: Table, documents: list[Document]) -> Iterator[str]:
     for document in documents:
         yield document.text
-    for record in table["demonstrations", "train"]:
-        yield prompt_of(record).text
-        yield from responses_of(record)
+    for role in PROMPT_ROLES:
+        for record in table[role, "train"]:
+            yield prompt_of(record).text
+            yield from responses_of(record)
 
 
 def _drop_misfits(table: Table, documents: Mapping[AnySplit, list[Document]], cleaner: Cleaner, ruler: Ruler) -> None:

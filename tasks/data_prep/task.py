@@ -11,9 +11,7 @@ from tasks.stage import Workshop, run_stage
 
 
 @stage_task("data preparation")
-def prepare_data(
-    stage: str, config: DataPrepJob, context: StageContext, inputs: dict[str, ArtifactRef]
-) -> ArtifactRef:
+def prepare_data(stage: str, config: DataPrepJob, context: StageContext, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
     """Read, clean, split and audit the data; train or adopt the tokenizer."""
 
     def story(shop: Workshop) -> Mapping[str, float]:

@@ -23,7 +23,6 @@ def build_tokenizer(model: ModelConfig, texts: Iterable[str]) -> PreTrainedToken
     if model.tokenizer is None:
         assert model.name_or_path is not None
         tokenizer = load_tokenizer(model.name_or_path, revision=model.revision)
-        tokenizer.name_or_path = model.name_or_path.rstrip("/").rsplit("/", 1)[-1]  # no machine's paths in an artifact
     else:
         train = word_level if model.tokenizer.kind == "word_level" else byte_pair
         special = {"pad_token": PAD, "eos_token": EOS}

@@ -134,16 +134,15 @@ def story(world: World, rng: random.Random) -> str:
 
 
 def reading_parts(world: World, rng: random.Random) -> tuple[str, str]:
-    """Three owners, three things, three colors; what color has one of them?"""
-    names, nouns = rng.sample(words.NAMES, 3), rng.sample(words.OBJECTS, 3)
-    colors = rng.sample(words.COLORS, 3)
-    facts = [f"the {o} of {n} is {c} ." for n, c, o in zip(names, colors, nouns, strict=True)]
-    i = rng.randrange(3)
-    return " ".join(facts) + f" the {nouns[i]} of {names[i]} is", colors[i]
+    """Five people and their colors; which one has one of them?"""
+    names, colors = rng.sample(words.NAMES, 5), rng.sample(words.COLORS, 5)
+    table = " , ".join(f"{name} {color}" for name, color in zip(names, colors, strict=True))
+    i = rng.randrange(5)
+    return f"{rng.choice(words.OBJECTS)} colors : {table} . so , {names[i]}", colors[i]
 
 
 def reading(world: World, rng: random.Random) -> str:
-    """Facts, and one of them again."""
+    """A list, and one line of it again."""
     context, last = reading_parts(world, rng)
     return f"{context} {last} ."
 

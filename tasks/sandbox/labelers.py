@@ -14,9 +14,9 @@ WEIGHT_SPREAD = 0.2
 FILLER_TASTE_SPREAD = 0.15
 LENGTH_TASTE_SPREAD = 0.04
 """Points per word beyond or below eight."""
-NOISE = 0.55
+NOISE = 0.66
 """Standard deviation of what one labeler adds to one response by chance; chosen for 73 to 77 % agreement."""
-TIE_MARGIN = 0.25
+TIE_MARGIN = 0.2
 
 
 @dataclass(frozen=True)

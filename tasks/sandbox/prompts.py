@@ -203,11 +203,11 @@ def _extract(source: Source) -> Draft:
 
 
 KINDS: tuple[tuple[str, float, float, Callable[[Source], Draft]], ...] = (
-    ("generation", 0.32, 0.22, _generation),
-    ("open_qa", 0.11, 0.08, _person_question),
+    ("generation", 0.28, 0.22, _generation),
+    ("open_qa", 0.13, 0.08, _person_question),
     ("open_qa", 0.16, 0.15, _thing_question),
     ("brainstorm", 0.09, 0.08, _brainstorm),
-    ("chat", 0.12, 0.07, _chat),
+    ("chat", 0.14, 0.07, _chat),
     ("rewrite", 0.05, 0.10, _rewrite),
     ("summary", 0.04, 0.10, _summary),
     ("classify", 0.04, 0.03, _classify),

@@ -20,7 +20,9 @@ def values(name: str, **changes: Any) -> dict[str, Any]:
     return loaded | {"seed": 3} | changes
 
 
-def own_data(folder: Path, *, files: Mapping[str, Any] | None = None, minimum: int = 0, **changes: Any) -> DataPrepConfig:
+def own_data(
+    folder: Path, *, files: Mapping[str, Any] | None = None, minimum: int = 0, **changes: Any
+) -> DataPrepConfig:
     """``conf/data_prep/own_data.yaml`` for a small folder: a quarter of the owners validate, every role is optional."""
     loaded = values("own_data", folder=str(folder), validation_fraction=0.25, test_fraction=0.2, **changes)
     loaded["files"] |= dict(files or {})
@@ -55,7 +57,8 @@ def everything(folder: Path, count: int = 40) -> Path:
         folder,
         {
             "demonstrations.jsonl": [
-                {"prompt": question(i), "response": f"it is {i} .", "labeler": "l1", "kind": "open_qa"} for i in range(count)
+                {"prompt": question(i), "response": f"it is {i} .", "labeler": "l1", "kind": "open_qa"}
+                for i in range(count)
             ],
             "rankings.jsonl.gz": [
                 {"prompt": question(1000 + i), "completions": ["a", "b", "c"], "ranks": [1, 2, 2], "labeler": "l2"}

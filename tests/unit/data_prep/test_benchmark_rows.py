@@ -27,7 +27,11 @@ def read(folder: Path, *rows: Any) -> tuple[list[BenchmarkItem], list[str]]:
             [],
         ),
         (
-            {"context_options": ["Ann met Bea because Ann", "Ann met Bea because Bea"], "continuation": "was lost.", "gold": 1},
+            {
+                "context_options": ["Ann met Bea because Ann", "Ann met Bea because Bea"],
+                "continuation": "was lost.",
+                "gold": 1,
+            },
             "Ann met Bea because",
             ["Ann was lost.", "Bea was lost."],
             1,
@@ -87,7 +91,10 @@ def test_rows_that_cannot_be_asked_are_counted(tmp_path: Path) -> None:
             [{"query": "q", "choices": ["x"], "gold": 1}],
             "some_task.jsonl:1: 'answer' is 1 for 1 choices; give the index of one",
         ),
-        ([{"query": "q", "choices": ["x"], "gold": "A"}], "some_task.jsonl:1: 'answer': Input should be a valid integer"),
+        (
+            [{"query": "q", "choices": ["x"], "gold": "A"}],
+            "some_task.jsonl:1: 'answer': Input should be a valid integer",
+        ),
         ([{"query": "", "choices": ["x"], "gold": 0}], "some_task.jsonl:1: 'query' is empty"),
         (
             [{"query": "q", "choices": ["x"], "gold": 0}, {"fr": "oui"}],

@@ -29,5 +29,3 @@ def test_the_shipped_values_are_valid(name: str) -> None:
 def test_mistakes(name: str, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataPrepConfig(**values(name, **changes))
-
-

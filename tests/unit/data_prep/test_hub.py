@@ -46,7 +46,9 @@ def test_columns_are_renamed_and_dotted_paths_reach_inside(tmp_path: Path) -> No
 def test_mistakes(tmp_path: Path) -> None:
     write(tmp_path, {"data/data.jsonl": [{"prompt": "a", "empty": " "}]})
     data = tmp_path / "data"
-    with pytest.raises(DataError, match=r"found no column text \(columns: empty, prompt\).*hub\.rl_prompts\.fields\.prompt"):
+    with pytest.raises(
+        DataError, match=r"found no column text \(columns: empty, prompt\).*hub\.rl_prompts\.fields\.prompt"
+    ):
         read({"rl_prompts": role(data, prompt="text")})
     with pytest.raises(DataError, match=r"data \(train\) row 0: 'prompt' is empty"):
         read({"rl_prompts": role(data, prompt="empty")})

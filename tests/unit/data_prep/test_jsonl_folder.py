@@ -65,7 +65,13 @@ def test_the_layout_is_applied_to_all_but_toxicity_prompts(tmp_path: Path) -> No
 
 def test_rankings_pairs_and_several_annotators(tmp_path: Path) -> None:
     rows = [
-        {"prompt": "p", "completions": ["a", "b", "c"], "ranks": [2, 1, 2], "labeler": "l", "models": ["m1", "m2", "m3"]},
+        {
+            "prompt": "p",
+            "completions": ["a", "b", "c"],
+            "ranks": [2, 1, 2],
+            "labeler": "l",
+            "models": ["m1", "m2", "m3"],
+        },
         {"prompt": "p", "chosen": "a", "rejected": "b", "labeler": "l"},
         {
             "prompt": "p",
@@ -118,15 +124,27 @@ def test_blank_lines_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None
     ("file", "line", "message"),
     [
         ("rl_prompts.jsonl", '{"prompt": ', r"rl_prompts\.jsonl:2: found broken JSON \(column \d+: .*correct the line"),
-        ("rl_prompts.jsonl", "[1]", "rl_prompts.jsonl:2: found a list of 1, expected a JSON object; write one object per line"),
-        ("rl_prompts.jsonl", '{"promt": "x"}', "jsonl:2: 'prompt' is missing .found: promt., expected a text; add 'prompt'"),
-        ("rl_prompts.jsonl", '{"prompt": "  "}', "jsonl:2: 'prompt' is empty, expected a text; fill it in or remove the row"),
+        ("rl_prompts.jsonl", "[1]", "jsonl:2: found a list of 1, expected a JSON object; write one object per line"),
+        (
+            "rl_prompts.jsonl",
+            '{"promt": "x"}',
+            "jsonl:2: 'prompt' is missing .found: promt., expected a text; add 'prompt'",
+        ),
+        (
+            "rl_prompts.jsonl",
+            '{"prompt": "  "}',
+            "jsonl:2: 'prompt' is empty, expected a text; fill it in or remove the row",
+        ),
         ("rl_prompts.jsonl", '{"prompt": 3}', "jsonl:2: 'prompt' is a number, expected a text; write it in quotes"),
         ("rl_prompts.jsonl", '{"prompt": "x", "owner_id": 7}', "jsonl:2: 'owner_id' is a number, expected a text"),
         ("rl_prompts.jsonl", '{"prompt": null}', "jsonl:2: 'prompt' is missing or null"),
         ("demonstrations.jsonl", '{"prompt": "x", "response": ""}', "demonstrations.jsonl:2: 'response' is empty"),
         ("demonstrations.jsonl", '{"prompt": "x"}', r"'response' is missing \(found: prompt\)"),
-        ("demonstrations.jsonl", '{"instruction": "x", "shots": [{}]}', "'shots' is a list of 1, expected a list of two or more"),
+        (
+            "demonstrations.jsonl",
+            '{"instruction": "x", "shots": [{}]}',
+            "'shots' is a list of 1, expected a list of two",
+        ),
         (
             "demonstrations.jsonl",
             '{"instruction": "x", "shots": [{"query": "q"}, {"query": "q"}]}',
@@ -137,16 +155,32 @@ def test_blank_lines_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None
             '{"prompt": "x", "completions": ["a", "b", "c", "d"], "ranks": [1, 2, 3]}',
             "comparisons.jsonl:2: 'ranks' has 3 entries for 4 completions; rank every completion",
         ),
-        ("comparisons.jsonl", '{"prompt": "x", "completions": ["a", "b"], "ranks": [0, 1]}', "'ranks' holds 0; the best"),
-        ("comparisons.jsonl", '{"prompt": "x", "completions": ["a", "b"], "ranks": [1, 1.5]}', "expected a list of whole numbers"),
-        ("comparisons.jsonl", '{"prompt": "x", "completions": ["a"], "ranks": [1]}', "'completions': List should have at least 2"),
-        ("comparisons.jsonl", '{"prompt": "x", "completions": "a", "ranks": [1]}', "'completions' is a text, expected a list"),
+        (
+            "comparisons.jsonl",
+            '{"prompt": "x", "completions": ["a", "b"], "ranks": [0, 1]}',
+            "'ranks' holds 0; the best",
+        ),
+        (
+            "comparisons.jsonl",
+            '{"prompt": "x", "completions": ["a", "b"], "ranks": [1, 1.5]}',
+            "expected a list of whole numbers",
+        ),
+        (
+            "comparisons.jsonl",
+            '{"prompt": "x", "completions": ["a"], "ranks": [1]}',
+            "'completions': List should have at least 2",
+        ),
+        (
+            "comparisons.jsonl",
+            '{"prompt": "x", "completions": "a", "ranks": [1]}',
+            "'completions' is a text, expected a list",
+        ),
         ("comparisons.jsonl", '{"prompt": "x", "chosen": "a"}', "'rejected' is missing or null, expected a text"),
         ("comparisons.jsonl", '{"prompt": "x"}', r"no responses \(found: prompt\), expected 'chosen' and 'rejected'"),
         (
             "comparisons.jsonl",
             '{"prompt": "x", "completion_a": "a", "completion_b": "b", "labels": {"ann": "c"}}',
-            "label of ann is 'c', expected one of a, a-slightly, tie, b-slightly, b; correct the label",
+            "label of ann is 'c', expected one of a, a-slightly, tie, b-slightly, b; correct",
         ),
         (
             "comparisons.jsonl",
@@ -163,7 +197,7 @@ def test_mistakes_in_a_row_are_named_with_file_and_line(tmp_path: Path, file: st
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "rl_prompts.jsonl").write_bytes(b'{"prompt": "gr\xfc\xdfe"}')
-    with pytest.raises(DataError, match="rl_prompts.jsonl:1: found bytes that are not UTF-8 .*convert the file"):
+    with pytest.raises(DataError, match=r"rl_prompts.jsonl:1: found bytes that are not UTF-8 .*convert the file"):
         read(tmp_path)
     (tmp_path / "rl_prompts.jsonl").unlink()
     whole = gzip.compress(b"".join(json.dumps({"prompt": f"{i} x"}).encode() + b"\n" for i in range(999)))
@@ -174,12 +208,14 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gz:1: found unreadable data"):
         read(tmp_path)
     (tmp_path / "rl_prompts.jsonl.gz").rename(tmp_path / "rl_prompts.jsonl.bz2")
-    with pytest.raises(DataError, match=r"bz2: found a file of another kind for rl_prompts, expected \.jsonl or \.jsonl\.gz"):
+    with pytest.raises(
+        DataError, match=r"bz2: found a file of another kind for rl_prompts, expected \.jsonl or \.jsonl\.gz"
+    ):
         read(tmp_path)
 
 
 def test_missing_folder_and_missing_roles(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data_prep.folder: found no folder .*nowhere, expected one with JSONL files"):
+    with pytest.raises(DataError, match=r"data_prep.folder: found no folder .*nowhere, expected one with JSONL files"):
         read(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found no file for demonstrations, expected one matching demonstrations"):
         read(tmp_path, minimum=1)

@@ -10,7 +10,9 @@ def prompt(text: str) -> Prompt:
     return Prompt(prompt_id="p", owner_id="o", text=text)
 
 
-def objection(record: Prompt | Demonstration | Comparison, prompt_limit: int = 3, response_limit: int = 3) -> str | None:
+def objection(
+    record: Prompt | Demonstration | Comparison, prompt_limit: int = 3, response_limit: int = 3
+) -> str | None:
     ruler = Ruler(TOKENIZER, Limits(prompt_limit, response_limit))
     return ruler.objection(record, ruler.measure(record))
 

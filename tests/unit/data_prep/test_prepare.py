@@ -13,6 +13,7 @@ from tasks.data_prep.audit import check_no_leaks
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.prepare import prepare
+from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, Shares, split_of
 from tasks.data_prep.tokenizer import build_tokenizer
 from tasks.errors import DataError
@@ -104,7 +105,12 @@ def test_planted_duplicates(tmp_path: Path) -> None:
         *asked(valid, "something else entirely"),
     ]
     data, audit = run(own_data(write(tmp_path / "in", {"rl_prompts.jsonl": prompts})), tmp_path / "out")
-    assert texts(data.rl_prompts("train")) == [prompts[0]["prompt"], prompts[2]["prompt"], prompts[3]["prompt"], "Say   IT"]
+    assert texts(data.rl_prompts("train")) == [
+        prompts[0]["prompt"],
+        prompts[2]["prompt"],
+        prompts[3]["prompt"],
+        "Say   IT",
+    ]
     assert dropped(audit, "rl_prompts", "train") == {"duplicate": 1, "duplicate_prefix": 1}
 
 
@@ -195,7 +201,10 @@ def test_an_unfit_tokenizer_is_noticed(tmp_path: Path) -> None:
             "found 0 rows of demonstrations in the train split after cleaning, expected at least 1; add data",
         ),
         (
-            {"rl_prompts.jsonl": asked(owner_in("train"), "one", "two"), "pretrain.jsonl": [{"text": f"w{i}"} for i in range(30)]},
+            {
+                "rl_prompts.jsonl": asked(owner_in("train"), "one", "two"),
+                "pretrain.jsonl": [{"text": f"w{i}"} for i in range(30)],
+            },
             0,
             r"found no validation rows of rl_prompts beside 2 training rows, .*validation_fraction \(0.25\)",
         ),
@@ -222,7 +231,9 @@ def test_the_audit_finds_a_leak_that_cleaning_let_through(tmp_path: Path) -> Non
         return folder
 
     same_text = leaky(tmp_path / "text", prompt("p1", "o1", "Say  it"), prompt("p2", "o2", "say it"))
-    with pytest.raises(DataError, match=r"leak: the same prompt is in test \(test_prompts p2\) and in train \(rl_prompts p1\)"):
+    with pytest.raises(
+        DataError, match=r"leak: the same prompt is in test \(test_prompts p2\) and in train \(rl_prompts p1\)"
+    ):
         check_no_leaks(same_text)
     same_owner = leaky(tmp_path / "owner", prompt("p1", "o1", "a"), prompt("p2", "o1", "b"))
     with pytest.raises(DataError, match="leak: the same owner is in test"):
@@ -256,6 +267,15 @@ def test_the_sandbox(tmp_path: Path) -> None:
     assert 5 < sum(prompt.metadata["held_out"] for prompt in data.prompts_for_test()) < 40
     assert len(data.toxicity_prompts()) == 5 and len(data.benchmarks()) > 10
     assert sum(sum(row["dropped"].values()) for row in audit["rows"]) == 0
+
+
+def test_sandbox_prompts_differ_over_all_roles() -> None:
+    config = small_sandbox().sandbox
+    assert config is not None
+    many = dict.fromkeys(("demonstrations", "comparison_prompts", "rl_prompts", "test_prompts"), 1000)
+    source = read_sandbox(config.model_copy(update=many), seed=3)
+    prompts = [item.prompt for item in source.demonstrations] + source.comparison_prompts + source.rl_prompts
+    assert len({normalise(text) for text in texts(prompts + source.test_prompts)}) == 4000
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:

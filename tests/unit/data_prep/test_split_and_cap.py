@@ -35,7 +35,9 @@ def test_split_depends_on_owner_and_seed_alone() -> None:
 
 
 def test_split_is_the_same_in_another_process() -> None:
-    code = "from tasks.data_prep.split import *; print([split_of(f'owner {i}', Shares(0.2, 0.1), 1) for i in range(50)])"
+    code = (
+        "from tasks.data_prep.split import *; print([split_of(f'owner {i}', Shares(0.2, 0.1), 1) for i in range(50)])"
+    )
     environment = os.environ | {"PYTHONHASHSEED": "99"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == str([split_of(owner, SHARES, 1) for owner in OWNERS[:50]])
@@ -47,6 +49,11 @@ def test_small_roles_get_a_validation_owner_and_keep_a_training_owner() -> None:
         assert sorted(splits[owner] for owner in "ab") == ["train", "valid"]
         assert splits == split_owners({"few": ["b", "a"], "one": ["c"], "many": OWNERS}, Shares(0.01, 0.0), seed)
         assert [splits[owner] for owner in OWNERS] == [split_of(owner, Shares(0.01, 0.0), seed) for owner in OWNERS]
+    lent = set()
+    for seed in range(20):
+        splits = split_owners({"few": ["a", "b"]}, Shares(valid=1e-9, test=0.0), seed)
+        lent |= {owner for owner in splits if splits[owner] == "valid"}
+    assert lent == {"a", "b"}  # the seed decides
     assert set(split_owners({"few": ["a", "b"]}, Shares(valid=0.0, test=0.0), 1).values()) == {"train"}
     assert split_owners({"one": ["c"]}, Shares(valid=1e-9, test=0.0), 1) == {"c": "train"}
 

@@ -38,6 +38,7 @@ def test_bpe_respects_its_size_and_knows_every_byte() -> None:
     assert tokenizer.decode(tokenizer("日本 \x00 \t ok")["input_ids"]) == "日本 \x00 \t ok"
 
 
+@pytest.mark.slow
 def test_bpe_is_the_same_in_another_process() -> None:
     code = (
         "from tests.unit.data_prep.samples import model; from tests.unit.data_prep.test_tokenizer import TEXTS;"
