@@ -25,7 +25,7 @@ lint: $(SETUP)   ## style, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports --no-logo
 
 test: lint       ## checks, then unit, golden and fast integration tests
 	$(BIN)/pytest -n 2 --dist loadfile

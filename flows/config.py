@@ -130,7 +130,9 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
         return RLHFConfig.model_validate(plain)
     except MissingMandatoryValue as error:
         path = str(error).split(": ")[-1].splitlines()[0]
-        raise ConfigError(f"{path}: no value, and none can be guessed; give one on the command line: {path}=...") from None
+        raise ConfigError(
+            f"{path}: no value, and none can be guessed; give one on the command line: {path}=..."
+        ) from None
     except ValidationError as error:
         raise ConfigError(describe(error)) from None
 

@@ -56,7 +56,9 @@ def check_model(config: RLHFConfig) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"model.name_or_path: {folder} has no config.json; give a Hugging Face model folder")
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise ModelError(f"model.name_or_path: {folder} has no tokenizer; save one there with tokenizer.save_pretrained")
+        raise ModelError(
+            f"model.name_or_path: {folder} has no tokenizer; save one there with tokenizer.save_pretrained"
+        )
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"model.name_or_path: {folder} has no *.safetensors weights; convert them with "

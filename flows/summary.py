@@ -1,6 +1,8 @@
 """What a run says at its end: on the screen, on the Prefect page and in MLflow."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from pydantic import BaseModel, ConfigDict
@@ -51,12 +53,14 @@ def outcome_of(
     store: ArtifactStore,
     report: ArtifactRef,
     policy: ArtifactRef,
+    data: ArtifactRef,
     stages: list[StageRecord],
     run_id: str,
     config: RLHFConfig,
 ) -> Outcome:
     """Gather the results and put them on the run's Prefect page."""
     folder = store.open(report)
+    audit = json.loads((store.open(data) / "audit.json").read_text())
     comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text())
     for key, group in (("results", PREFERENCE), ("results-behaviour", BEHAVIOUR)):
         drawn = policy_table(comparison, group)
@@ -64,8 +68,16 @@ def outcome_of(
         table = [dict(zip(drawn.headings, row, strict=True)) for row in cells]
         create_table_artifact(key=key, table=table, description=comparison.verdict)
     create_markdown_artifact(key="report", markdown=markdown_table(comparison), description=comparison.verdict)
+    create_table_artifact(
+        key="data-audit",
+        table=[_audit_row(row) for row in audit["rows"]],
+        description=f"Rows read, dropped by rule, and kept ({audit['source']})",
+    )
     ran = [record.stage for record in stages if record.ran]
-    lines = [f"| {record.stage} | {'ran' if record.ran else 'found in the store'} | `{record.artifact}` |" for record in stages]
+    lines = [
+        f"| {record.stage} | {'ran' if record.ran else 'found in the store'} | `{record.artifact}` |"
+        for record in stages
+    ]
     create_markdown_artifact(
         key="stages",
         markdown="| stage | | artifact |\n|---|---|---|\n" + "\n".join(lines),
@@ -82,11 +94,29 @@ def outcome_of(
     )
 
 
+def _audit_row(row: dict[str, Any]) -> dict[str, Any]:
+    """One role and split of the data audit as flat cells."""
+    dropped = ", ".join(f"{rule}: {count}" for rule, count in row["dropped"].items())
+    tokens = row["prompt_tokens"] or {"mean": "", "median": ""}
+    return {
+        "role": row["role"],
+        "split": row["split"],
+        "read": row["read"],
+        "dropped": dropped or "none",
+        "kept": row["kept"],
+        "owners": row["owners"],
+        "prompt tokens, mean": tokens["mean"],
+        "median": tokens["median"],
+    }
+
+
 def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
     """The main figures of the pipeline's policy under names that do not depend on gamma, for comparing runs."""
     names = {
         **{f"policy/win_rate_{judge}": f"win_rate/{policy}/{judge}" for judge in ("gold", "reward_model")},
-        **{f"policy/win_rate_greedy_{judge}": f"win_rate/{policy}_greedy/{judge}" for judge in ("gold", "reward_model")},
+        **{
+            f"policy/win_rate_greedy_{judge}": f"win_rate/{policy}_greedy/{judge}" for judge in ("gold", "reward_model")
+        },
         **{f"policy/score_{judge}": f"score/{policy}/{judge}" for judge in ("gold", "reward_model")},
         "policy/kl": f"kl/{policy}",
         "policy/benchmarks": f"benchmark/{policy}/mean",

@@ -23,7 +23,7 @@ from datasets.arrow_writer import ArrowWriter
 from transformers import PreTrainedTokenizerBase
 
 from tasks.errors import DataError
-from tasks.models import load_tokenizer
+from tasks.models import load_tokenizer, save_tokenizer
 from tasks.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt, Record
 from tasks.sandbox.world import World
 
@@ -103,8 +103,12 @@ class PreparedData:
         path = self.folder / "world.json"
         return World.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
+    def file(self, role: str, split: str) -> Path:
+        """The Arrow file of one role and split, whether or not there is one."""
+        return self.folder / role / f"{split}.arrow"
+
     def _read(self, role: str, split: str, kind: type[RecordType]) -> list[RecordType]:
-        path = self.folder / role / f"{split}.arrow"
+        path = self.file(role, split)
         if not path.is_file():
             return []
         prompt_columns = tuple(Prompt.model_fields)
@@ -127,7 +131,7 @@ def write_prepared_data(
             _write(folder, role, split, getattr(records, role).get(split, ()))
     for role in ("test_prompts", "benchmarks", "toxicity_prompts"):
         _write(folder, role, "test", getattr(records, role))
-    tokenizer.save_pretrained(folder / "tokenizer")
+    save_tokenizer(tokenizer, folder / "tokenizer")
     if world is not None:
         text = json.dumps(world.to_json(), sort_keys=True, ensure_ascii=False)
         (folder / "world.json").write_text(text + "\n", encoding="utf-8")

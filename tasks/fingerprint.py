@@ -18,7 +18,15 @@ from tasks.config import Config
 
 PROJECT = Path(__file__).resolve().parents[1]
 # The edge: how a stage is started, recorded and cached says nothing about what it computes.
-EDGE = {"tasks.caching", "tasks.fingerprint", "tasks.tracking", "tasks.stage", "tasks.context", "tasks.artifacts", "tasks.errors"}
+EDGE = {
+    "tasks.caching",
+    "tasks.fingerprint",
+    "tasks.tracking",
+    "tasks.stage",
+    "tasks.context",
+    "tasks.artifacts",
+    "tasks.errors",
+}
 
 
 def _module_path(name: str) -> Path | None:
@@ -38,7 +46,9 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
             child
             for child in body
             if not (
-                isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant) and isinstance(child.value.value, str)
+                isinstance(child, ast.Expr)
+                and isinstance(child.value, ast.Constant)
+                and isinstance(child.value.value, str)
             )
         ]
     return tree
@@ -90,9 +100,7 @@ def source_digests(package: str) -> dict[str, str]:
     return digests
 
 
-def dependencies(
-    package: str, config: Config | Mapping[str, Any], inputs: Mapping[str, ArtifactRef]
-) -> dict[str, Any]:
+def dependencies(package: str, config: Config | Mapping[str, Any], inputs: Mapping[str, ArtifactRef]) -> dict[str, Any]:
     """The three parts of a fingerprint, as plain JSON types."""
     fields = config.fingerprint_fields() if isinstance(config, Config) else dict(config)
     return {

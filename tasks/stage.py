@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from tasks.artifacts import ArtifactRef, ArtifactStore
+from tasks.artifacts import ArtifactRef, ArtifactStore, file_digest
 from tasks.checkpoint import Learner, resumable
 from tasks.config import Config, RuntimeConfig
 from tasks.context import StageContext
@@ -25,7 +25,7 @@ class Workshop:
 
     def __init__(
         self,
-        stage: str,
+        key: str,
         store: ArtifactStore,
         inputs: Mapping[str, ArtifactRef],
         folder: Path,
@@ -33,7 +33,7 @@ class Workshop:
         log: RunLog,
         runtime: RuntimeConfig,
     ) -> None:
-        self.stage, self.store, self.inputs = stage, store, inputs
+        self.key, self.stage, self.store, self.inputs = key, key.partition("/")[0], store, inputs
         self.folder, self.checkpoints, self.log, self.runtime = folder, checkpoints, log, runtime
 
     def input(self, name: str) -> Path:
@@ -50,6 +50,16 @@ class Workshop:
                 if step % self.runtime.checkpoint_every == 0 or step == learner.total_steps:
                     # Before the checkpoint of this step is written: a resumed run then misses no step.
                     self.log.flush()
+
+    def uses(self, file: Path, name: str, rows: int, context: str) -> None:
+        """Log a data file as a dataset input of the stage's run: its name, digest, size, and what it was used for."""
+        self.log.dataset(name, file_digest(file), self.place(file), rows, context)
+
+    def place(self, file: Path) -> str:
+        """Path of a file below the store's root; what lies in the draft has the place that it is about to get."""
+        if file.is_relative_to(self.folder):
+            return f"{self.key}/{file.relative_to(self.folder).as_posix()}"
+        return file.relative_to(self.store.root).as_posix()
 
     def progress(self, total: int, unit: str) -> "tqdm[Any]":
         """A progress bar labelled with the stage."""
@@ -118,7 +128,7 @@ def run_stage(
             log = stack.enter_context(stage_run(context, stage, params, tags, checkpoints / "mlflow_run"))
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
             runtime = context.runtime.model_copy(update={"device": device})
-            shop = Workshop(stage, store, inputs, draft.folder, checkpoints, log, runtime)
+            shop = Workshop(f"{stage}/{made}", store, inputs, draft.folder, checkpoints, log, runtime)
             draft.metrics = {name: float(value) for name, value in story(shop).items()}
             draft.run_id = log.run_id
             final = {f"final/{name}": value for name, value in draft.metrics.items()}

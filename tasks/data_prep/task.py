@@ -19,6 +19,9 @@ def prepare_data(stage: str, config: DataPrepJob, context: StageContext, inputs:
             metrics = prepare(config.data_prep, config.model, shop.folder)
             bar.update()
         shop.log.file(shop.folder / "audit.json")
+        for file in sorted(shop.folder.glob("*/*.arrow")):
+            name = f"{file.parent.name}/{file.stem}"
+            shop.uses(file, name, int(metrics.get(name, 0)), "prepared")
         return metrics
 
     return run_stage(stage, config, context, inputs, story, package="tasks.data_prep")

@@ -15,7 +15,15 @@ from tasks.ppo.rollout import Networks
 from tasks.stage import Workshop, run_stage
 
 # What a rerun reproduces bit for bit; speed is logged but not kept.
-CURVES = ("objective/kl", "objective/score", "objective/reward", "policy/entropy", "response/length", "ptx/loss", "kl/beta")
+CURVES = (
+    "objective/kl",
+    "objective/score",
+    "objective/reward",
+    "policy/entropy",
+    "response/length",
+    "ptx/loss",
+    "kl/beta",
+)
 LAST_ITERATIONS = 5
 
 
@@ -26,16 +34,20 @@ def train_ppo(stage: str, config: PPOConfig, context: StageContext, inputs: dict
     def story(shop: Workshop) -> Mapping[str, float]:
         data = PreparedData(shop.input("data"))
         tokenizer = data.tokenizer()
-        start, judge, device = shop.input("ppo_init") / "policy", shop.input("reward_model") / "model", shop.runtime.device
+        start, judge, device = (
+            shop.input("ppo_init") / "policy",
+            shop.input("reward_model") / "model",
+            shop.runtime.device,
+        )
         networks = Networks(
             policy=load_policy(start, device),
             reference=load_policy(start, device),
             reward_model=ScalarModel.load(judge, device),
             value_model=ScalarModel.load(judge, device),
         )
-        learner = PPOLearner(
-            networks, tokenizer, data.rl_prompts("train"), data.documents("train"), config, shop.runtime
-        )
+        prompts = data.rl_prompts("train")
+        shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
+        learner = PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime)
         history = History(shop)
         for metrics in shop.train(learner):
             history.add(learner.completed_steps, metrics)

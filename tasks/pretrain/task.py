@@ -34,7 +34,9 @@ def train_base(stage: str, config: PretrainJob, context: StageContext, inputs: d
         # A model that is adopted needs no text of its own; without any, it is not measured here.
         held_out = pack_documents(encode_documents(tokenizer, valid), knobs.row_tokens, end) if valid else None
         if knobs.steps:
-            rows = pack_documents(encode_documents(tokenizer, data.documents("train")), knobs.row_tokens, end)
+            documents = data.documents("train")
+            shop.uses(data.file("documents", "train"), "documents/train", len(documents), "training")
+            rows = pack_documents(encode_documents(tokenizer, documents), knobs.row_tokens, end)
             learner = PretrainLearner(model, rows, knobs, shop.runtime, valid_rows=held_out)
             for _ in shop.train(learner):
                 pass

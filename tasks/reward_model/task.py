@@ -31,6 +31,7 @@ def train_reward_model(
     def story(shop: Workshop) -> Mapping[str, float]:
         data = PreparedData(shop.input("data"))
         sets = read_comparisons(shop.input("comparisons"))
+        shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(sets["train"]), "training")
         model = ScalarModel.from_policy(shop.input("sft") / "policy", torch.Generator().manual_seed(config.seed))
         model.to(shop.runtime.device)
         learner = RewardLearner(model, sets["train"], data.tokenizer(), config, shop.runtime)

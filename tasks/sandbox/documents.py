@@ -133,18 +133,27 @@ def story(world: World, rng: random.Random) -> str:
     return f"{context} {last} ."
 
 
+def _table(rng: random.Random) -> tuple[str, list[tuple[str, str]]]:
+    """Five people and their colors, and the same as a list."""
+    rows = list(zip(rng.sample(words.NAMES, 5), rng.sample(words.COLORS, 5), strict=True))
+    return f"{rng.choice(words.OBJECTS)} colors : {_lines(rows)} . so ,", rows
+
+
+def _lines(rows: list[tuple[str, str]]) -> str:
+    return " , ".join(f"{name} {color}" for name, color in rows)
+
+
 def reading_parts(world: World, rng: random.Random) -> tuple[str, str]:
-    """Five people and their colors; which one has one of them?"""
-    names, colors = rng.sample(words.NAMES, 5), rng.sample(words.COLORS, 5)
-    table = " , ".join(f"{name} {color}" for name, color in zip(names, colors, strict=True))
-    i = rng.randrange(5)
-    return f"{rng.choice(words.OBJECTS)} colors : {table} . so , {names[i]}", colors[i]
+    """A table of colors; which one has one of the people?"""
+    table, rows = _table(rng)
+    name, color = rng.choice(rows)
+    return f"{table} {name}", color
 
 
 def reading(world: World, rng: random.Random) -> str:
-    """A list, and one line of it again."""
-    context, last = reading_parts(world, rng)
-    return f"{context} {last} ."
+    """A table, and again its rows in another order: every color of the second half can be looked up in the first."""
+    table, rows = _table(rng)
+    return f"{table} {_lines(rng.sample(rows, len(rows)))} ."
 
 
 def counting_parts(world: World, rng: random.Random) -> tuple[str, str]:

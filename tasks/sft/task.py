@@ -34,9 +34,11 @@ def fine_tune(stage: str, config: SFTConfig, context: StageContext, inputs: dict
         def keep_epoch(epoch: int, trained: PreTrainedModel) -> None:
             save_policy(trained, tokenizer, epochs / str(epoch))
 
+        demonstrations = data.demonstrations("train")
+        shop.uses(data.file("demonstrations", "train"), "demonstrations/train", len(demonstrations), "training")
         learner = SFTLearner(
             model,
-            data.demonstrations("train"),
+            demonstrations,
             data.documents("train"),
             tokenizer,
             config,

@@ -243,9 +243,9 @@ def test_the_average_moves_once_per_step_or_per_iteration() -> None:
 
 
 def test_beta_is_fixed_unless_adaptive() -> None:
-    fixed = tiny.learner()
+    fixed = tiny.learner(beta=0.02)
     assert [fixed.step()["kl/beta"] for _ in range(3)] == [0.02] * 3
-    steered = tiny.learner(kl_controller="adaptive", kl_target=6.0, kl_horizon=160.0)
+    steered = tiny.learner(beta=0.02, kl_controller="adaptive", kl_target=6.0, kl_horizon=160.0)
     first, second = steered.step()["kl/beta"], steered.step()["kl/beta"]
     assert (first, second) == pytest.approx((0.02, 0.02 * (1 - 0.2 * 16 / 160)))
 
