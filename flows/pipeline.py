@@ -8,7 +8,16 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 
 from flows.config import RLHFConfig
-from flows.runners import make_runner, resources_of
+from flows.leftovers import (
+    PROCESS_TAG,
+    claim_flow_run,
+    close_stage_runs,
+    close_tracked_runs,
+    crash_tasks_of_this_run,
+    this_process,
+)
+from flows.preflight import check
+from flows.runners import make_runner, resources_of, stop
 from flows.summary import Outcome, StageRecord, outcome_of
 from tasks.artifacts import ArtifactRef, ArtifactStore
 from tasks.config import Config
@@ -29,15 +38,18 @@ class Pipeline:
         self._stages: dict[str, tuple[Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
 
     def __enter__(self) -> Self:
+        check(self.config)  # again, because a Prefect worker calls the flow without its command line
         tracking = self.config.tracking
         experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
+        claim_flow_run()
+        close_tracked_runs(tracking.uri, experiment_id)
         parent = os.environ.get(PARENT_RUN)
         self.run_id = start_pipeline_run(
             tracking.uri,
             experiment_id,
             tracking.run_name,
             self.config.model_dump(mode="json"),
-            {"mlflow.parentRunId": parent} if parent else {},
+            {PROCESS_TAG: this_process(), **({"mlflow.parentRunId": parent} if parent else {})},
         )
         self.context = StageContext(
             store=str(self.store.root),
@@ -75,7 +87,7 @@ class Pipeline:
             manifest = self.store.manifest(ref.stage, ref.fingerprint)
             made_by = parent_of(self.context.tracking_uri, manifest.run_id) if manifest else None
             records.append(StageRecord(stage=stage, artifact=ref.key, ran=made_by == self.run_id))
-        outcome = outcome_of(self.store, report.result(), policy.result(), refs["data_prep"], records, self.run_id, self.config)
+        outcome = outcome_of(self.store, report.result(), policy.result(), records, self.run_id, self.config)
         log = open_run(self.context.tracking_uri, self.run_id)
         log.metrics(outcome.metrics)
         log.tags({"plumbline.stages_run": str(sum(record.ran for record in records)), "policy": outcome.policy})
@@ -85,9 +97,14 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None:
+            stop(self._runner)
         self._runner.__exit__(kind, error, traceback)
+        if error is not None:
+            crash_tasks_of_this_run()
+            close_stage_runs(self.config.tracking.uri, self.context.experiment_id, self.run_id)
         log = open_run(self.context.tracking_uri, self.run_id)
         if error is not None:
             log.tags({"plumbline.error": (str(error).splitlines() or [""])[0]})
-        interrupted = isinstance(error, KeyboardInterrupt)
-        log.finish("FINISHED" if error is None else "KILLED" if interrupted else "FAILED")
+        # Ctrl-C and Prefect's TerminationSignal are no Exceptions.
+        log.finish("FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED")

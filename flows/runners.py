@@ -1,5 +1,12 @@
-"""Task runners by name, and the resources that each stage asks of them."""
+"""Task runners by name, the resources that each stage asks of them, and how they are stopped."""
 
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +15,9 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from tasks.config import RuntimeConfig
 from tasks.errors import ConfigError
+
+STOP_SECONDS = 10.0
+NUDGE_SECONDS = 3.0
 
 
 def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
@@ -20,7 +30,7 @@ def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
     if runtime.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=workers)
     if runtime.runner == "processes":
-        return ProcessPoolTaskRunner(max_workers=workers)
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=prepare_worker)
     try:
         if runtime.runner == "ray":
             from prefect_ray import RayTaskRunner
@@ -64,3 +74,51 @@ def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def die_with_parent(with_signal: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process when the one that started it dies, even by ``kill -9`` (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").prctl(1, with_signal)
+
+
+def prepare_worker() -> None:
+    """Run in each pool process: die with the flow's process, and leave Ctrl-C to it."""
+    die_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is None or os.getppid() != parent.pid:  # it died before this process could ask to be told
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def stop(runner: TaskRunner[Any]) -> None:
+    """End the stages that are under way, because one failed or the run was interrupted.
+
+    Leaving a pool waits for its tasks, which may train for hours; a stopped stage goes on from its last checkpoint. Ray and
+    Dask end their workers by themselves when the runner is left.
+    """
+    pool = getattr(runner, "_executor", None)
+    if pool is None:
+        return
+    if isinstance(runner, ProcessPoolTaskRunner):
+        # Without a chance to object: Prefect's pool hangs for ever when a worker sends it a KeyboardInterrupt.
+        for worker in list((pool._processes or {}).values()):
+            worker.kill()
+    elif isinstance(runner, ThreadPoolTaskRunner):
+        pool.shutdown(wait=False, cancel_futures=True)
+        _stop_threads(list(pool._threads))
+
+
+def _stop_threads(threads: list[threading.Thread]) -> None:
+    """Raise KeyboardInterrupt in threads that run a task; again if it was lost where Python ignores exceptions."""
+    end = time.monotonic() + STOP_SECONDS
+    patience = 0.2  # idle threads leave at once
+    while time.monotonic() < end and any(thread.is_alive() for thread in threads):
+        for thread in threads:
+            thread.join(patience)
+        for thread in threads:
+            if thread.is_alive():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
+                )
+        patience = NUDGE_SECONDS

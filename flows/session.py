@@ -5,27 +5,24 @@ parent, and is started once more by every worker process. This one is drained be
 is announced to children through ``PREFECT_API_URL``. If that variable is set already, its server is used.
 """
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from flows import environment
+from flows.runners import die_with_parent
 from tasks.errors import ConfigError
 
 START_SECONDS = 180.0
 SETTLE_SECONDS = 10.0
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGTERM)
+SETTLE_SECONDS_INTERRUPTED = 2.0
 
 
 def _free_port() -> int:
@@ -43,32 +40,73 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
+def _terminate_like_ctrl_c() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that either ends a run in order."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _announced(url: str) -> Iterator[None]:
+    """Make an API known to this process, to all its threads, and to the processes it starts."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    os.environ["PREFECT_API_URL"] = url
+    # Prefect's own threads do not see temporary settings; without this they would start a second server.
+    refresh_global_settings_context()
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        refresh_global_settings_context()
+
+
+@contextmanager
 def prefect_session() -> Iterator[str]:
     """Yield the URL of a Prefect API that answers.
 
     Raises:
         ConfigError: ``PREFECT_API_URL`` is set and does not answer, or a local server does not start.
+        KeyboardInterrupt: SIGTERM or Ctrl-C.
     """
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL
 
-    given = PREFECT_API_URL.value()
-    if given:
-        if not _answers(given):
-            raise ConfigError(f"PREFECT_API_URL is {given}: no answer; start that server or unset the variable")
-        yield given
-        return
-    url = f"http://127.0.0.1:{_free_port()}/api"
-    server = _start_server(url)
-    try:
-        _wait_until_up(server, url)
-        os.environ["PREFECT_API_URL"] = url
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield url
-            _settle()
-    finally:
-        os.environ.pop("PREFECT_API_URL", None)
-        server.terminate()
-        server.wait(15)
+    with _terminate_like_ctrl_c():
+        given = PREFECT_API_URL.value()
+        if given:
+            if not _answers(given):
+                raise ConfigError(f"PREFECT_API_URL is {given}: no answer; start that server or unset the variable")
+            yield given
+            return
+        url = f"http://127.0.0.1:{_free_port()}/api"
+        server = _start_server(url)
+        try:
+            _wait_until_up(server, url)
+            with _announced(url):
+                try:
+                    yield url
+                except BaseException:
+                    _settle(SETTLE_SECONDS_INTERRUPTED)
+                    raise
+                _settle(SETTLE_SECONDS)
+        finally:
+            server.terminate()
+            try:
+                server.wait(5)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 def _start_server(url: str) -> "subprocess.Popen[bytes]":
@@ -77,8 +115,14 @@ def _start_server(url: str) -> "subprocess.Popen[bytes]":
     command += ["--host", "127.0.0.1", "--port", port, "--log-level", "critical"]
     settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     quiet = subprocess.DEVNULL
+    # A session of its own: Ctrl-C must not end the server before the run has said how it ended.
     return subprocess.Popen(
-        command, env={**os.environ, **settings}, stdout=quiet, stderr=quiet, preexec_fn=_die_with_parent
+        command,
+        env={**os.environ, **settings},
+        stdout=quiet,
+        stderr=quiet,
+        preexec_fn=die_with_parent,
+        start_new_session=True,
     )
 
 
@@ -93,7 +137,7 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", url: str) -> None:
         time.sleep(0.1)
 
 
-def _settle() -> None:
+def _settle(seconds: float) -> None:
     """Wait until the server has recorded what this process sent; its recorder is asynchronous."""
     from prefect import get_client
     from prefect.events.worker import EventsWorker
@@ -103,7 +147,7 @@ def _settle() -> None:
     APILogWorker.drain_all()
     states = ("PENDING", "RUNNING", "COMPLETED", "FAILED")
     with get_client(sync_client=True) as client:
-        end, last, same = time.monotonic() + SETTLE_SECONDS, None, 0
+        end, last, same = time.monotonic() + seconds, None, 0
         while time.monotonic() < end and same < 3:
             bodies = [{"task_runs": {"state": {"type": {"any_": [state]}}}} for state in states]
             counts = [client._client.post("/task_runs/count", json=body).json() for body in bodies]

@@ -31,7 +31,9 @@ SMALL: dict[str, Any] = {
     "ptx_examples_per_episode": 2,
     "ptx_row_tokens": 8,
     "warmup_iterations": 2,
+    "beta": 0.02,
     "gamma": 2.0,
+    "ema_decay": 0.992,
     "seed": 7,
 }
 RUNTIME = RuntimeConfig(
