@@ -14,9 +14,15 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def experiment(name: str) -> list[str]:
+    """An experiment with the values that it wants from the command line."""
+    wanted = ["data_prep.folder=x"] + (["model.name_or_path=x"] if name == "own_data" else [])
+    return [f"experiment={name}", *wanted]
+
+
 @pytest.mark.parametrize(
     "overrides",
-    [[], *([f"experiment={name}", "data_prep.folder=x"] for name in options("experiment"))]
+    [[], *(experiment(name) for name in options("experiment"))]
     + [[f"scale={name}"] for name in options("scale")]
     + [[f"runtime={name}"] for name in options("runtime")],
     ids=lambda overrides: " ".join(overrides) or "default",
@@ -74,7 +80,7 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["ppo.bta=1"], "Could not override 'ppo.bta'"),
         (["ppo.beta=-1"], "error: invalid configuration\n  ppo.beta: "),
         (["runtime.device=cuda:63"], "torch sees"),
-        (["experiment=own_data", "data_prep.folder=/nowhere"], "expected a folder with JSONL files"),
+        (["experiment=own_data_from_scratch", "data_prep.folder=/nowhere"], "expected a folder with JSONL files"),
         (["model=pretrained", "model.name_or_path=/nowhere"], "does not exist"),
     ],
 )

@@ -1,0 +1,75 @@
+"""What can be known to fail is said before any work, in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.config import RLHFConfig, load
+from flows.preflight import check, check_device, check_runner
+from tasks.errors import ConfigError, PlumblineError
+
+
+def config(root: Path, *overrides: str) -> RLHFConfig:
+    return load([f"tracking.root={root}", *overrides])
+
+
+def model_folder(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("{}")
+    return folder
+
+
+def test_the_default_passes(tmp_path: Path) -> None:
+    check(config(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], r"has no config\.json"),
+        (["config.json"], "has no tokenizer"),
+        (["config.json", "tokenizer.json"], r"has no \*\.safetensors weights"),
+        (["config.json", "tokenizer.json", "pytorch_model.bin"], r"has no \*\.safetensors weights"),
+    ],
+)
+def test_an_incomplete_model_folder_is_refused(tmp_path: Path, files: list[str], message: str) -> None:
+    folder = model_folder(tmp_path / "model", *files)
+    with pytest.raises(PlumblineError, match=message):
+        check(config(tmp_path, "model=pretrained", f"model.name_or_path={folder}"))
+
+
+def test_a_complete_model_folder_passes(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "model", "config.json", "tokenizer.json", "model.safetensors")
+    check(config(tmp_path, "model=pretrained", f"model.name_or_path={folder}"))
+
+
+def test_a_hub_name_is_not_mistaken_for_a_folder(tmp_path: Path) -> None:
+    check(config(tmp_path, "model=pretrained", "model.name_or_path=organisation/model"))
+
+
+def test_a_missing_data_folder_is_refused(tmp_path: Path) -> None:
+    overrides = ["experiment=own_data", "model.name_or_path=organisation/model", "data_prep.folder=/does/not/exist"]
+    with pytest.raises(PlumblineError, match="expected a folder with JSONL files"):
+        check(config(tmp_path, *overrides))
+
+
+def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlumblineError, match=r"a file stands where a folder is needed.*tracking\.root"):
+        check(config(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("gpu", "expected cpu, cuda"), ("cuda:99", "torch sees"), ("cuda:x", "expected")]
+)
+def test_a_device_that_is_not_there_is_refused(device: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_device(device)
+
+
+def test_a_runner_without_its_extra_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install -c constraints\.txt -e \.\[ray\]"):
+        check_runner("ray")
+    check_runner("processes")
