@@ -87,7 +87,9 @@ class Pipeline:
             manifest = self.store.manifest(ref.stage, ref.fingerprint)
             made_by = parent_of(self.context.tracking_uri, manifest.run_id) if manifest else None
             records.append(StageRecord(stage=stage, artifact=ref.key, ran=made_by == self.run_id))
-        outcome = outcome_of(self.store, report.result(), policy.result(), records, self.run_id, self.config)
+        outcome = outcome_of(
+            self.store, report.result(), policy.result(), refs["data_prep"], records, self.run_id, self.config
+        )
         log = open_run(self.context.tracking_uri, self.run_id)
         log.metrics(outcome.metrics)
         log.tags({"plumbline.stages_run": str(sum(record.ran for record in records)), "policy": outcome.policy})
