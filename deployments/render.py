@@ -5,6 +5,7 @@ shows that parameter as a form with a description for every field.
 """
 
 import sys
+from typing import Any
 
 import yaml
 
@@ -13,9 +14,31 @@ from flows.config import load
 from tasks.errors import PlumblineError
 
 HEADER = """\
-# Scheduled runs of the pipeline. Written by `python -m deployments.render [overrides] > deployments/prefect.yaml`;
+# Deployments of the pipeline. Written by `python -m deployments.render [overrides] > deployments/prefect.yaml`;
 # edit schedule and pool freely, render again when the configuration changes.
 """
+POOL = "local"
+NIGHTLY = {"cron": "0 2 * * *", "timezone": "UTC", "slug": "nightly", "active": True}
+
+
+def deployment(name: str, description: str, overrides: list[str], schedules: list[dict[str, Any]]) -> dict[str, Any]:
+    """One deployment of the flow, with the configuration that the overrides give.
+
+    Raises:
+        ConfigError: the overrides do not compose to a valid configuration.
+    """
+    config = load([*overrides, "runtime.progress=false", f"tracking.run_name={name}"]).model_dump(mode="json")
+    config["tracking"]["root"] = ".plumbline"  # of the project that the worker runs in, not this machine's PLUMBLINE_HOME
+    return {
+        "name": name,
+        "description": description,
+        "entrypoint": "flows/rlhf.py:rlhf",
+        "tags": ["rlhf"],
+        "concurrency_limit": 1,
+        "work_pool": {"name": POOL},
+        "schedules": schedules,
+        "parameters": {"config": config},
+    }
 
 
 def rendered(overrides: list[str]) -> str:
@@ -24,20 +47,22 @@ def rendered(overrides: list[str]) -> str:
     Raises:
         ConfigError: the overrides do not compose to a valid configuration.
     """
-    config = load([*overrides, "runtime.progress=false", "tracking.run_name=scheduled"]).model_dump(mode="json")
-    config["tracking"]["root"] = ".plumbline"  # not this machine's PLUMBLINE_HOME
-    deployment = {
-        "name": "nightly",
-        "description": "The whole pipeline; stages that did not change are found in the artifact store.",
-        "entrypoint": "flows/rlhf.py:rlhf",
-        "tags": ["rlhf"],
-        "concurrency_limit": 1,
-        "work_pool": {"name": "local"},
-        "schedules": [{"cron": "0 2 * * *", "timezone": "UTC", "slug": "nightly", "active": True}],
-        "parameters": {"config": config},
-    }
-    document = {"name": "plumbline", "deployments": [deployment]}
-    return HEADER + str(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110))
+    whole = "The whole pipeline every night; stages that did not change are found in the artifact store."
+    small = "The whole pipeline in a minute, to see that server and worker play together; started by hand."
+    deployments = [
+        deployment("nightly", whole, overrides, [NIGHTLY]),
+        deployment("miniature", small, [*overrides, "scale=miniature"], []),
+    ]
+    document = {"name": "plumbline", "deployments": deployments}
+    return HEADER + str(yaml.dump(document, Dumper=Plain, sort_keys=False, allow_unicode=True, width=110))
+
+
+class Plain(yaml.SafeDumper):
+    """Writes equal values out instead of pointing back to the first."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Always."""
+        return True
 
 
 def main() -> None:

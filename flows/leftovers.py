@@ -69,6 +69,14 @@ def claim_flow_run() -> None:
                 api.set_flow_run_state(run.id, Crashed(message="its process ended without a word"), force=True)
 
 
+def release_flow_run() -> None:
+    """Take the mark off again when the run ends in order."""
+    current = FlowRunContext.get()
+    if current is not None and current.flow_run is not None:
+        with get_client(sync_client=True) as api:
+            api.update_flow_run(current.flow_run.id, tags=current.flow_run.tags)
+
+
 def crash_tasks_of_this_run() -> None:
     """Show tasks that were stopped with their pool as crashed; they had no chance to say so."""
     current = FlowRunContext.get()

@@ -14,6 +14,7 @@ from flows.leftovers import (
     close_stage_runs,
     close_tracked_runs,
     crash_tasks_of_this_run,
+    release_flow_run,
     this_process,
 )
 from flows.preflight import check
@@ -67,7 +68,7 @@ class Pipeline:
         """Submit one stage; returns at once with a future that later stages take as input."""
         parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
         with resources_of(task, self.config.runtime):
-            future: PrefectFuture[ArtifactRef] = self._runner.submit(task, parameters)
+            future = self._runner.submit(task, parameters)
         self._stages[stage] = (config, future, inputs)
         return future
 
@@ -92,6 +93,7 @@ class Pipeline:
         )
         log = open_run(self.context.tracking_uri, self.run_id)
         log.metrics(outcome.metrics)
+        log.flush()
         log.tags({"plumbline.stages_run": str(sum(record.ran for record in records)), "policy": outcome.policy})
         log.file(self.store.open(report.result()) / "report.html")
         return outcome
@@ -105,6 +107,7 @@ class Pipeline:
         if error is not None:
             crash_tasks_of_this_run()
             close_stage_runs(self.config.tracking.uri, self.context.experiment_id, self.run_id)
+        release_flow_run()
         log = open_run(self.context.tracking_uri, self.run_id)
         if error is not None:
             log.tags({"plumbline.error": (str(error).splitlines() or [""])[0]})
