@@ -32,6 +32,11 @@ def prepare_environment() -> Path:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    os.environ["PLUMBLINE_HOME"] = str(HOME)  # absolute for every reader, whatever was given
+    # A proxy that serves package downloads must not be asked for the servers of this machine.
+    known = ",".join(os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")).split(",")
+    local = ",".join(dict.fromkeys([*(name for name in known if name), "127.0.0.1", "localhost"]))
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = local
     # Prefect does not create the parents of its home folder.
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     return HOME

@@ -68,7 +68,7 @@ class Pipeline:
         """Submit one stage; returns at once with a future that later stages take as input."""
         parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
         with resources_of(task, self.config.runtime):
-            future = self._runner.submit(task, parameters)
+            future: PrefectFuture[ArtifactRef] = self._runner.submit(task, parameters)
         self._stages[stage] = (config, future, inputs)
         return future
 

@@ -36,8 +36,8 @@ def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
             from prefect_ray import RayTaskRunner
 
             local = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
-            ray_runner: TaskRunner[Any] = RayTaskRunner(init_kwargs=local)
-            return ray_runner
+            on_ray: TaskRunner[Any] = RayTaskRunner(init_kwargs=local)
+            return on_ray
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise ConfigError(
@@ -46,8 +46,8 @@ def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
         ) from error
     resources = {"CPU": 1, **({"GPU": 1} if runtime.device.startswith("cuda") else {})}
     cluster = {"n_workers": workers, "threads_per_worker": 1, "resources": resources, "dashboard_address": None}
-    dask_runner: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=cluster)
-    return dask_runner
+    on_dask: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=cluster)
+    return on_dask
 
 
 @contextmanager

@@ -8,6 +8,7 @@ all of it or nothing. ``<root>/checkpoints/<stage>/<fingerprint>/`` holds what a
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
@@ -56,7 +57,7 @@ class Manifest(BaseModel):
     parents: dict[str, str]
     """Input name -> digest of that input."""
     depends_on: dict[str, Any]
-    """The parts of the fingerprint, for people and for ``explain``."""
+    """The parts of the fingerprint, for people."""
     metrics: dict[str, float]
     """Final metrics of the stage; not part of the digest."""
     run_id: str
@@ -146,6 +147,9 @@ class ArtifactStore:
         if problem is None and manifest is not None and manifest.digest != ref.digest:
             problem = f"it holds digest {manifest.digest[:12]}, expected {ref.digest[:12]}"
         if problem is not None:
+            if self.damage(ref.stage, ref.fingerprint) is not None:
+                # Without a manifest ``find`` no longer knows it, so that the next run builds it again.
+                (folder / MANIFEST).unlink(missing_ok=True)
             raise ArtifactError(
                 f"artifact {ref.key} in {self.root}: {problem}; run the same command again to rebuild that stage"
             )
@@ -166,10 +170,6 @@ class ArtifactStore:
             if found != expected:
                 return f"file {name} has digest {found[:12]}, expected {expected[:12]}"
         return None
-
-    def discard(self, stage: str, fingerprint: str) -> None:
-        """Remove an artifact, for instance a damaged one that is about to be rebuilt."""
-        shutil.rmtree(self.folder(stage, fingerprint), ignore_errors=True)
 
     def checkpoints(self, stage: str, fingerprint: str) -> Path:
         """Folder for the training state of a stage that is under way."""
@@ -199,6 +199,8 @@ class ArtifactStore:
         folder = self.root / "drafts" / f"{stage}-{fingerprint}-{uuid.uuid4().hex[:8]}"
         target = self.folder(stage, fingerprint)
         with readable_os_errors(self.root):
+            for abandoned in (self.root / "drafts").glob(f"{stage}-{fingerprint}-*"):
+                shutil.rmtree(abandoned, ignore_errors=True)  # of a killed process: the stage's lock is ours
             folder.mkdir(parents=True)
             draft = Draft(folder)
             try:
@@ -212,7 +214,8 @@ class ArtifactStore:
                     sizes={name: (folder / name).stat().st_size for name in files},
                     parents={name: parent.digest for name, parent in sorted(parents.items())},
                     depends_on=dict(depends_on),
-                    metrics=draft.metrics,
+                    # JSON has no NaN; what could not be measured is left out.
+                    metrics={name: value for name, value in draft.metrics.items() if math.isfinite(value)},
                     run_id=draft.run_id,
                 )
                 (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))

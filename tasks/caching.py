@@ -32,8 +32,11 @@ class StageCachePolicy(CachePolicy):
         stage = inputs["stage"]
         print_of_stage = fingerprint(dependencies(self.package, inputs["config"], inputs["inputs"]))
         key = f"{stage}-{print_of_stage}"
-        if ArtifactStore(inputs["context"].store).find(stage, print_of_stage) is None:
-            (Path(PREFECT_LOCAL_STORAGE_PATH.value()) / key).unlink(missing_ok=True)
+        found = ArtifactStore(inputs["context"].store).find(stage, print_of_stage)
+        record = Path(PREFECT_LOCAL_STORAGE_PATH.value()) / key
+        # One Prefect home may serve several stores, in which the same stage may have other bytes (another device).
+        if found is None or (record.is_file() and found.digest not in record.read_text()):
+            record.unlink(missing_ok=True)
         return key
 
 

@@ -71,7 +71,7 @@ def imported_modules(path: Path) -> set[str]:
 def source_files(package: str) -> dict[str, Path]:
     """Module name -> file, for a stage's folder and everything of this project that it imports."""
     folder = PROJECT.joinpath(*package.split("."))
-    pending = {f"{package}.{path.stem}" for path in folder.glob("*.py") if path.stem not in ("__init__", "task")}
+    pending = {f"{package}.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
     for path in folder.rglob("*"):
         if path.is_dir() and (path / "__init__.py").is_file():
             relative = ".".join(path.relative_to(PROJECT).parts)

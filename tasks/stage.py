@@ -14,6 +14,7 @@ from tasks.artifacts import ArtifactRef, ArtifactStore, file_digest
 from tasks.checkpoint import Learner, resumable
 from tasks.config import Config, RuntimeConfig
 from tasks.context import StageContext
+from tasks.errors import ConfigError
 from tasks.fingerprint import dependencies, fingerprint
 from tasks.tracking import RunLog, open_run, record_reuse, stage_run
 
@@ -77,7 +78,11 @@ def gpu_slot(store: ArtifactStore, device: str) -> Iterator[str]:
         yield device
         return
     names = [device] if ":" in device else [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    locks = [FileLock(store.root / "locks" / f"{name.replace(':', '-')}.lock") for name in names]
+    if not names:
+        raise ConfigError(f"runtime.device is {device}, and torch sees no GPU here; use runtime=cpu or another machine")
+    # By serial number: a runner may show each of its workers another card as cuda:0.
+    cards = [str(torch.cuda.get_device_properties(torch.device(name)).uuid) for name in names]
+    locks = [FileLock(store.root / "locks" / f"gpu-{card}.lock") for card in cards]
     while True:
         for name, lock in zip(names, locks, strict=True):
             try:

@@ -1,5 +1,6 @@
 """Data preparation as one job: what to read, how to clean it, and the tokenizer that measures it."""
 
+from pathlib import Path
 from typing import Any
 
 from tasks.config import Config, ModelConfig
@@ -20,7 +21,11 @@ class DataPrepJob(Config):
         fields = self.data_prep.fingerprint_fields()
         folder = fields.pop("folder", None)
         tokenizer = model_fields(self.model)
-        tokenizer.pop("architecture")
+        for unread in ("architecture", "context_tokens"):
+            tokenizer.pop(unread)
+        for role in (fields.get("hub") or {}).values():
+            if isinstance(role, dict) and Path(str(role.get("name"))).expanduser().is_dir():
+                role["name"] = folder_fields(role["name"])
         files = folder_fields(folder) if folder else {}
         return {"data_prep": fields, "files": files, "tokenizer": tokenizer}
 

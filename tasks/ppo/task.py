@@ -68,6 +68,7 @@ class History:
             rows = [json.loads(line) for line in self._path.read_text().splitlines() if line.endswith("}")]
             # A killed run may have written iterations that its successor repeats, with equal numbers.
             self.rows = [row for _, row in sorted({row["step"]: row for row in rows}.items())]
+            self._path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Keep one iteration; one that a resumed run repeats takes the place of the earlier."""

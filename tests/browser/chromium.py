@@ -41,7 +41,9 @@ class Page:
         self._ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def run(self, script: str) -> Any:
-        return self._ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)["result"].get("value")
+        return self._ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)["result"].get(
+            "value"
+        )
 
     def text(self) -> str:
         return str(self.run("document.body ? document.body.innerText : ''"))

@@ -94,6 +94,15 @@ def test_the_sft_epoch_can_be_chosen_by_the_reward_model(first: Outcome, root: P
     assert "ppo_init" not in ran(outcome)
 
 
+def test_a_model_folder_is_adopted_instead_of_trained(first: Outcome, root: Path) -> None:
+    folder = next(root.glob("artifacts/pretrain/*/policy"))
+    adopted = ["model=pretrained", f"model.name_or_path={folder}", "model.context_tokens=64", "model.architecture=null"]
+    outcome = rlhf(miniature(root, *adopted, "pretrain=none", "pretrain.row_tokens=32"))
+    assert {"data_prep", "pretrain", "sft"} <= set(ran(outcome))
+    config = json.loads((Path(outcome.policy) / "config.json").read_text())
+    assert config == json.loads((folder / "config.json").read_text())
+
+
 def test_plain_ppo_adds_a_row(first: Outcome, root: Path) -> None:
     outcome = rlhf(miniature(root, "plain_ppo=true"))
     assert ran(outcome) == ["ppo", "evaluation-ppo", "evaluation"]

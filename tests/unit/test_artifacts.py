@@ -119,3 +119,28 @@ def test_json_bytes_do_not_depend_on_key_order(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": 1, "b": [2]})
     write_json(tmp_path / "b.json", {"b": [2], "a": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_damage_of_equal_size_is_found_on_opening_and_then_forgotten(tmp_path: Path) -> None:
+    ref = publish(ArtifactStore(tmp_path))
+    (tmp_path / "sft" / "f1" / "sub" / "a.txt").write_text("jello")
+    store = ArtifactStore(tmp_path)
+    assert store.find("sft", "f1") == ref
+    with pytest.raises(ArtifactError):
+        store.open(ref)
+    assert ArtifactStore(tmp_path).find("sft", "f1") is None
+
+
+def test_a_metric_that_is_no_number_does_not_hide_the_artifact(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with store.publish("sft", "f1", {}, {}) as draft:
+        draft.metrics = {"loss": 1.5, "perplexity": float("inf")}
+    manifest = store.manifest("sft", "f1")
+    assert manifest is not None and manifest.metrics == {"loss": 1.5}
+
+
+def test_drafts_of_killed_processes_are_cleared_away(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    (tmp_path / "drafts" / "sft-f1-0badcafe").mkdir()
+    publish(store)
+    assert not any((tmp_path / "drafts").iterdir())

@@ -24,7 +24,8 @@ def test_source_covers_the_stage_and_what_it_imports() -> None:
     names = set(source_files("tasks.ppo"))
     assert {"tasks.ppo.loss", "tasks.ppo.rewards", "tasks.masked", "tasks.generation", "tasks.models"} <= names
     assert not any(name.startswith(("tasks.sft", "tasks.evaluation")) for name in names)
-    assert not {"tasks.tracking", "tasks.caching", "tasks.stage", "tasks.ppo.task"} & names
+    assert {"tasks.ppo.task", "tasks.data"} <= names
+    assert not {"tasks.tracking", "tasks.caching", "tasks.stage"} & names
 
 
 def test_source_covers_nested_packages_and_templates() -> None:
@@ -54,7 +55,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("deep.py", "Y = 7\n", True),
         ("unrelated.py", "Z = 9\n", False),
         ("deep.py", '"""New words."""\n\nY = 2  # a comment\n', False),
-        ("toy/task.py", "print('edge')\n", False),
+        ("stage.py", "print('edge')\n", False),
+        ("toy/task.py", "print('new')\n", True),
         ("toy/new.py", "W = 1\n", True),
     ],
 )
