@@ -28,7 +28,9 @@ def deployment(name: str, description: str, overrides: list[str], schedules: lis
         ConfigError: the overrides do not compose to a valid configuration.
     """
     config = load([*overrides, "runtime.progress=false", f"tracking.run_name={name}"]).model_dump(mode="json")
-    config["tracking"]["root"] = ".plumbline"  # of the project that the worker runs in, not this machine's PLUMBLINE_HOME
+    if not any(override.startswith("tracking.root=") for override in overrides):
+        # Of the project that the worker runs in, not this machine's PLUMBLINE_HOME.
+        config["tracking"]["root"] = ".plumbline"
     return {
         "name": name,
         "description": description,

@@ -1,11 +1,10 @@
 """One run of the pipeline: its task runner, its MLflow run, and the bookkeeping around the stages."""
 
-import os
 from types import TracebackType
 from typing import Any, Self
 
 from prefect import Task
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, as_completed
 
 from flows.config import RLHFConfig
 from flows.leftovers import (
@@ -26,8 +25,6 @@ from tasks.context import StageContext
 from tasks.stage import reuse
 from tasks.tracking import open_run, parent_of, prepare, start_pipeline_run
 
-PARENT_RUN = "PLUMBLINE_PARENT_RUN"  # a sweep puts its MLflow run here for the runs of its points
-
 
 class Pipeline:
     """Submits stages to the task runner and knows, at the end, which of them ran and which were found."""
@@ -44,13 +41,12 @@ class Pipeline:
         experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
         claim_flow_run()
         close_tracked_runs(tracking.uri, experiment_id)
-        parent = os.environ.get(PARENT_RUN)
         self.run_id = start_pipeline_run(
             tracking.uri,
             experiment_id,
             tracking.run_name,
             self.config.model_dump(mode="json"),
-            {PROCESS_TAG: this_process(), **({"mlflow.parentRunId": parent} if parent else {})},
+            {PROCESS_TAG: this_process()},
         )
         self.context = StageContext(
             store=str(self.store.root),
@@ -76,8 +72,10 @@ class Pipeline:
         """Wait for every stage and gather what there is to say.
 
         Raises:
-            PlumblineError: the first stage that failed, in the order of the pipeline.
+            PlumblineError: a stage failed; the others are not waited for.
         """
+        for done in as_completed([future for _, future, _ in self._stages.values()]):
+            done.result()
         refs: dict[str, ArtifactRef] = {}
         records = []
         for stage, (config, future, inputs) in self._stages.items():

@@ -197,12 +197,9 @@ def start_pipeline_run(
     uri: str, experiment_id: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]
 ) -> str:
     """Open the parent run of one pipeline; returns its id."""
-    parent = tags.get("mlflow.parentRunId")
     run = client(uri).create_run(experiment_id, run_name=name, tags={**tags, "plumbline.role": "pipeline"})
     log = RunLog(uri, run.info.run_id)
     log.params(params)
-    if parent:
-        log.tags({"mlflow.parentRunId": parent})
     return str(run.info.run_id)
 
 
