@@ -59,7 +59,7 @@ def rendered(overrides: list[str]) -> str:
     return HEADER + str(yaml.dump(document, Dumper=Plain, sort_keys=False, allow_unicode=True, width=110))
 
 
-class Plain(yaml.SafeDumper):
+class Plain(yaml.SafeDumper):  # type: ignore[misc]
     """Writes equal values out instead of pointing back to the first."""
 
     def ignore_aliases(self, data: Any) -> bool:

@@ -45,6 +45,16 @@ class Page:
             "value"
         )
 
+    def click(self, label: str) -> None:
+        """Click the innermost element whose text is ``label``."""
+        self.wait_for(label)
+        script = """label => {
+            const found = [...document.querySelectorAll("*")].filter(item => item.textContent.trim() === label).pop();
+            if (found) found.click();
+            return Boolean(found);
+        }"""
+        assert self.run(f"({script})({json.dumps(label)})"), f"nothing reads {label!r}"
+
     def text(self) -> str:
         return str(self.run("document.body ? document.body.innerText : ''"))
 
@@ -57,7 +67,7 @@ class Page:
                 return text
             time.sleep(0.5)
         missing = [word for word in words if word not in text]
-        raise AssertionError(f"{missing} never appeared in the page; it reads:\n{text[:2000]}")
+        raise AssertionError(f"{missing} never appeared in the page; it starts:\n{text[:600]}")
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", format="png")["data"]))
