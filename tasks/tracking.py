@@ -257,7 +257,8 @@ def stage_run(
         yield log
     except BaseException as error:
         log.tags({"plumbline.error": _first_line(error)})
-        log.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        # Ctrl-C and termination are no Exceptions.
+        log.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
     log.finish("FINISHED")
 

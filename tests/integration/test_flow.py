@@ -77,7 +77,7 @@ def test_runtime_settings_execute_nothing(first: Outcome, root: Path) -> None:
 
 
 def test_beta_reruns_ppo_and_its_evaluation_alone(first: Outcome, root: Path) -> None:
-    assert ran(rlhf(miniature(root, "ppo.beta=0.3"))) == ["ppo_ptx", "evaluation-ppo_ptx", "evaluation"]
+    assert ran(rlhf(miniature(root, "ppo.beta=0.5"))) == ["ppo_ptx", "evaluation-ppo_ptx", "evaluation"]
 
 
 def test_a_damaged_artifact_is_rebuilt_with_the_same_digest(first: Outcome, root: Path) -> None:
@@ -111,13 +111,4 @@ def test_plain_ppo_adds_a_row(first: Outcome, root: Path) -> None:
 
 def test_another_store_gives_equal_digests(first: Outcome, root: Path, tmp_path: Path) -> None:
     rlhf(miniature(tmp_path, "runtime.runner=threads"))
-    assert {key: value for key, value in digests(root).items() if key in digests(tmp_path)} == digests(tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("runner", ["processes", "ray", "dask"])
-def test_every_task_runner_gives_equal_digests(first: Outcome, root: Path, tmp_path: Path, runner: str) -> None:
-    if runner in ("ray", "dask"):
-        pytest.importorskip(f"prefect_{runner}")
-    rlhf(miniature(tmp_path, f"runtime.runner={runner}", "runtime.max_workers=2"))
     assert {key: value for key, value in digests(root).items() if key in digests(tmp_path)} == digests(tmp_path)
