@@ -14,6 +14,7 @@ from flows.config import RLHFConfig
 from flows.pipeline import Pipeline
 from flows.preflight import looks_local
 from flows.summary import Outcome
+from flows.sweep.membership import is_point
 from flows.warnings import publish_warnings
 from tasks.artifacts import ArtifactRef, ArtifactStore
 from tasks.errors import PlumblineError
@@ -165,11 +166,15 @@ def release_job(config: RLHFConfig, policy: str) -> ReleaseJob:
 
 
 def register(run: Pipeline, config: RLHFConfig, outcome: Outcome, policy: ArtifactRef) -> str:
-    """Make the released policy a version of the registered model and move the alias; returns the version."""
+    """Make the released policy a version of the registered model; returns the version.
+
+    A single run moves the alias to it. The points of a sweep leave it to the sweep, which knows the best of them.
+    """
     gate, folder = config.evaluation.gate, Path(str(outcome.release))
     assert gate.model_name is not None
     figures = {name: f"{value:.6g}" for name, value in outcome.metrics.items() if name.startswith(TAGGED)}
     tags = {"digest": policy.digest, "artifact": policy.key, "pipeline_run": run.run_id} | figures
-    version = register_model(run.context.tracking_uri, gate.model_name, gate.alias, folder, run.run_id, tags)
-    logger.info("%s version %s is %s", gate.model_name, version, gate.alias)
+    alias = None if is_point() else gate.alias
+    version = register_model(run.context.tracking_uri, gate.model_name, alias, folder, run.run_id, tags)
+    logger.info("%s version %s%s", gate.model_name, version, f" is {alias}" if alias else "")
     return version

@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from filelock import FileLock
+
 from flows import environment
 from flows.runners import die_with_parent
 from tasks.errors import ConfigError
@@ -91,9 +93,14 @@ def prefect_session() -> Iterator[str]:
             yield given
             return
         url = f"http://127.0.0.1:{_free_port()}/api"
-        server = _start_server(url)
+        with _one_at_a_time():
+            server = _start_server(url)
+            try:
+                _wait_until_up(server, url)
+            except BaseException:
+                server.kill()
+                raise
         try:
-            _wait_until_up(server, url)
             with _announced(url):
                 try:
                     yield url
@@ -107,6 +114,15 @@ def prefect_session() -> Iterator[str]:
                 server.wait(5)
             except subprocess.TimeoutExpired:
                 server.kill()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two servers that make the same new database at the same moment break each other's."""
+    from prefect.settings import PREFECT_HOME
+
+    with FileLock(PREFECT_HOME.value() / "server-start.lock"):
+        yield
 
 
 def _start_server(url: str) -> "subprocess.Popen[bytes]":

@@ -6,7 +6,7 @@ from pathlib import Path
 from tasks.tracking import LONGEST_VALUE, client
 
 
-def register_model(uri: str, name: str, alias: str, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
+def register_model(uri: str, name: str, alias: str | None, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
     """Make a model folder a version of a registered model and move the alias to it.
 
     A local database refers to the folder where it lies; a tracking server, which may be another machine, gets a copy as an
@@ -15,7 +15,7 @@ def register_model(uri: str, name: str, alias: str, folder: Path, run_id: str, t
     Args:
         uri: tracking URI, which is the registry's too.
         name: registered model.
-        alias: such as champion.
+        alias: such as champion; None leaves every alias where it is.
         folder: Hugging Face model folder.
         run_id: run that the version belongs to.
         tags: of the version; ``digest`` tells folders apart.
@@ -33,15 +33,22 @@ def register_model(uri: str, name: str, alias: str, folder: Path, run_id: str, t
     for known in registry.search_model_versions(f"name = '{name}'"):
         same = known.tags.get("digest") == tags["digest"] and (not local or known.source == folder.as_uri())
         if same:
-            registry.set_registered_model_alias(name, alias, known.version)
+            if alias is not None:
+                move_alias(uri, name, alias, str(known.version))
             return str(known.version)
     if not local:
         registry.log_artifacts(run_id, str(folder), folder.name)
     source = folder.as_uri() if local else f"runs:/{run_id}/{folder.name}"
     kept = {key: value[:LONGEST_VALUE] for key, value in tags.items()}
     made = registry.create_model_version(name, source=source, run_id=run_id, tags=kept)
-    registry.set_registered_model_alias(name, alias, made.version)
+    if alias is not None:
+        move_alias(uri, name, alias, str(made.version))
     return str(made.version)
+
+
+def move_alias(uri: str, name: str, alias: str, version: str) -> None:
+    """Make a version the one that the alias means."""
+    client(uri).set_registered_model_alias(name, alias, version)
 
 
 def artifacts_of(uri: str, run_id: str) -> dict[str, str]:

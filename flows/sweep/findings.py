@@ -82,14 +82,14 @@ def weigh(records: Sequence[PointRecord], config: SweepConfig) -> Findings:
         number: [numbers[index] for index in better]
         for number, better in zip(numbers, dominated_by(table), strict=True)
     }
-    best = _best(values, config)
+    best = best_of(values, config)
     labels = {point.number: point.label for point in finished}
     findings = Findings(judge, objectives, values, dominated, best, "", notes)
     sentences = [_front_sentence(findings), _best_sentence(findings, labels, config)]
     return findings._replace(verdict=" ".join(sentences), notes=[*notes, *_uncertainty(finished, findings, config)])
 
 
-def _best(values: Mapping[int, Mapping[str, float]], config: SweepConfig) -> int | None:
+def best_of(values: Mapping[int, Mapping[str, float]], config: SweepConfig) -> int | None:
     """Highest quality within the constraint; among equals the smaller KL, then the earlier point."""
     within = [number for number, found in values.items() if permitted(found, config)]
     return min(

@@ -45,6 +45,11 @@ def point_tags() -> dict[str, str]:
     }
 
 
+def is_point() -> bool:
+    """Whether the pipeline of this thread is a point of a sweep."""
+    return _POINT.get() is not None
+
+
 def compared_params(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a pipeline run: the configuration, or for a point of a sweep the swept keys alone.
 

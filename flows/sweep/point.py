@@ -74,7 +74,8 @@ def run_point(values: DictConfig, flow: Callable[[RLHFConfig], Outcome]) -> list
 
 def _finished(point: PointRecord, outcome: Outcome, sweep: SweepRecord) -> PointRecord:
     found = {"metrics": outcome.metrics, "stages": outcome.stages, "spans": _spans(outcome.run_id, sweep)}
-    return point.model_copy(update={"state": "finished", "run_id": outcome.run_id, **found})
+    ended = {"state": "finished", "run_id": outcome.run_id, "version": outcome.version}
+    return point.model_copy(update=ended | found)
 
 
 def _failed(point: PointRecord, error: str, sweep: SweepRecord) -> PointRecord:

@@ -80,6 +80,8 @@ class PointRecord(Record):
     started: float
     ended: float
     """Seconds since the epoch; ``ended`` grows while it runs."""
+    version: str | None = None
+    """Version of the registered model that its policy became; None when it did not pass the gate, or none was asked for."""
     metrics: dict[str, float]
     stages: list[StageRecord]
     spans: list[Span]

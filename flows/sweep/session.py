@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from flows.leftovers import PROCESS_TAG, close_tracked_runs, this_process
 from flows.session import prefect_session
+from flows.sweep.champion import promote_best
 from flows.sweep.plan import Plan, read_plan
 from flows.sweep.publish import publish
 from flows.sweep.record import SWEEP, PointRecord, SweepRecord, point_file, read_points
@@ -88,7 +89,9 @@ def finish(interrupted: bool = False) -> list[PointRecord]:
         points = read_points(folder, record)
         if interrupted:
             close_tracked_runs(record.tracking_uri, record.experiment_id)
-        publish(folder, record, points)
+        findings = publish(folder, record, points).findings
+        if not interrupted:
+            promote_best(record, points, findings, sweep.plan.config.evaluation.gate)
         complete = not interrupted and all(point.state == "finished" for point in points)
         log = open_run(record.tracking_uri, record.run_id)
         log.finish("KILLED" if interrupted else "FINISHED" if complete else "FAILED")

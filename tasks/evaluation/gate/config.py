@@ -27,7 +27,7 @@ class GateConfig(Config):
     model_name: str | None = Field(min_length=1)
     """Registered model of MLflow that a passing policy becomes a version of; null registers nothing."""
     alias: str = Field(min_length=1)
-    """Alias of that model that moves to the passing version."""
+    """Alias of that model that moves to the passing version; in a sweep, to that of its best point."""
 
     def tracked_params(self, stage: str) -> dict[str, Any]:
         """The budget belongs to the evaluation."""
