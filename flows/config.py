@@ -153,6 +153,38 @@ class RLHFConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _rows_fit(self) -> "RLHFConfig":
+        """Where the model learns its positions, a longer row ends in an index error; elsewhere it is read wrongly."""
+        evaluation = self.evaluation
+        rows = {"pretrain.row_tokens": self.pretrain.row_tokens}
+        rows |= {
+            f"{name}.row_tokens": knobs.row_tokens
+            for name, knobs in (("sft", self.sft), ("ppo_init", self.ppo_init))
+            if knobs.pretraining_fraction > 0
+        }
+        if self.ppo.gamma > 0:
+            rows["ppo.ptx_row_tokens"] = self.ppo.ptx_row_tokens
+        rows["evaluation.context_tokens + evaluation.benchmark_answer_tokens"] = (
+            evaluation.context_tokens + evaluation.benchmark_answer_tokens
+        )
+        for name, tokens in rows.items():
+            if tokens > self.model.context_tokens:
+                raise ValueError(
+                    f"{name} is {tokens}, which does not fit into model.context_tokens ({self.model.context_tokens}); "
+                    "lower it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ppo_init_is_not_chosen_by_reward(self) -> "RLHFConfig":
+        if self.ppo_init.selection == "reward_model":
+            raise ValueError(
+                "ppo_init.selection is reward_model, and only the SFT baseline has a second pass (paper C.1); set "
+                "ppo_init.selection=last or validation_loss"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _halves_of_all(self) -> "RLHFConfig":
         for name, part in (("reward_model", self.reward_model.trained_on), ("dpo", self.dpo.trained_on)):
             if self.independent_reward_model == "disjoint_half" and part != "all":

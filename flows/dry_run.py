@@ -6,7 +6,7 @@ the functions that training itself uses. No weight is read, no device touched.
 
 from typing import NamedTuple
 
-from flows.arithmetic.counts import Counts, Rows, fine_tuning, optimisation, ranking, training_rows
+from flows.arithmetic.counts import Counts, Rows, fine_tuning, optimisation, preference, ranking, training_rows
 from flows.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
 from flows.arithmetic.shapes import Shape, Shapes, shapes_of
 from flows.config import RLHFConfig
@@ -37,7 +37,7 @@ def dry_run(config: RLHFConfig) -> None:
 def page(config: RLHFConfig) -> str:
     """The whole text."""
     rows, shapes = training_rows(config), shapes_of(config)
-    state = sum(network.total for network in ppo_networks(shapes))
+    state = sum(network.total for network in ppo_networks(config, shapes))
     unit = Unit("GiB", GIB) if state >= GIB else Unit("MiB", MIB)
     sections = [
         ("training rows", data_lines(rows)),
@@ -45,7 +45,7 @@ def page(config: RLHFConfig) -> str:
         ("networks", shape_lines(shapes)),
         (
             f"PPO's memory per network, {unit.name} (the same in fp32 and bf16, which is autocast over fp32 weights)",
-            network_table(shapes, unit),
+            network_table(config, shapes, unit),
         ),
         (
             f"peak memory per stage on one device, {unit.name}; a card holds {config.dry_run.card_gib:g} GiB",
@@ -81,14 +81,27 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
     if rows.comparisons is None:
         lines.append(f"{'reward_model':<14}{UNKNOWN.format('comparisons')}")
     else:
-        ranked = ranking(config, rows.comparisons.number)
+        ranked = ranking(config, rows.comparisons.number, rows.comparisons.completions)
         model = config.reward_model
         lines.append(
             f"{'reward_model':<14}{rows.comparisons.number:,} rankings -> {ranked.steps:,} steps of {model.batch_size} "
             f"{model.batch_element}s, {_times(model.epochs, 'epoch')}; at most {ranked.largest_batch_pairs:,} pairs a "
             f"step, {ranked.fewest_pairs:,} to {ranked.most_pairs:,} in all"
         )
+    if config.train_dpo:
+        lines.append(_dpo_line(config, rows.comparisons))
     return lines + _ppo_lines(config, rows.rl_prompts)
+
+
+def _dpo_line(config: RLHFConfig, comparisons: Rows | None) -> str:
+    if comparisons is None:
+        return f"{'dpo':<14}{UNKNOWN.format('comparisons')}"
+    dpo = config.dpo_run
+    steps = preference(config, comparisons.number)
+    return (
+        f"{'dpo':<14}{comparisons.number:,} rankings -> {steps:,} steps of {dpo.batch_size} prompts, "
+        f"{_times(dpo.epochs, 'epoch')}"
+    )
 
 
 def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
@@ -119,9 +132,9 @@ def shape_lines(shapes: Shapes) -> list[str]:
     return [*lines, f"{'reward model':<14}{scalar}; {'as the policy' if judge == policy else _shape(judge)}"]
 
 
-def network_table(shapes: Shapes, unit: Unit) -> list[str]:
+def network_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
     """Networks down, kinds of memory across."""
-    networks = ppo_networks(shapes)
+    networks = ppo_networks(config, shapes)
     everything = NetworkMemory("total", *(sum(column) for column in list(zip(*networks, strict=True))[1:]))
     lines = [f"{'':<14}" + "".join(f"{name:>12}" for name in ("weights", "gradients", "Adam", "average", "total"))]
     for network in [*networks, everything]:
@@ -138,12 +151,13 @@ def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
         numbers = (full.state, full.peak, half.peak)
         shown = "".join(f"{unit.show(number):>12}" for number in numbers)
         lines.append(f"{full.stage:<14}{shown}  {_fits(full, half, card)}")
-    per_parameter = sum(network.total / network.parameters for network in ppo_networks(shapes))
+    networks = ppo_networks(config, shapes)
+    per_parameter = sum(network.total / network.parameters for network in networks)
     largest = card / per_parameter / 1e9
     return [
         *lines,
-        f"PPO's state takes {per_parameter:g} bytes per parameter when all four networks have one size: at most "
-        f"{largest:.1f} billion",
+        f"PPO's state takes {per_parameter:g} bytes per parameter when all {len(networks)} networks have one size: "
+        f"at most {largest:.1f} billion",
     ]
 
 

@@ -7,6 +7,7 @@ and with the same stages as the policies of a pipeline.
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
@@ -19,7 +20,7 @@ from flows.evaluate_config import (  # isort: skip
 )
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
@@ -27,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from flows.pipeline import Pipeline
-from flows.preflight import check_device, check_judges, check_model_folder, check_runner
+from flows.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
 from flows.promotion import EXIT_STATUS, GateFailed, read_decision, settle
 from flows.session import prefect_session
 from flows.summary import WIDTH_WITHOUT_TERMINAL, StageRecord
@@ -101,7 +102,8 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
             )
         elif "reward_model" in known:
             judged["reward_model"] = known["reward_model"]
-        if "reward_model-independent" in known:
+        given = config.evaluation.judges.independent_reward_model
+        if given is None and "reward_model-independent" in known:  # one that is given by its folder judges instead
             judged["independent_reward_model"] = known["reward_model-independent"]
 
         measured: dict[str, Input] = {"base": known["pretrain"]} if "pretrain" in known else {}
@@ -161,6 +163,26 @@ def artifacts_given(config: EvaluateConfig) -> dict[str, ArtifactRef]:
     return found
 
 
+def as_prepared(config: EvaluateConfig, values: DictConfig) -> EvaluateConfig:
+    """With the lengths that ``data`` was prepared for, where none were typed.
+
+    ``conf/`` takes them from ``data_prep``, which is another data set's when ``data`` is given: the embedded world's 40 and 24
+    tokens would cut other prompts and responses without a word.
+    """
+    if config.data is None:
+        return config
+    data = artifacts_given(config)["data_prep"]
+    manifest = ArtifactStore(config.tracking.store).manifest(data.stage, data.fingerprint)
+    assert manifest is not None, "an artifact that was found has a manifest"
+    prepared = manifest.depends_on["config"]["data_prep"]
+    lengths = {
+        name: prepared[name]
+        for name in ("prompt_tokens", "response_tokens")
+        if OmegaConf.is_interpolation(values.evaluation, name)
+    }
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=lengths)})
+
+
 def check(config: EvaluateConfig) -> None:
     """Store, device, runner, model folders, judges, and whether anyone can judge.
 
@@ -175,26 +197,53 @@ def check(config: EvaluateConfig) -> None:
             check_model_folder(name, getattr(config, name))
     check_context(config)
     if config.reward_model is not None:
-        check_reward_model(Path(config.reward_model))
+        check_reward_model(Path(config.reward_model), "reward_model")
     check_judges(config.evaluation)
+    check_measures(config.evaluation, _shortest_context(config))
     known = artifacts_given(config)
-    sandbox = config.data_prep.source == "sandbox" if config.data_prep else "data_prep" in known
-    if not known.get("reward_model") and not config.reward_model and not sandbox:
+    gold, independent = _has_gold(config, known), config.evaluation.judges.independent_reward_model
+    if not gold and config.evaluation.toxicity.scorer == "sandbox_words":
+        raise ConfigError(
+            "evaluation: sandbox, whose word list and lengths fit the embedded world, and the data are your own; give "
+            "evaluation=own_data"
+        )
+    if not known.get("reward_model") and not config.reward_model and not independent and not gold:
         raise ConfigError(
             "reward_model: null, data is no pipeline run and no embedded world, so nobody gives scores; give "
             "reward_model=<folder> or data=<MLflow run id>"
         )
 
 
+def _has_gold(config: EvaluateConfig, known: Mapping[str, ArtifactRef]) -> bool:
+    """Whether the data are the embedded world's; a prepared data set may just as well be somebody's own."""
+    if config.data_prep is not None:
+        return config.data_prep.source == "sandbox"
+    data = known["data_prep"]
+    manifest = ArtifactStore(config.tracking.store).manifest(data.stage, data.fingerprint)
+    return manifest is not None and "world.json" in manifest.files
+
+
+def _contexts(config: EvaluateConfig) -> dict[str, int]:
+    """Longest sequence of the models that say so, by key."""
+    found: dict[str, int] = {}
+    for name, folder in (("policy", config.policy), ("baseline", config.baseline)):
+        if folder is not None:
+            shape = json.loads((Path(folder).expanduser() / "config.json").read_text())
+            tokens = next((shape[key] for key in ("max_position_embeddings", "n_positions") if key in shape), None)
+            found |= {} if tokens is None else {name: int(tokens)}
+    return found
+
+
+def _shortest_context(config: EvaluateConfig) -> int:
+    return min(_contexts(config).values(), default=sys.maxsize)
+
+
 def check_context(config: EvaluateConfig) -> None:
     """Prompt and response must fit into what a foreign model can read."""
     needed = config.evaluation.prompt_tokens + config.evaluation.response_tokens
-    for name, folder in (("policy", config.policy), ("baseline", config.baseline)):
-        if folder is None:
-            continue
-        shape = json.loads((Path(folder).expanduser() / "config.json").read_text())
-        context = next((shape[key] for key in ("max_position_embeddings", "n_positions") if key in shape), None)
-        if context is not None and context < needed:
+    for name, context in _contexts(config).items():
+        folder = getattr(config, name)
+        if context < needed:
             raise ModelError(
                 f"{name}: {folder} reads {context} tokens, and evaluation.prompt_tokens + response_tokens ask for {needed}; "
                 "lower them"
@@ -227,7 +276,7 @@ def main(values: DictConfig) -> None:
     for chatty in ("httpx", "distributed"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # Hydra raises every logger's level
     try:
-        config = parse_evaluate(values)
+        config = as_prepared(parse_evaluate(values), values)
         check(config)
         with prefect_session():
             outcome = evaluate(config)

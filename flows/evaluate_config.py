@@ -3,10 +3,12 @@
 import shlex
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
 from flows.config import TrackingConfig, describe
+from flows.reproduce import is_place
 from tasks.config import Config, ModelConfig, RuntimeConfig
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
@@ -75,7 +77,10 @@ def parse_evaluate(values: DictConfig) -> EvaluateConfig:
 
 
 def evaluate_command(config: EvaluateConfig) -> str:
-    """The command line of this evaluation, as far as it was not the default."""
+    """The command line of this evaluation: what was typed, places and speed apart; without one, what names its inputs."""
+    if HydraConfig.initialized():
+        typed = [item for item in HydraConfig.get().overrides.task if not is_place(item)]
+        return shlex.join(["python", "-m", "flows.evaluate", *typed])
     given = {name: getattr(config, name) for name in GIVEN}
     return shlex.join(
         ["python", "-m", "flows.evaluate", *(f"{name}={value}" for name, value in given.items() if value is not None)]

@@ -10,8 +10,9 @@ from tasks.errors import ConfigError, DataError, ModelError
 from tasks.evaluation.config import EvaluationConfig
 from tasks.evaluation.judges.chat import check_chat_judge
 from tasks.evaluation.judges.humans import HumanJudge
-from tasks.evaluation.judges.interface import HUMANS
+from tasks.evaluation.judges.interface import CHAT, HUMANS
 from tasks.evaluation.judges.scores import check_reward_model
+from tasks.evaluation.sheet import GOLD, INDEPENDENT, REWARD_MODEL
 from tasks.refusals import probe
 
 
@@ -29,7 +30,8 @@ def check(config: RLHFConfig) -> None:
     check_model(config)
     check_data(config)
     check_judges(config.evaluation)
-    check_measures(config)
+    check_measures(config.evaluation, config.model.context_tokens)
+    check_gate(config)
 
 
 def check_device(device: str) -> None:
@@ -107,13 +109,33 @@ def check_judges(config: EvaluationConfig) -> None:
         check_reward_model(Path(judges.independent_reward_model))
 
 
-def check_measures(config: RLHFConfig) -> None:
-    """The evaluation's benchmark files and toxicity scorer must be at hand."""
+def check_gate(config: RLHFConfig) -> None:
+    """Whoever decides about promotion must be among the judges, or hours of training end in "not measured"."""
+    gate, judges = config.evaluation.gate, config.evaluation.judges
+    second = judges.independent_reward_model is not None or config.independent_reward_model != "none"
+    there = {
+        GOLD: config.data_prep.source == "sandbox",
+        REWARD_MODEL: True,
+        INDEPENDENT: second,
+        CHAT: judges.chat is not None,
+        HUMANS: judges.human_verdicts is not None,
+    }
+    asked = gate.min_win_rate is not None or gate.min_win_rate_low is not None
+    if asked and not there.get(gate.judge, False):
+        raise ConfigError(
+            f"evaluation.gate.judge: found {gate.judge!r}, and the judges of this run are "
+            f"{', '.join(name for name, here in there.items() if here)}; choose one of them, or set min_win_rate and "
+            "min_win_rate_low to null"
+        )
+
+
+def check_measures(config: EvaluationConfig, context_tokens: int) -> None:
+    """The evaluation's benchmark files and toxicity scorer must be at hand; the shortest model reads ``context_tokens``."""
     from tasks.evaluation.safety import check_toxicity
     from tasks.evaluation.suite.run import check_suite
 
-    check_suite(config.evaluation.suite, config.model.context_tokens)
-    check_toxicity(config.evaluation.toxicity)
+    check_suite(config.suite, context_tokens)
+    check_toxicity(config.toxicity)
 
 
 def looks_local(name: str) -> bool:

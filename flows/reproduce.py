@@ -28,7 +28,7 @@ def command_of(config: RLHFConfig) -> str:
     Empty when neither makes the same configuration, such as with a value that Hydra would interpolate.
     """
     typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
-    overrides = differences(config) if typed is None else [item for item in typed if not _is_place(item)]
+    overrides = differences(config) if typed is None else [item for item in typed if not is_place(item)]
     if not _makes(overrides, config):
         overrides = differences(config)
         if not _makes(overrides, config):
@@ -41,7 +41,8 @@ def differences(config: RLHFConfig) -> list[str]:
     return [f"{path}={_literal(value)}" for path, value in _changed(results_config(load()), results_config(config), "")]
 
 
-def _is_place(override: str) -> bool:
+def is_place(override: str) -> bool:
+    """Whether an override says where or how fast, and not what."""
     return override.lstrip("+~").split("=")[0].split(".")[0].split("@")[0] in (*_PLACES, "hydra")
 
 

@@ -89,7 +89,9 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         rivals["dpo"] = run(train_dpo, "dpo", config.dpo_run, data=data, comparisons=comparisons, ppo_init=ppo_init)
     policies = {"base": base, "sft": sft, **rivals, **ppo}
 
-    judged = {"data": data, "reward_model": reward_model, **independent}
+    judged = {"data": data, "reward_model": reward_model}
+    if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
+        judged |= independent
     measured = config.evaluation.of_one_policy
     sheets = {
         name: run(evaluate_policy, f"evaluation-{name}", measured, policy=policy, reference=ppo_init, **judged)

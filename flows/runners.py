@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -59,7 +60,7 @@ class WarmProcessPool(ProcessPoolTaskRunner):
     """Prefect's pool of processes, with workers forked from one that has imported the stages.
 
     A worker that is spawned imports torch and transformers for five seconds when it is first needed, and the pool waits at
-    its end for one that still does. What workers are forked from has started no thread and touched no GPU.
+    its end for one that still does. What workers are forked from has started no Python thread and touched no GPU.
     """
 
     def __enter__(self) -> Self:
@@ -123,8 +124,16 @@ def prepare_worker() -> None:
     parent = multiprocessing.parent_process()
     if parent is None or not parent.is_alive():  # it died before this process could ask to be told
         os._exit(1)
+    # A forked worker is a child of the fork server, which lives as long as any of its workers: the kernel never tells it.
+    threading.Thread(target=_end_with, args=(parent,), name="ends with the run", daemon=True).start()
     for asked_politely in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler tell every process of a run
         signal.signal(asked_politely, signal.SIG_IGN)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Wait for the process that started this one, and end with it."""
+    parent.join()
+    os._exit(1)
 
 
 def stop(runner: TaskRunner[Any], sign: StopSign, seconds: float) -> None:

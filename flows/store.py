@@ -160,18 +160,21 @@ def collect(store: ArtifactStore, references: References, keep: list[str], delet
         ArtifactError: the store is in use, or MLflow knows no artifact of it.
         ConfigError: a run to keep does not exist.
     """
-    of_models = set().union(*references.by_model().values())
-    runs = references.chosen(keep) if keep else list(references.runs)
-    kept = with_parents(store, references.of_runs(runs) | of_models)
-    present = {f"{stage}/{fingerprint}" for stage, fingerprint in store.artifacts()}
-    if present and not present & kept:
-        raise ArtifactError(
-            f"artifact store {store.root}: no {'named' if keep else ''} run in MLflow at {references.uri} refers to anything "
-            "in it, so that everything would go; if that is meant, remove the folder, else check tracking.mlflow_uri"
-        )
     with ExitStack() as stack:
         if delete:
             stack.enter_context(store.for_myself())
+            # Asked again now that no run is under way: one may have ended since, and it refers to what it made.
+            references = References(references.uri, store.root)
+        of_models = set().union(*references.by_model().values())
+        runs = references.chosen(keep) if keep else list(references.runs)
+        kept = with_parents(store, references.of_runs(runs) | of_models)
+        present = {f"{stage}/{fingerprint}" for stage, fingerprint in store.artifacts()}
+        if present and not present & kept:
+            raise ArtifactError(
+                f"artifact store {store.root}: no {'named' if keep else ''} run in MLflow at {references.uri} refers to "
+                "anything in it, so that everything would go; if that is meant, remove the folder, else check "
+                "tracking.mlflow_uri"
+            )
         found = garbage(store, kept)
         show(
             ["path", "what", "size"],

@@ -2,8 +2,9 @@
 
 import signal
 
-# A scheduler that ends a run tells all its processes. This one stays until the run itself has ended: its pipe then closes.
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+# A terminal and a scheduler tell every process of a run. This one stays until the run has ended: its pipe then closes.
+for asked_politely in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(asked_politely, signal.SIG_IGN)
 
 # What the flow's module imports, so that a worker need not do it again; not that module, which a worker runs itself.
 import tasks.comparisons.task  # noqa: E402

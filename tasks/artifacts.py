@@ -15,7 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -186,9 +186,11 @@ class ArtifactStore:
         if problem is None and manifest is not None and manifest.digest != ref.digest:
             problem = f"it holds digest {manifest.digest[:12]}, expected {ref.digest[:12]}"
         if problem is not None:
-            if self.damage(ref.stage, ref.fingerprint) is not None:
-                # Without a manifest ``find`` no longer knows it, so that the next run builds it again.
-                (folder / MANIFEST).unlink(missing_ok=True)
+            # Whoever holds the lock is building it again: then the manifest is theirs.
+            with suppress(TimeoutError), self.lock(ref.stage, ref.fingerprint, patience=0):
+                if self.damage(ref.stage, ref.fingerprint) is not None:
+                    # Without a manifest ``find`` no longer knows it, so that the next run builds it again.
+                    (folder / MANIFEST).unlink(missing_ok=True)
             raise ArtifactError(
                 f"artifact {ref.key} in {self.root}: {problem}; run the same command again to rebuild that stage"
             )

@@ -285,9 +285,9 @@ def stage_run(
             },
         )
         run_id = str(created.info.run_id)
-        memory.write_text(run_id)
         log = RunLog(context.tracking_uri, run_id, is_new=True)
         log.params(params)
+        memory.write_text(run_id)  # last: a run that is remembered has its parameters
     else:
         log = RunLog(context.tracking_uri, run_id)
         tracking.update_run(run_id, status="RUNNING")

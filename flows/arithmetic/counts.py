@@ -8,8 +8,11 @@ from tasks.data_prep.config import DataPrepConfig, FilesConfig
 from tasks.data_prep.sources.jsonl_folder import choose_files, json_lines
 from tasks.data_prep.sources.rows import PARSERS, Row
 from tasks.rankings import epoch_batches
+from tasks.records import Comparison
 from tasks.sft.config import SFTConfig
 from tasks.sft.plan import plan_batches
+
+ABOUT = "about; before cleaning"
 
 
 class Rows(NamedTuple):
@@ -18,6 +21,8 @@ class Rows(NamedTuple):
     number: int
     source: str
     """How the count is known."""
+    completions: tuple[int, int] | None = None
+    """Fewest and most of a ranking, where the files tell."""
 
 
 class Counts(NamedTuple):
@@ -74,8 +79,8 @@ def training_rows(config: RLHFConfig) -> Counts:
             return Rows(given, f"dry_run.{name}")
         if name not in counted:
             return None
-        found = max(1, round(counted[name] * share))
-        return Rows(found if limit is None else min(found, limit), "about; before cleaning")
+        found = max(1, round(counted[name].number * share))
+        return counted[name]._replace(number=found if limit is None else min(found, limit))
 
     return Counts(rows("demonstrations"), rows("comparisons", config.comparisons.max_prompts), rows("rl_prompts"))
 
@@ -94,10 +99,10 @@ def fine_tuning(config: SFTConfig, demonstrations: int) -> FineTuning:
     )
 
 
-def ranking(config: RLHFConfig, comparisons: int) -> Ranking:
-    """Every ranking has between ``completions_min`` and ``completions_max`` completions, none tied."""
+def ranking(config: RLHFConfig, comparisons: int, completions: tuple[int, int] | None = None) -> Ranking:
+    """None is tied; ``completions`` are those of the data, else ``completions_min`` to ``completions_max``."""
     knobs, sampled = config.reward_model, config.comparisons
-    fewest, most = (_pairs(k) for k in (sampled.completions_min, sampled.completions_max))
+    fewest, most = (_pairs(k) for k in completions or (sampled.completions_min, sampled.completions_max))
     by_prompt = knobs.batch_element == "prompt"
     elements = comparisons if by_prompt else comparisons * most
     batches = epoch_batches(elements, epochs=knobs.epochs, batch_size=knobs.batch_size, seed=knobs.seed)
@@ -107,6 +112,13 @@ def ranking(config: RLHFConfig, comparisons: int) -> Ranking:
         fewest_pairs=comparisons * fewest,
         most_pairs=comparisons * most,
     )
+
+
+def preference(config: RLHFConfig, comparisons: int) -> int:
+    """Optimizer steps of DPO; every ranking orders two completions."""
+    dpo = config.dpo_run
+    used = comparisons if dpo.trained_on == "all" else comparisons // 2  # the halves are drawn by prompt
+    return len(epoch_batches(used, epochs=dpo.epochs, batch_size=dpo.batch_size, seed=dpo.seed))
 
 
 def optimisation(config: RLHFConfig) -> Optimisation:
@@ -125,14 +137,14 @@ def _pairs(completions: int) -> int:
     return completions * (completions - 1) // 2
 
 
-def _counted(data: DataPrepConfig) -> dict[str, int]:
+def _counted(data: DataPrepConfig) -> dict[str, Rows]:
     if data.source == "sandbox":
         assert data.sandbox is not None
         world = data.sandbox
         return {
-            "demonstrations": world.demonstrations,
-            "comparisons": world.comparison_prompts,
-            "rl_prompts": world.rl_prompts,
+            "demonstrations": Rows(world.demonstrations, ABOUT),
+            "comparisons": Rows(world.comparison_prompts, ABOUT),
+            "rl_prompts": Rows(world.rl_prompts, ABOUT),
         }
     if data.source == "jsonl_folder" and data.folder and Path(data.folder).expanduser().is_dir():
         assert data.files is not None
@@ -140,15 +152,17 @@ def _counted(data: DataPrepConfig) -> dict[str, int]:
     return {}
 
 
-def _records(root: Path, files: FilesConfig, layout: str) -> dict[str, int]:
+def _records(root: Path, files: FilesConfig, layout: str) -> dict[str, Rows]:
     """A line may hold several records: shots, annotators."""
     chosen = choose_files(root, files, [])
-    return {
-        role: sum(
-            len(list(PARSERS[role](Row(fields, where, layout))))
-            for path in chosen[role]
-            for where, fields in json_lines(path, path.relative_to(root).as_posix())
-        )
-        for role in Counts._fields
-        if chosen[role]
-    }
+    found = {}
+    for role in Counts._fields:
+        number, sizes = 0, set[int]()
+        for path in chosen[role]:
+            for where, fields in json_lines(path, path.relative_to(root).as_posix()):
+                records = PARSERS[role](Row(fields, where, layout))
+                number += len(records)
+                sizes |= {len(record.completions) for record in records if isinstance(record, Comparison)}
+        if chosen[role]:
+            found[role] = Rows(number, ABOUT, (min(sizes), max(sizes)) if sizes else None)
+    return found

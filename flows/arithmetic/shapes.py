@@ -32,6 +32,8 @@ class Shape(NamedTuple):
     """Vectors of that width that the MLP's backward pass needs."""
     key_value_width: int
     """Numbers that one layer caches per token, keys and values each."""
+    rotary: bool
+    """Whether keys are turned by their position, in fp32."""
     vocabulary: int
 
     @property
@@ -102,6 +104,7 @@ def shape_of(config: PretrainedConfig, origin: str) -> Shape:
         mlp_width=getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size,
         mlp_kept=_mlp_kept(model, text),
         key_value_width=groups * per_head,
+        rotary=any("rotary" in name for name, _ in model.named_modules()),
         vocabulary=text.vocab_size,
     )
 

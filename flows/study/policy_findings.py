@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flows.study.points import policy_setting
 from flows.study.results import Finding, Panel, Results, Series, series_of
-from flows.study.rules import Claim, difference
+from flows.study.rules import Claim, Judged, difference
 
 VS_BASE, VS_SFT = "policy/benchmarks_vs_base", "policy/benchmarks_vs_sft"
 GOLD, PROXY = "policy/score_gold", "policy/score_reward_model"
@@ -274,6 +274,12 @@ ABLATIONS = {
 }
 
 
+def _nothing(item: Judged) -> bool:
+    """Whether every seed shows exactly no difference."""
+    interval = item.interval
+    return item.judgement == "contradicted" and interval is not None and interval.low == interval.high == 0
+
+
 def single_choices(results: Results) -> Finding:
     """One line for each choice that is switched off alone."""
     config = results.config
@@ -293,7 +299,8 @@ def single_choices(results: Results) -> Finding:
                 results.cell(gain, scale),
             ]
         )
-    judged = results.judge(*claims)
+    # Rates at their ceiling differ by exactly nothing in every seed, which neither helps nor hurts.
+    judged = [item._replace(judgement="open") if _nothing(item) else item for item in results.judge(*claims)]
     words = {"holds": "helps", "contradicted": "hurts", "open": "no difference seen", "not measured": "not measured"}
     for row, item in zip(rows, judged, strict=True):
         row.append(words[item.judgement])

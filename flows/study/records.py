@@ -27,7 +27,7 @@ STAGES: dict[Kind, tuple[str, ...]] = {
     "sft_epochs": TRUNK,
 }
 NOT_MEANING = ("runtime", "tracking", "sweep")
-WIRING = ("flows/rlhf.py", "flows/study/measure.py")
+WIRING = ("flows/config.py", "flows/rlhf.py", "flows/study/measure.py", "flows/summary.py")
 
 
 class PointRecord(BaseModel):

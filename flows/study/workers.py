@@ -5,14 +5,16 @@ A point that raises is recorded as failed, and so is one whose process dies; the
 
 import logging
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 from flows.config import RLHFConfig
-from flows.runners import prepare_worker
+from flows.runners import STOP_SECONDS, prepare_worker
 from flows.study.points import Point, next_point
 from flows.study.records import PointRecord
 from tasks.errors import PlumblineError
@@ -77,7 +79,13 @@ def run_jobs(
                 on_done(record)
     except BaseException:
         for worker, _, _ in busy.values():
-            worker.process.kill()
+            worker.process.terminate()  # its stage saves the step that it is at
+        try:
+            for worker, job, _ in busy.values():
+                worker.process.join(job.config.runtime.stop_seconds + STOP_SECONDS)
+        finally:  # a second Ctrl-C ends the waiting
+            for worker, _, _ in busy.values():
+                worker.process.kill()
         raise
     finally:
         for worker in idle:
@@ -120,6 +128,17 @@ def _dismiss(worker: _Worker) -> None:
 def _serve(line: "Connection[PointRecord, Job | None]", work: Work) -> None:
     """The life of one worker."""
     prepare_worker()
+    signal.signal(signal.SIGTERM, _end_in_order)
+    with suppress(KeyboardInterrupt):
+        _work_off(line, work)
+
+
+def _end_in_order(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a scheduler and the study may both say it
+    raise KeyboardInterrupt
+
+
+def _work_off(line: "Connection[PointRecord, Job | None]", work: Work) -> None:
     for chatty in ("httpx", "distributed"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     while (job := line.recv()) is not None:

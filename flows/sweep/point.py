@@ -79,8 +79,11 @@ def _finished(point: PointRecord, outcome: Outcome, sweep: SweepRecord) -> Point
 
 
 def _failed(point: PointRecord, error: str, sweep: SweepRecord) -> PointRecord:
-    run_id = point_run(sweep.tracking_uri, sweep.experiment_id, sweep.run_id, point.number)
-    spans = _spans(run_id, sweep) if run_id else []
+    try:
+        run_id = point_run(sweep.tracking_uri, sweep.experiment_id, sweep.run_id, point.number)
+        spans = _spans(run_id, sweep) if run_id else []
+    except Exception:  # tracking may be what failed; the reason is worth more than the times
+        run_id, spans = "", []
     return point.model_copy(update={"state": "failed", "error": error, "run_id": run_id, "spans": spans})
 
 

@@ -2,12 +2,15 @@
 
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from flows.leftovers import PROCESS_TAG, close_tracked_runs, this_process
@@ -15,9 +18,9 @@ from flows.session import prefect_session
 from flows.sweep.champion import promote_best
 from flows.sweep.plan import Plan, read_plan
 from flows.sweep.publish import publish
-from flows.sweep.record import SWEEP, PointRecord, SweepRecord, point_file, read_points
+from flows.sweep.record import POINTS, SWEEP, PointRecord, SweepRecord, point_file, read_points
 from flows.sweep.table import Watch
-from tasks.errors import PlumblineError
+from tasks.errors import ConfigError, PlumblineError
 from tasks.tracking import open_run, prepare, start_sweep_run
 
 
@@ -42,6 +45,7 @@ def start(values: DictConfig, config_name: str) -> None:
     plan = read_plan(values, config_name)
     tracking = plan.config.tracking
     with ExitStack() as stack:
+        stack.enter_context(_alone_in(plan.folder))
         experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
         stack.enter_context(prefect_session())
         close_tracked_runs(tracking.uri, experiment_id)
@@ -68,6 +72,26 @@ def start(values: DictConfig, config_name: str) -> None:
         watch = Watch(plan.folder, record)
         watch.start()
         _open.append(Sweep(plan, record, watch, stack.pop_all()))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """The folder is named after the second: two sweeps of the same one would mix their points.
+
+    Raises:
+        ConfigError: another sweep is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".sweep.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"{folder}: another sweep is at work in this folder; start this one again") from None
+    try:
+        shutil.rmtree(folder / POINTS, ignore_errors=True)  # of an earlier sweep, where hydra.sweep.dir was given
+        yield
+    finally:
+        lock.release()
 
 
 def _choices(plan: Plan, knob: str) -> list[str]:

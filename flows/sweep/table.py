@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -115,8 +116,10 @@ class Watch:
         points = read_points(self._folder, self._sweep)
         if self._live:
             if any(point.state == "running" for point in points) and time.monotonic() > self._asked + ASK_SECONDS:
-                self._at_work = stages_at_work(self._sweep.tracking_uri, self._sweep.experiment_id, self._sweep.run_id)
                 self._asked = time.monotonic()
+                sweep = self._sweep
+                with suppress(Exception):  # a server that does not answer now may do so in a few seconds
+                    self._at_work = stages_at_work(sweep.tracking_uri, sweep.experiment_id, sweep.run_id)
             self._live.update(points_table(points, self._sweep, self._at_work), refresh=True)
             return
         for point in points:

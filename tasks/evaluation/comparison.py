@@ -79,7 +79,7 @@ class PolicyRow(SheetRecord):
     kl: Interval | None
     """To the reference policy, nats per response."""
     kl_is_bound: bool
-    """The KL is the analytic upper bound of best-of-n."""
+    """The KL is the analytic upper bound of best-of-n, to the policy that it samples and not to the reference."""
     length: float
     """Mean response length in tokens."""
     eos_rate: float

@@ -51,16 +51,18 @@ def win_rate_bars(comparison: PolicyComparison) -> str:
 
 
 def benchmark_changes(comparison: PolicyComparison) -> str | None:
-    """Change against the base model, task by task and for the mean, one mark per policy; None without a base."""
-    policies = [row for row in comparison.rows if row.change_vs_base is not None and row.policy != "base"]
+    """Change against the base model, else SFT, task by task and for the mean, one mark per policy; None without either."""
+    based = any(row.change_vs_base is not None for row in comparison.rows)
+    field, other = ("change_vs_base", "the base model") if based else ("change_vs_sft", "SFT")
+    policies = [row for row in comparison.rows if getattr(row, field) is not None]
     if not policies:
         return None
     tasks = list(dict.fromkeys(change.task for change in comparison.tasks))
     labels = [*reversed(tasks), "mean of tasks"]
     figure, axes = _figure(height=1.3 + 0.38 * len(labels))
     for place, row in enumerate(policies):
-        found = {change.task: change.change_vs_base for change in comparison.tasks if change.policy == row.policy}
-        found["mean of tasks"] = row.change_vs_base
+        found = {change.task: getattr(change, field) for change in comparison.tasks if change.policy == row.policy}
+        found["mean of tasks"] = getattr(row, field)
         offset = (len(policies) - 1) / 2 * 0.2 - place * 0.2
         for index, label in enumerate(labels):
             change = found.get(label)
@@ -72,7 +74,7 @@ def benchmark_changes(comparison: PolicyComparison) -> str | None:
     axes.axvline(0, color=_INK, linewidth=1)
     axes.axhline(len(labels) - 1.5, color=_FAINT, linewidth=1)
     axes.set_yticks(range(len(labels)), labels, fontsize=7.5)
-    axes.set_xlabel("change against the base model, percentage points, same items")
+    axes.set_xlabel(f"change against {other}, percentage points, same items")
     axes.legend(frameon=False, fontsize=7.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
     axes.grid(axis="x", color=_FAINT, linewidth=0.6)
     return _svg(figure)
@@ -87,7 +89,9 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
     ended = [row for row in comparison.rows if row.decoding == SAMPLED and row.policy != "base" and row.kl is not None]
     if not curve and not any(histories.values()) and len(ended) < 2:
         return None
-    judges = [judge for judge in _CURVES if all(judge in row.scores for row in ended)]
+    # Without a KL of any policy the curve alone says who judged.
+    scored = [*(row.scores for row in ended), *(point.scores for point in curve)]
+    judges = [judge for judge in _CURVES if all(judge in scores for scores in scored)]
     figure, panels = _figures(len(judges), height=0.9 + 2.1 * len(judges))
     names = list(dict.fromkeys([*(row.policy for row in ended), *histories]))
     colors = {policy: _SERIES[place % len(_SERIES)] for place, policy in enumerate(names)}
@@ -110,7 +114,7 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
     if curve:
         panels[0].plot([], [], "x-", color=_INK, label="SFT, best of n", markersize=4, linewidth=0.9)
     panels[0].legend(frameon=False, fontsize=7.5, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3)
-    panels[-1].set_xlabel("KL to the reference policy, nats per response (best of n: upper bound)")
+    panels[-1].set_xlabel("KL to the reference policy, nats (best of n: bound of its KL to SFT)")
     return _svg(figure)
 
 

@@ -100,7 +100,11 @@ def _tasks(comparison: PolicyComparison) -> tuple[list[str], list[dict[str, Any]
         cells = [
             Cell(
                 f"{100 * change.accuracy:.1f}",
-                points(change.change_vs_base) if change.change_vs_base and change.policy != "base" else "",
+                "; ".join(
+                    f"{points(interval)} vs {title_of(other)}"
+                    for other, interval in (("base", change.change_vs_base), ("sft", change.change_vs_sft))
+                    if interval is not None
+                ),
             )
             for change in changes
         ]

@@ -88,7 +88,9 @@ class Classifier:
         self._model = model.to(device).eval()
         self._column = int(labels[toxic_label])
         self._independent_labels = model.config.problem_type == "multi_label_classification"
-        self._longest = getattr(model.config, "max_position_embeddings", None)
+        # Some families (RoBERTa) keep positions for padding: their tokenizer knows how many are left for text.
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self._longest = None if positions is None else min(int(positions), int(self._tokenizer.model_max_length))
         self.name = f"classifier-{folder.name}-{toxic_label}"
 
     @torch.no_grad()

@@ -45,7 +45,7 @@ def evaluate_policy(
 ) -> ArtifactRef:
     """Responses, judges' scores, KL, benchmarks, perplexity, toxicity and truthfulness of one policy.
 
-    A second reward model judges too when it is given as an input or by its folder; the input comes first. The policy's
+    A second reward model judges too when it is an input, or is given by its folder (a flow gives one of the two). The policy's
     name is what follows the dash in ``stage``; ``evaluation-sft`` measures the baseline. The policy brings its tokenizer; the
     inputs ``reference`` and ``reward_model`` are optional, and what needs them is then left out.
     """
@@ -57,7 +57,7 @@ def evaluate_policy(
         subject = Subject(load_policy(folder, device).eval(), load_tokenizer(folder), shop.runtime)
         yardsticks = Yardsticks(
             reference=_reference(shop, subject),
-            reward=_optimised_reward_model(shop),
+            reward=_optimised_reward_model(shop, len(data.tokenizer())),
             tokenizer=data.tokenizer(),
             independent=_independent(shop, config, len(data.tokenizer())),
         )
@@ -143,10 +143,11 @@ def _reference(shop: Workshop, subject: Subject) -> PreTrainedModel | None:
     return load_policy(folder, shop.runtime.device).eval()
 
 
-def _optimised_reward_model(shop: Workshop) -> ScalarModel | None:
+def _optimised_reward_model(shop: Workshop, vocabulary: int) -> ScalarModel | None:
+    """The pipeline's own, or one that flows.evaluate was given: that one may have been trained with other tokens."""
     if "reward_model" not in shop.inputs:
         return None
-    return ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device).eval()
+    return load_reward_model(shop.input("reward_model") / "model", shop.runtime.device, vocabulary, "reward_model")
 
 
 def _independent(shop: Workshop, config: EvaluationConfig, vocabulary: int) -> ScalarModel | None:

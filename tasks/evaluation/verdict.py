@@ -106,7 +106,9 @@ def _sharpening(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
 
 def _over_optimised(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
     win = by_key[policy].win
-    if judge != REWARD_MODEL and win[REWARD_MODEL].bootstrap.low > 0.5 and win[judge].bootstrap.high < 0.5:
+    if judge == REWARD_MODEL or REWARD_MODEL not in win:  # an evaluation on its own may have no reward model
+        return ""
+    if win[REWARD_MODEL].bootstrap.low > 0.5 and win[judge].bootstrap.high < 0.5:
         return (
             f"Over-optimised: the reward model prefers {title_of(policy)} to SFT while the {JUDGES[judge]} prefers SFT."
         )
@@ -120,7 +122,8 @@ def _blame(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
     itself, so without another judge nobody is blamed.
     """
     picks = [row for row in by_key.values() if row.decoding.startswith("best_of_")]
-    if not picks or judge == REWARD_MODEL:
+    # Of a model from elsewhere it is not known that PPO trained it, nor against which reward model.
+    if not picks or judge == REWARD_MODEL or not policy.startswith("ppo"):
         return ""
     best = max(picks, key=lambda row: row.win[judge].rate)
     pick, trained = best.win[judge].bootstrap, by_key[policy].win[judge].bootstrap

@@ -245,8 +245,8 @@ def _check_data(
             f"pretraining_fraction is {config.pretraining_fraction} but the data holds no pretraining documents; "
             "give documents or set pretraining_fraction=0"
         )
-    if config.selection == "validation_loss" and not valid:
+    if config.selection != "last" and not valid:  # reward_model samples on their prompts, in the second pass
         raise DataError(
-            "selection is 'validation_loss' but the valid split holds no demonstrations; "
+            f"selection is {config.selection!r} but the valid split holds no demonstrations; "
             "give some, or use selection=last"
         )

@@ -11,7 +11,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from flows.arithmetic.counts import fine_tuning, optimisation, ranking, training_rows
 from flows.arithmetic.memory import cache_bytes, network_memory, ppo_networks, stage_memory, training_bytes
-from flows.arithmetic.shapes import Shape, shape_of, shapes_of
+from flows.arithmetic.shapes import Shape, Shapes, shape_of, shapes_of
 from flows.config import RLHFConfig, load
 from flows.dry_run import page
 from tasks.batches import pad_batch
@@ -46,11 +46,15 @@ def test_the_published_counts_are_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "sft_rate", "sft_batch", "init_rate", "sft_steps"),
-    [("1_3b", 9.65e-6, 32, 5.0e-6, 6368), ("6b", 9.65e-6, 32, 1.04e-5, 6368), ("175b", 5.03e-6, 8, 2.45e-6, 25456)],
+    ("size", "sft_rate", "sft_batch", "init_rate", "value_rate", "sft_steps"),
+    [
+        ("1_3b", 9.65e-6, 32, 5.0e-6, 9e-6, 6368),
+        ("6b", 9.65e-6, 32, 1.04e-5, 9e-6, 6368),
+        ("175b", 5.03e-6, 8, 2.45e-6, 5e-6, 25456),
+    ],
 )
 def test_the_recipes_hold_the_published_values(
-    size: str, sft_rate: float, sft_batch: int, init_rate: float, sft_steps: int
+    size: str, sft_rate: float, sft_batch: int, init_rate: float, value_rate: float, sft_steps: int
 ) -> None:
     config = paper(size)
     assert (config.sft.adam.learning_rate, config.sft.batch_size, config.sft.epochs) == (sft_rate, sft_batch, 16)
@@ -60,7 +64,7 @@ def test_the_recipes_hold_the_published_values(
     assert init.pretraining_fraction == 0.1
     judge = config.reward_model
     assert (judge.adam.learning_rate, judge.batch_size, judge.epochs) == (9e-6, 64, 1)
-    assert config.ppo.value_adam.learning_rate == 9e-6
+    assert config.ppo.value_adam.learning_rate == value_rate
     for adam in (config.sft.adam, init.adam, judge.adam, config.ppo.policy_adam, config.ppo.value_adam):
         assert (adam.beta1, adam.beta2) == (0.9, 0.95)
     assert (config.ppo.beta, config.ppo.gamma, config.ppo.ema_decay, config.ppo.policy_clip) == (0.02, 27.8, 0.992, 0.2)
@@ -132,8 +136,21 @@ def test_ppo_holds_what_the_arithmetic_says() -> None:
         assert found[kind] == sum(getattr(network, kind) for network in expected), kind
     assert sum(average.nbytes for average in learner.ema.state_dict().values()) == expected[0].average
     assert [n._replace(parameters=0, weights=0, gradients=0, adam=0, average=0) for n in expected] == [
-        n._replace(parameters=0, weights=0, gradients=0, adam=0, average=0) for n in ppo_networks(shapes_of(load([])))
+        n._replace(parameters=0, weights=0, gradients=0, adam=0, average=0) for n in ppo_networks(*unwatched())
     ]
+
+
+def unwatched() -> tuple[RLHFConfig, Shapes]:
+    config = load(["independent_reward_model=none"])
+    return config, shapes_of(config)
+
+
+def test_the_second_reward_model_is_counted_where_it_watches() -> None:
+    config = paper("1_3b")
+    shapes = shapes_of(config)
+    assert [n.name for n in ppo_networks(config, shapes)][4:] == ["second RM"]
+    for change in ("independent_reward_model=none", "ppo.sentinel.every=0"):
+        assert len(ppo_networks(paper("1_3b", change), shapes)) == 4
 
 
 def kept_for_backward(model: PreTrainedModel, tokens: int) -> int:
@@ -171,7 +188,7 @@ def test_the_cache_is_counted_exactly() -> None:
     with torch.no_grad():
         model(torch.full((3, 10), 5), past_key_values=cache, use_cache=True)
     nbytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    assert cache_bytes(shape_of(model.config, "test"), 30) == nbytes
+    assert cache_bytes(shape_of(model.config, "test"), 30, "fp32") == nbytes
 
 
 def test_precision_changes_what_comes_and_goes_not_what_stays() -> None:
@@ -186,8 +203,8 @@ def test_precision_changes_what_comes_and_goes_not_what_stays() -> None:
 def test_what_fits_is_said() -> None:
     text = plain(page(paper("1_3b", "runtime.generation_batch=8", "reward_model.body=null")))
     assert re.search(r"sft 19.6 .* fits ", text)
-    assert "44 bytes per parameter when all four networks have one size: at most 2.0 billion" in text
-    assert re.search(r"ppo 4,026.7 .* the state alone is 50.3 cards", plain(page(paper("175b"))))
+    assert "48 bytes per parameter when all 5 networks have one size: at most 1.8 billion" in text
+    assert re.search(r"ppo 4,051.5 .* the state alone is 50.6 cards", plain(page(paper("175b"))))
     assert re.search(r"ppo .* fits", plain(page(load([]))))
 
 

@@ -101,7 +101,6 @@ def test_rows_together_equal_rows_apart() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.point(34)
 def test_repeated_in_train_mode_is_bit_equal() -> None:
     model = llama().train()
     batch = pad_batch(PROMPTS, RESPONSES, 0)

@@ -1,6 +1,7 @@
 """Adoption as a task."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from tasks.artifacts import ArtifactRef
 from tasks.caching import stage_task
@@ -16,7 +17,7 @@ def adopt_model(stage: str, config: AdoptJob, context: StageContext, inputs: dic
 
     def story(shop: Workshop) -> Mapping[str, float]:
         if config.kind == "model":
-            ScalarModel.load(config.folder).save(shop.folder / "model")
+            ScalarModel.load(Path(config.folder).expanduser()).save(shop.folder / "model")
             return {}
         model = load_policy(config.folder, "cpu")
         save_policy(model, load_tokenizer(config.folder), shop.folder / "policy")

@@ -50,8 +50,11 @@ class RewardModelJudge:
         return scores
 
 
-def check_reward_model(folder: Path) -> None:
-    """Whether a folder holds a reward model, as far as its files tell.
+INDEPENDENT_KNOB = "evaluation.judges.independent_reward_model"
+
+
+def check_reward_model(folder: Path, knob: str = INDEPENDENT_KNOB) -> None:
+    """Whether a folder holds a reward model, as far as its files tell; ``knob`` is where it was named.
 
     Raises:
         ModelError: it does not.
@@ -59,13 +62,13 @@ def check_reward_model(folder: Path) -> None:
     missing = [name for name in ("config.json", HEAD_FILE) if not (folder.expanduser() / name).is_file()]
     if missing:
         raise ModelError(
-            f"evaluation.judges.independent_reward_model: {folder} has no {' and no '.join(missing)}; give the `model` "
-            "folder of a reward model that this program trained"
+            f"{knob}: {folder} has no {' and no '.join(missing)}; give the `model` folder of a reward model that this "
+            "program trained"
         )
 
 
-def load_reward_model(folder: Path, device: str, vocabulary: int) -> ScalarModel:
-    """A reward model given by its folder; it must know the pipeline's tokens.
+def load_reward_model(folder: Path, device: str, vocabulary: int, knob: str = INDEPENDENT_KNOB) -> ScalarModel:
+    """A reward model given by its folder; it must know the pipeline's tokens. ``knob`` is where it was named.
 
     Raises:
         ModelError: there is none, or its vocabulary is smaller than the tokenizer's.
@@ -74,7 +77,7 @@ def load_reward_model(folder: Path, device: str, vocabulary: int) -> ScalarModel
     known = int(model.backbone.get_input_embeddings().weight.shape[0])
     if known < vocabulary:
         raise ModelError(
-            f"evaluation.judges.independent_reward_model: {folder} knows {known} tokens, the tokenizer of the evaluated "
-            f"policies has ids up to {vocabulary - 1}; give a reward model trained with the same tokenizer"
+            f"{knob}: {folder} knows {known} tokens, the tokenizer of the evaluated policies has ids up to "
+            f"{vocabulary - 1}; give a reward model trained with the same tokenizer"
         )
     return model

@@ -293,6 +293,24 @@ def test_the_average_moves_once_per_step_or_per_iteration() -> None:
     assert not same(weights(iteration), weights(step))
 
 
+@pytest.mark.point(54)
+def test_sampling_uses_the_live_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = tiny.learner()
+    learner.step()
+    live = [p.detach().clone() for p in learner.networks.policy.parameters()]
+    averaged = [p.detach().clone() for p in learner.final_policy().parameters()]
+    seen: list[torch.Tensor] = []
+    sample = learner.engine.sample
+
+    def spying(policy: Any, *rest: Any) -> Any:
+        seen.extend(p.detach().clone() for p in policy.parameters())
+        return sample(policy, *rest)
+
+    monkeypatch.setattr(learner.engine, "sample", spying)
+    learner.step()
+    assert same(seen, live) and not same(seen, averaged)
+
+
 @pytest.mark.point(49)
 def test_beta_is_fixed_unless_adaptive() -> None:
     fixed = tiny.learner(beta=0.02)

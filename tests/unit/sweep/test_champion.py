@@ -1,6 +1,5 @@
 """The alias after a sweep, in a real MLflow database."""
 
-
 import pytest
 from mlflow import MlflowClient
 
