@@ -27,6 +27,7 @@ def check(config: RLHFConfig) -> None:
         probe(folder)
     check_device(config.runtime.device)
     check_runner(config.runtime.runner)
+    check_engine(config)
     check_model(config)
     check_data(config)
     check_judges(config.evaluation)
@@ -46,6 +47,19 @@ def check_device(device: str) -> None:
     count = torch.cuda.device_count()
     if count <= int(index or 0):
         raise ConfigError(f"runtime.device: {device} asked for, torch sees {count} GPUs; use runtime=cpu")
+
+
+def check_engine(config: RLHFConfig) -> None:
+    """vLLM samples on a GPU and is an extra."""
+    if config.ppo.rollout_engine != "vllm":
+        return
+    if not config.runtime.device.startswith("cuda"):
+        raise ConfigError(
+            f"ppo.rollout_engine is vllm and runtime.device is {config.runtime.device}; use runtime=gpu or "
+            "ppo.rollout_engine=own"
+        )
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError("ppo.rollout_engine is vllm, which is not installed; run `pip install -e .[vllm]`")
 
 
 def check_runner(runner: str) -> None:

@@ -7,6 +7,7 @@ compute for every sequence by itself.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -163,6 +164,11 @@ def _capped(
 
 
 def _real_places(lengths: Sequence[int], device: torch.device) -> Tensor:  # (N,) of B * T
+    return _places(tuple(lengths), device)
+
+
+@lru_cache(maxsize=4)  # all layers of a forward ask the same, and nonzero waits for the GPU
+def _places(lengths: tuple[int, ...], device: torch.device) -> Tensor:  # (N,)
     lengths_on = torch.tensor(lengths, device=device)
     return (torch.arange(max(lengths), device=device) < lengths_on[:, None]).flatten().nonzero().squeeze(1)
 

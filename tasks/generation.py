@@ -115,17 +115,18 @@ class _Decoding:
     def run(self, temperature: float, uniform: Tensor | None, eos_id: int) -> list[list[int]]:
         """Sample until every row has ended or is full."""
         states = self.reader.read_prompts()
+        running = torch.ones_like(self.rows, dtype=torch.bool)  # has not ended, at this token or at an earlier one
         for step in range(self.steps):
             logits = logits_of(self.model, states)
             tokens = draw(logits, temperature, None if uniform is None else uniform[self.rows, step])
             self.said[self.rows, step] = tokens
-            running = tokens != eos_id
+            running = running & (tokens != eos_id)
             count = int(running.sum())
             if count == 0 or step + 1 == self.steps:
                 break
-            if count <= COMPACT_BELOW * len(tokens):
+            if self.reader.compacts and count <= COMPACT_BELOW * len(tokens):
                 keep = running.nonzero().squeeze(1)
-                self.rows, tokens = self.rows[keep], tokens[keep]
+                self.rows, tokens, running = self.rows[keep], tokens[keep], running[keep]
                 self.reader.keep(keep)
             states = self.reader.read(tokens)
         return [truncate_after_eos(response, eos_id) for response in self.said.tolist()]

@@ -31,7 +31,7 @@ from transformers.utils.logging import disable_progress_bar
 from tasks.batches import TokenBatch
 from tasks.config import ArchitectureConfig, RuntimeConfig
 from tasks.errors import ModelError
-from tasks.families import hidden_states, residual_branches, switch_dropout_off, trunk_of
+from tasks.families import hidden_states, logits_of, residual_branches, switch_dropout_off, trunk_of
 from tasks.logprobs import on_grid, states_before_response
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
@@ -48,7 +48,9 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
         ModelError: nothing there, no config, no tokenizer, no safetensors, weights missing, or a model of another kind.
     """
     _check_tokenizer_files(folder)
-    return _load(AutoModelForCausalLM, folder, device, revision)
+    model = _load(AutoModelForCausalLM, folder, device, revision)
+    _check_head(model, folder)
+    return model
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
@@ -114,7 +116,8 @@ class ScalarModel(nn.Module):
     def __init__(self, backbone: PreTrainedModel) -> None:
         super().__init__()
         self.backbone = backbone
-        width = backbone.config.get_text_config().hidden_size
+        config = backbone.config.get_text_config()
+        width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT 350M narrows its last states
         self.head = nn.Linear(width, 1, device=backbone.device)
         self.register_buffer("score_bias", torch.zeros((), device=backbone.device))
 
@@ -280,6 +283,20 @@ def _load(kind: Any, name: Path | str, device: torch.device | str, revision: str
             "expected the complete model; save it again with save_pretrained"
         )
     return model.to(device).eval()
+
+
+def _check_head(model: PreTrainedModel, name: Path | str) -> None:
+    """Trunk and output head, called apart as every stage does, must make the model's own logits."""
+    ids = torch.tensor([[0, 1]], device=model.device)
+    with torch.no_grad():
+        own = model(input_ids=ids, use_cache=False).logits
+        states = trunk_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+        same = torch.allclose(own, logits_of(model, states), rtol=1e-3, atol=1e-3)
+    if not same:
+        raise ModelError(
+            f"{name}: {type(model).__name__} changes its logits behind the output head in a way this program does not "
+            "know; choose a model of another family"
+        )
 
 
 def _source(name: Path | str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from tasks.attention import DECODING, attending
 from tasks.families import packed_states
@@ -18,6 +18,9 @@ class PackedReader:
 
     Row b's prompt ends in column W - 1 of the cache, W being the longest prompt, so that new tokens share a column.
     """
+
+    compacts = True
+    """Rows can be taken out."""
 
     def __init__(self, trunk: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         self.trunk = trunk
@@ -76,6 +79,8 @@ class PaddedReader:
         columns = torch.arange(self.width + max_new_tokens, device=device)
         self.mask = (columns >= (self.width - lengths)[:, None]).long()
         self.cache = DynamicCache(config=trunk.config)
+        # States of linear attention cannot be selected by row: all rows stay to the end.
+        self.compacts = not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in self.cache.layers)
 
     def read_prompts(self) -> Tensor:  # (B, D)
         """Final hidden state of each prompt's last token."""
@@ -139,10 +144,12 @@ class _RowLayer(DynamicLayer):  # type: ignore[misc]  # the library is not typed
 
     def _new_store(self, states: Tensor) -> Tensor:  # (1, G, N, d) -> (B, G, capacity, d)
         rows = int(self.rows.max()) + 1
-        store = states.new_zeros(
-            rows, states.shape[1], self.capacity, states.shape[3]
-        )  # padding is read, if for nothing
-        store[self.rows, :, self.places] = states[0].transpose(0, 1)
+        kind, dtype = states.device.type, states.dtype
+        if torch.is_autocast_enabled(kind):  # rotated keys are fp32, and every product would round all of them anew
+            dtype = torch.get_autocast_dtype(kind)
+        shape = (rows, states.shape[1], self.capacity, states.shape[3])
+        store = torch.zeros(shape, dtype=dtype, device=states.device)  # padding is read, if for nothing
+        store[self.rows, :, self.places] = states[0].transpose(0, 1).to(dtype)
         return store
 
 

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedTokenizerBase
 
 _joints: "WeakKeyDictionary[PreTrainedTokenizerBase, str]" = WeakKeyDictionary()
+_starts: "WeakKeyDictionary[PreTrainedTokenizerBase, list[int]]" = WeakKeyDictionary()
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int) -> list[int]:
@@ -62,7 +63,10 @@ def _joint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _start_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    bos = tokenizer.bos_token_id
-    if bos is None or not getattr(tokenizer, "add_bos_token", False):
-        return []
-    return [int(bos)]
+    start = _starts.get(tokenizer)
+    if start is None:
+        # Asked of a call: some add it by the setting add_bos_token, others (Llama 3) by a template of their own.
+        bos = tokenizer.bos_token_id
+        start = [] if bos is None or tokenizer("a")["input_ids"][:1] != [bos] else [int(bos)]
+        _starts[tokenizer] = start
+    return start

@@ -21,7 +21,7 @@ from tasks.errors import DataError
 from tasks.masked import masked_mean, scale_to_unit_variance, whiten
 from tasks.models import autocast, check_tokenizer
 from tasks.optimization import Ema, linear_warmup, make_adamw
-from tasks.packing import RowCursor, pack_documents
+from tasks.packing import RowCursor, encode_documents, pack_documents
 from tasks.ppo import statistics
 from tasks.ppo.advantages import GROUP_ESTIMATORS, generalised_advantages
 from tasks.ppo.config import PPOConfig
@@ -223,7 +223,12 @@ class PPOLearner:
         self.completed_steps = state["completed_steps"]
 
     def _pretraining_rows(self, documents: Sequence[Document]) -> RowCursor:
-        tokens = self.tokenizer([document.text for document in documents], add_special_tokens=False)["input_ids"]
+        if not documents:
+            raise DataError(
+                f"ppo: gamma is {self.config.gamma:g} but the data holds no pretraining documents; give documents or set "
+                "ppo.gamma=0"
+            )
+        tokens = encode_documents(self.tokenizer, documents)
         rows = pack_documents(tokens, self.config.ptx_row_tokens, self.ids.eos)
         return RowCursor(rows, named_generator(self.config.seed, "pretraining"))
 

@@ -16,7 +16,7 @@ class SentinelConfig(Config):
     """Iterations from one scoring by the held-out judges (gold labeler, independent reward model) to the next; 0 never
     asks them."""
     window: int = Field(gt=0)
-    """Iterations behind each mean."""
+    """Iterations behind each mean; of held-out scores, scorings (see ``every``)."""
     early_stop: bool
     """End the training with the iteration that brings the first warning."""
     held_out_fall: float | None = Field(gt=0)

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.batches import microbatches, pad_batch
+from tasks.checkpoint import Inspection
 from tasks.config import RuntimeConfig
 from tasks.models import ScalarModel, autocast
 from tasks.ppo.learner import PPOLearner, Sample
@@ -199,6 +200,10 @@ class WatchedLearner:
             selection=self.config.selection,
             selected_iteration=self._selected.iteration if self._selected else self.completed_steps,
         )
+
+    def inspection(self) -> Inspection:
+        """The latest iteration's episodes, for looking into a step that went wrong."""
+        return self.learner.inspection()
 
     def state_dict(self) -> dict[str, Any]:
         """The learner's state and everything the watch remembers."""

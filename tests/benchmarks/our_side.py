@@ -101,7 +101,8 @@ def measure(work: Work) -> dict[str, Any]:
             rows[-1]["response_tokens"] = float(trained.last_rollout.lengths.sum())
     finally:
         stage.evaluate_episodes = usual
-    return {"side": "plumbline"} | workload.summary(work, rows, base)
+    count = sum(p.numel() for p in (*trained.update.policy_parameters, *trained.update.value_parameters))
+    return {"side": "plumbline"} | workload.summary(work, rows, base, count)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,8 @@ def measure(work: Work) -> dict[str, Any]:
     )
     base = workload.memory_mb("VmRSS")
     trainer.train()
-    return {"side": f"trl {trl.__version__}"} | workload.summary(work, rows, base)
+    count = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    return {"side": f"trl {trl.__version__}"} | workload.summary(work, rows, base, count)
 
 
 if __name__ == "__main__":

@@ -123,12 +123,13 @@ def memory_mb(field: str) -> float:
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
-def summary(work: Work, rows: list[dict[str, float]], base_mb: float) -> dict[str, Any]:
+def summary(work: Work, rows: list[dict[str, float]], base_mb: float, trained: int) -> dict[str, Any]:
     """Medians over the iterations after the first; seconds are process CPU seconds, ``wall`` excepted."""
     kept = rows[1:]
     medians = {name: statistics.median(row[name] for row in kept) for name in kept[0]}
     return asdict(work) | {
         "seconds": medians,
         "spread": [min(row["total"] for row in kept), max(row["total"] for row in kept)],
-        "peak_mb_above_start": memory_mb("VmHWM") - base_mb,
+        # Adam's two moments appear at the first step, after the base was read; both sides hold them in fp32.
+        "peak_mb_above_start": memory_mb("VmHWM") - base_mb - 8 * trained / 2**20,
     }

@@ -8,6 +8,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 from tasks import generation as module
 from tasks.errors import DataError, ModelError
 from tasks.generation import draw, generate
+from tasks.reading import PackedReader
 from tests.unit.tiny import EOS, FAMILIES, VOCABULARY, gpt2, llama, spread
 
 DRAWS = random.Random(5)
@@ -99,6 +100,20 @@ def test_responses_do_not_depend_on_grouping_or_on_taking_rows_out(
     for fraction in (0.0, 1.0):
         monkeypatch.setattr(module, "COMPACT_BELOW", fraction)
         assert sample(model) == expected
+
+
+def test_rows_that_have_ended_are_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, read = PackedReader.read, []
+
+    def counting(reader: PackedReader, tokens: torch.Tensor) -> torch.Tensor:
+        read.append(len(tokens))
+        return usual(reader, tokens)
+
+    monkeypatch.setattr(PackedReader, "read", counting)
+    responses = sample(llama(), PROMPTS * 8, batch_size=200, max_new_tokens=22)
+    needed = sum(len(response) - 1 for response in responses)  # a response's last token is not read
+    assert needed <= sum(read) <= needed / module.COMPACT_BELOW
+    assert needed / module.COMPACT_BELOW < 21 * len(responses)  # what reading every row to the end would take
 
 
 def test_the_same_seed_gives_the_same_responses_and_another_seed_others() -> None:

@@ -6,7 +6,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, GPT2Config, OPTConfig, OPTForCausalLM, PreTrainedModel
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedModel,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+)
 
 from tasks.batches import pad_batch
 from tasks.config import ArchitectureConfig, RuntimeConfig
@@ -372,6 +380,28 @@ def test_residual_dropout_drops_the_given_share_and_keeps_the_mean() -> None:
     dropped = added == 0
     assert dropped.float().mean().item() == pytest.approx(0.2, abs=0.01)
     torch.testing.assert_close(added[~dropped], said[~dropped] / 0.8)
+
+
+def test_a_reward_model_reads_last_states_that_are_narrower_than_the_others() -> None:
+    config = OPTConfig(
+        vocab_size=40, hidden_size=16, ffn_dim=16, num_hidden_layers=1, num_attention_heads=2, word_embed_proj_dim=8
+    )
+    model = ScalarModel.from_policy(OPTForCausalLM(config).eval(), torch.Generator().manual_seed(0))
+    assert model.scores(BATCH).shape == (2,)
+
+
+def test_logits_that_are_changed_behind_the_head_are_refused(tmp_path: Path) -> None:
+    config = RecurrentGemmaConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, lru_width=16
+    )
+    torch.manual_seed(0)
+    model = RecurrentGemmaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(20.0)  # the bound of this family's logits is felt where they are large
+    save_policy(model, word_tokenizer(), tmp_path)
+    with pytest.raises(ModelError, match="RecurrentGemmaForCausalLM changes its logits behind the output head"):
+        load_policy(tmp_path, "cpu")
 
 
 def test_residual_dropout_of_an_unknown_family() -> None:

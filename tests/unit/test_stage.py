@@ -28,6 +28,7 @@ from tasks.context import StageContext
 from tasks.errors import ArtifactError, Interrupted, PlumblineError, TrainingDiverged
 from tasks.models import save_policy
 from tasks.ppo.learner import PPOLearner
+from tasks.ppo.watch import WatchedLearner
 from tasks.stage import Workshop, run_stage
 from tasks.stop import StopSign
 from tasks.tracking import RunLog, prepare, start_pipeline_run
@@ -267,11 +268,11 @@ def test_damage_of_equal_size_is_named_and_made_again_in_the_same_run(
 
 def test_a_diverged_iteration_leaves_its_episodes_and_the_last_good_checkpoint(root: Path) -> None:
     def planted(shop: Workshop) -> Mapping[str, float]:
-        learner = ppo_learner()
+        learner = WatchedLearner(ppo_learner(), [])  # as the stage trains it
         for _ in shop.train(learner):
             if learner.completed_steps == 4:
                 with torch.no_grad():
-                    learner.networks.value_model.head.weight.fill_(float("nan"))
+                    learner.learner.networks.value_model.head.weight.fill_(float("nan"))
         return {}
 
     def diverges() -> None:

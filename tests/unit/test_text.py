@@ -1,4 +1,5 @@
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from tasks.text import decode_response, encode_prompt, encode_response
@@ -53,6 +54,21 @@ def with_start_token() -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens({"bos_token": "<bos>"})
     tokenizer.add_bos_token = True
     return tokenizer
+
+
+def test_a_start_token_may_come_from_a_template_of_the_tokenizer() -> None:
+    """As in Llama 3, whose tokenizer has no setting for it."""
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<bos>"})
+    start = tokenizer.bos_token_id
+    assert encode_prompt(tokenizer, PROMPT, 100)[0] != start
+    by_template = bpe_tokenizer()
+    by_template.add_special_tokens({"bos_token": "<bos>"})
+    by_template.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", start)]
+    )
+    assert not getattr(by_template, "add_bos_token", False)
+    assert encode_prompt(by_template, PROMPT, 100) == [start, *encode_prompt(tokenizer, PROMPT, 100)]
 
 
 def test_a_start_token_comes_first_even_when_the_prompt_is_cut() -> None:
