@@ -31,7 +31,7 @@ from flows.pipeline import Pipeline
 from flows.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
 from flows.promotion import EXIT_STATUS, GateFailed, read_decision, settle
 from flows.session import prefect_session
-from flows.summary import WIDTH_WITHOUT_TERMINAL, StageRecord
+from flows.summary import WIDTH_WITHOUT_TERMINAL, StageRecord, link_pages
 from tasks.artifacts import ArtifactRef, ArtifactStore
 from tasks.data_prep.task import prepare_data
 from tasks.errors import ArtifactError, ConfigError, ModelError, PlumblineError
@@ -120,6 +120,7 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
         folder = run.store.open(report.result())
         comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text())
         create_markdown_artifact(key="report", markdown=markdown_table(comparison), description=comparison.verdict)
+        link_pages(config.tracking.mlflow_uri, run.context.experiment_id, run.run_id)
         log = open_run(run.context.tracking_uri, run.run_id)
         log.metrics(comparison.metrics)
         log.flush()

@@ -22,7 +22,7 @@ from flows.leftovers import (
 from flows.preflight import check
 from flows.reproduce import command_of, results_config
 from flows.runners import make_runner, resources_of, stop
-from flows.summary import Outcome, StageRecord, outcome_of
+from flows.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, point_tags
 from tasks.artifacts import ArtifactRef, ArtifactStore
 from tasks.config import Config, RuntimeConfig
@@ -157,7 +157,8 @@ class Pipeline:
             PlumblineError: a stage failed; the others are not waited for.
         """
         records, data = self.records(), self.futures["data_prep"].result()
-        outcome = outcome_of(self.store, report.result(), policy.result(), data, records, self.run_id, config)
+        outcome = outcome_of(self.store, report.result(), policy.result(), data, records, self.run_id)
+        link_pages(config.tracking.mlflow_uri, self.context.experiment_id, self.run_id)
         log = open_run(self.context.tracking_uri, self.run_id)
         log.metrics(compared_metrics(outcome.metrics))
         log.flush()

@@ -64,7 +64,6 @@ def outcome_of(
     data: ArtifactRef,
     stages: list[StageRecord],
     run_id: str,
-    config: RLHFConfig,
 ) -> Outcome:
     """Gather the results and put them on the run's Prefect page."""
     folder = store.open(report)
@@ -91,8 +90,6 @@ def outcome_of(
         markdown="| stage | | artifact |\n|---|---|---|\n" + "\n".join(lines),
         description=f"{len(ran)} of {len(stages)} stages ran",
     )
-    uri = config.tracking.mlflow_uri or "http://127.0.0.1:5000"
-    create_link_artifact(key="mlflow", link=f"{uri}/#/runs/{run_id}", link_text="this run in MLflow")
     return Outcome(
         policy=str(store.open(policy) / "policy"),
         report=str(folder),
@@ -100,6 +97,13 @@ def outcome_of(
         metrics=comparison.metrics | headline(comparison.metrics, policy.stage),
         stages=stages,
     )
+
+
+def link_pages(mlflow_uri: str | None, experiment_id: str, run_id: str) -> None:
+    """Links on the run's Prefect page: to the run in MLflow, and to the report there."""
+    place = f"{mlflow_uri or 'http://127.0.0.1:5000'}/#/experiments/{experiment_id}/runs/{run_id}"
+    create_link_artifact(key="mlflow", link=place, link_text="this run in MLflow")
+    create_link_artifact(key="page", link=f"{place}/artifacts/{REPORT}", link_text="the page with plots and samples")
 
 
 def _audit_row(row: dict[str, Any]) -> dict[str, Any]:

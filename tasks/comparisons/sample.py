@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.config import RuntimeConfig
 from tasks.generation import generate
+from tasks.models import autocast
 from tasks.records import Prompt
 from tasks.text import decode_response, encode_prompt
 
@@ -46,18 +47,19 @@ def sample_candidates(
     """
     counts = completions_per_prompt(len(prompts), config, seed)
     encoded = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
-    responses = iter(
-        generate(
-            policy,
-            prompts=[ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
-            max_new_tokens=config.response_tokens,
-            temperature=config.temperature,
-            generator=torch.Generator(device=policy.device).manual_seed(seed),
-            eos_id=int(tokenizer.eos_token_id),
-            pad_id=int(tokenizer.pad_token_id),
-            batch_size=runtime.generation_batch,
+    with autocast(runtime):
+        responses = iter(
+            generate(
+                policy,
+                prompts=[ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
+                max_new_tokens=config.response_tokens,
+                temperature=config.temperature,
+                generator=torch.Generator(device=policy.device).manual_seed(seed),
+                eos_id=int(tokenizer.eos_token_id),
+                pad_id=int(tokenizer.pad_token_id),
+                batch_size=runtime.generation_batch,
+            )
         )
-    )
     sampled = []
     for prompt, count in zip(prompts, counts, strict=True):
         drawn = [next(responses) for _ in range(count)]

@@ -108,16 +108,17 @@ def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: Ev
 
 
 def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: EvaluationConfig) -> list[int]:
-    answers = generate(
-        subject.model,
-        [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
-        max_new_tokens=config.benchmark_answer_tokens,
-        temperature=0.0,
-        generator=torch.Generator(),  # greedy: nothing is drawn
-        eos_id=int(subject.tokenizer.eos_token_id),
-        pad_id=int(subject.tokenizer.pad_token_id),
-        batch_size=subject.runtime.generation_batch,
-    )
+    with autocast(subject.runtime):
+        answers = generate(
+            subject.model,
+            [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
+            max_new_tokens=config.benchmark_answer_tokens,
+            temperature=0.0,
+            generator=torch.Generator(),  # greedy: nothing is drawn
+            eos_id=int(subject.tokenizer.eos_token_id),
+            pad_id=int(subject.tokenizer.pad_token_id),
+            batch_size=subject.runtime.generation_batch,
+        )
     texts = [decode_response(subject.tokenizer, answer) for answer in answers]
     return [int(matches(text, item.references)) for text, item in zip(texts, items, strict=True)]
 

@@ -36,7 +36,7 @@ from tasks.evaluation.suite.run import run_suite
 from tasks.evaluation.vocabularies import ReadsAnew, same_vocabulary
 from tasks.evaluation.win_rate import Floats, Interval, Resampling, bootstrap_mean, derived_seed
 from tasks.generation import generate
-from tasks.models import ScalarModel
+from tasks.models import ScalarModel, autocast
 from tasks.records import Prompt
 from tasks.sandbox.safety import truthfulness
 from tasks.sandbox.world import World
@@ -118,16 +118,17 @@ def _answer(
     device = subject.model.device
     eos = int(subject.tokenizer.eos_token_id)
     encoded = [encode_prompt(subject.tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
-    tokens = generate(
-        subject.model,
-        encoded,
-        max_new_tokens=config.response_tokens,
-        temperature=temperature,
-        generator=torch.Generator(device=device).manual_seed(seed),
-        eos_id=eos,
-        pad_id=int(subject.tokenizer.pad_token_id),
-        batch_size=subject.runtime.generation_batch,
-    )
+    with autocast(subject.runtime):
+        tokens = generate(
+            subject.model,
+            encoded,
+            max_new_tokens=config.response_tokens,
+            temperature=temperature,
+            generator=torch.Generator(device=device).manual_seed(seed),
+            eos_id=eos,
+            pad_id=int(subject.tokenizer.pad_token_id),
+            batch_size=subject.runtime.generation_batch,
+        )
     return Answers(
         prompts=encoded,
         tokens=tokens,

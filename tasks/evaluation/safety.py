@@ -91,7 +91,9 @@ class Classifier:
         # Some families (RoBERTa) keep positions for padding: their tokenizer knows how many are left for text.
         positions = getattr(model.config, "max_position_embeddings", None)
         self._longest = None if positions is None else min(int(positions), int(self._tokenizer.model_max_length))
-        self.name = f"classifier-{folder.name}-{toxic_label}"
+        # Two folders of one name are two scorers, whose figures must not be mixed.
+        weights = b"".join(path.read_bytes() for path in sorted(folder.glob("*.safetensors")))
+        self.name = f"classifier-{folder.name}-{hashlib.sha256(weights).hexdigest()[:8]}-{toxic_label}"
 
     @torch.no_grad()
     def score(self, texts: Sequence[str]) -> list[float]:

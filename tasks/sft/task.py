@@ -13,7 +13,7 @@ from tasks.caching import stage_task
 from tasks.context import StageContext
 from tasks.data import PreparedData
 from tasks.generation import generate
-from tasks.models import ScalarModel, load_policy, save_policy
+from tasks.models import ScalarModel, autocast, load_policy, save_policy
 from tasks.sft.config import SFTConfig
 from tasks.sft.selection import select_by_reward
 from tasks.sft.train import SFTLearner
@@ -73,16 +73,17 @@ def select_epoch(stage: str, config: SFTConfig, context: StageContext, inputs: d
 
         @torch.no_grad()
         def mean_reward(folder: Path) -> float:
-            responses = generate(
-                load_policy(folder, shop.runtime.device),
-                prompts,
-                max_new_tokens=config.response_tokens,
-                temperature=1.0,
-                generator=torch.Generator(device=shop.runtime.device).manual_seed(config.seed),
-                eos_id=end,
-                pad_id=pad,
-                batch_size=shop.runtime.generation_batch,
-            )
+            with autocast(shop.runtime):
+                responses = generate(
+                    load_policy(folder, shop.runtime.device),
+                    prompts,
+                    max_new_tokens=config.response_tokens,
+                    temperature=1.0,
+                    generator=torch.Generator(device=shop.runtime.device).manual_seed(config.seed),
+                    eos_id=end,
+                    pad_id=pad,
+                    batch_size=shop.runtime.generation_batch,
+                )
             lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
             total = 0.0
             for rows in microbatches(lengths, shop.runtime.tokens_per_microbatch):

@@ -1,6 +1,7 @@
 """The Prefect and the MLflow page of a finished run, in a real browser."""
 
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -84,7 +85,15 @@ def test_prefect_shows_the_run_its_stages_and_the_results(home: Path, browser: P
         browser.click("Task Runs")
         browser.wait_for(*STAGES)
         browser.open(f"{url}/artifacts")
-        browser.wait_for("results", "report", "stages", "mlflow")
+        browser.wait_for("results", "report", "stages", "mlflow", "page")
+
+
+def link_of(home: Path, key: str, run_id: str) -> str:
+    """A link artifact of a run; its data is Markdown."""
+    with sqlite3.connect(home / "prefect" / "prefect.db") as database:
+        links = [data for (data,) in database.execute("select data from artifact where key = ?", (key,))]
+    (link,) = [part for data in links if run_id in data for part in re.findall(r"\((http[^)]*)\)", data)]
+    return link
 
 
 def test_mlflow_shows_runs_curves_and_a_comparison(home: Path, browser: Page) -> None:
@@ -95,8 +104,9 @@ def test_mlflow_shows_runs_curves_and_a_comparison(home: Path, browser: Page) ->
     with served(home, "mlflow", "/health") as url:
         browser.open(f"{url}/#/experiments/1/runs")
         browser.wait_for("beta=0.05 gamma=1 seed=1", "beta=0.3 gamma=1 seed=1")
-        browser.open(f"{url}/#/runs/{first}")  # the link on the Prefect page
-        browser.wait_for("policy/win_rate_gold")
+        for key, text in (("mlflow", "policy/win_rate_gold"), ("page", "report.html")):  # links on the Prefect page
+            browser.open(f"{url}/#{link_of(home, key, first).partition('#')[2]}")
+            browser.wait_for(text)
         browser.open(f"{url}/#/experiments/1/runs/{ppo}/model-metrics")
         browser.wait_for("objective", "value", "ratio")
         browser.open(f'{url}/#/compare-runs?runs=["{first}","{second}"]&experiments=["1"]')

@@ -24,7 +24,7 @@ from flows.promotion import GateFailed
 from flows.rlhf import rlhf
 from flows.summary import Outcome
 from tasks.errors import ConfigError, ModelError
-from tests.integration.evaluations import evaluation, foreign_model
+from tests.integration.evaluations import damaged_model, evaluation, foreign_model
 
 pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.slow]
 
@@ -130,6 +130,28 @@ def test_an_identical_policy_passes_a_budget_of_no_worse_than(passed: Outcome, r
     assert outcome.metrics["benchmark/policy/change_vs_sft"] == 0.0
     assert outcome.metrics["win_rate/policy_greedy/gold"] == 0.5
     assert outcome.metrics["kl/policy"] == outcome.metrics["kl/sft"]
+
+
+def test_a_damaged_policy_breaks_the_budget_that_its_original_keeps(
+    passed: Outcome, root: Path, tmp_path: Path
+) -> None:
+    damaged = damaged_model(next(root.glob("artifacts/sft/*/policy")), tmp_path / "damaged", noise=2.0)
+    no_worse = ["min_win_rate_low=0.2", "max_regression_vs_sft=0.0", "max_toxicity_change=0.0"]
+    budget = [f"evaluation.gate.{limit}" for limit in [*no_worse, "model_name=policy"]]
+    with pytest.raises(GateFailed, match="gate: policy failed") as caught:
+        evaluate(evaluation(root, f"policy={damaged}", f"data={passed.run_id}", *budget))
+    assert caught.value.outcome.metrics["gate/passed"] == 0.0 and caught.value.outcome.version is None
+    assert (Path(caught.value.outcome.report) / "report.html").is_file()
+    assert str(client(root).get_model_version_by_alias("policy", "champion").version) == "1"
+
+
+def test_two_foreign_models_are_compared_without_a_pipeline(passed: Outcome, root: Path, tmp_path: Path) -> None:
+    """Nothing but the gold labeler scores them: no reward model, no reference."""
+    sft, damaged = next(root.glob("artifacts/sft/*/policy")), tmp_path / "damaged"
+    damaged_model(sft, damaged, noise=0.1)
+    data = f"data={next(root.glob('artifacts/data_prep/*')).relative_to(root / 'artifacts').as_posix()}"
+    outcome = evaluate(evaluation(root, f"policy={damaged}", f"baseline={sft}", data))
+    assert outcome.comparison.judges == ["gold"] and 0.0 < outcome.metrics["win_rate/policy/gold"] < 1.0
 
 
 def test_a_foreign_model_is_measured_with_its_own_tokenizer(passed: Outcome, root: Path, tmp_path: Path) -> None:

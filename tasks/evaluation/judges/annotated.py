@@ -9,6 +9,7 @@ A label is a, a-slightly, tie, b-slightly or b; other fields are not read.
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +75,7 @@ def read_annotated(path: Path) -> list[AnnotatedPair]:
     try:
         raw = path.expanduser().read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"cannot read {path} ({error}); give a JSONL file, plain or gzipped") from error
     found = [
         _annotated(json_row(path, number, line), f"{path}:{number}")

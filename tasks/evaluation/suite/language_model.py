@@ -110,16 +110,17 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
     def _generate(self, prompts: list[list[int]], how: Decoding) -> list[str]:
         tokenizer = self._subject.tokenizer
         eos = int(tokenizer.eos_token_id)
-        responses = generate(
-            self._subject.model,
-            prompts,
-            max_new_tokens=how.max_new_tokens,
-            temperature=how.temperature,
-            generator=torch.Generator(device=self._subject.model.device).manual_seed(self._seed),
-            eos_id=eos,
-            pad_id=int(tokenizer.pad_token_id),
-            batch_size=self._subject.runtime.generation_batch,
-        )
+        with autocast(self._subject.runtime):
+            responses = generate(
+                self._subject.model,
+                prompts,
+                max_new_tokens=how.max_new_tokens,
+                temperature=how.temperature,
+                generator=torch.Generator(device=self._subject.model.device).manual_seed(self._seed),
+                eos_id=eos,
+                pad_id=int(tokenizer.pad_token_id),
+                batch_size=self._subject.runtime.generation_batch,
+            )
         texts = [tokenizer.decode(response, skip_special_tokens=True) for response in responses]
         for stop in how.until:
             texts = [text.split(stop, 1)[0] for text in texts]
