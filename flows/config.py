@@ -22,6 +22,7 @@ from tasks.evaluation.config import EvaluationConfig
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
+from tasks.reward_model.across_labelers import AcrossLabelersJob
 from tasks.reward_model.config import RewardModelConfig
 from tasks.sft.config import SFTConfig
 
@@ -68,6 +69,9 @@ class RLHFConfig(Config):
     independent_reward_model: Literal["none", "other_seed", "disjoint_half"]
     """A second reward model that nothing is optimised against: it watches PPO and judges in the evaluation. other_seed
     trains it on the same comparisons; disjoint_half gives each model the comparisons of half of the prompts."""
+    labeler_folds: int = Field(ge=0)
+    """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
+    0 trains none."""
     model: ModelConfig
     """Base model."""
     data_prep: DataPrepConfig
@@ -121,6 +125,11 @@ class RLHFConfig(Config):
         if self.independent_reward_model == "disjoint_half":
             changes["trained_on"] = "second_half"
         return self.reward_model.model_copy(update=changes)
+
+    @property
+    def across_labelers(self) -> AcrossLabelersJob:
+        """Cross-validation of the reward model over groups of labelers."""
+        return AcrossLabelersJob(labeler_folds=self.labeler_folds, reward_model=self.reward_model)
 
     @property
     def dpo_run(self) -> DPOConfig:
@@ -181,6 +190,14 @@ class RLHFConfig(Config):
             raise ValueError(
                 "ppo_init.selection is reward_model, and only the SFT baseline has a second pass (paper C.1); set "
                 "ppo_init.selection=last or validation_loss"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _more_than_one_fold(self) -> "RLHFConfig":
+        if self.labeler_folds == 1:
+            raise ValueError(
+                "labeler_folds is 1, which holds every labeler out and trains on none; use 0 or at least 2"
             )
         return self
 

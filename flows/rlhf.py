@@ -39,6 +39,7 @@ from tasks.evaluation.task import compare_policies, evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
 from tasks.refusals import readable_os_errors
+from tasks.reward_model.across_labelers import validate_across_labelers
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch
 
@@ -79,6 +80,9 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     if config.independent_reward_model != "none":
         knobs = config.independent_reward_model_run
         independent["independent_reward_model"] = run(train_reward_model, "reward_model-independent", knobs, **ranked)
+
+    if config.labeler_folds:
+        run(validate_across_labelers, "across_labelers", config.across_labelers, **ranked)
 
     if config.sft.selection == "reward_model":
         sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)

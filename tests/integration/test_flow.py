@@ -130,6 +130,15 @@ def test_plain_ppo_adds_a_row(first: Outcome, root: Path) -> None:
     assert "win_rate/ppo/gold" in outcome.metrics
 
 
+def test_reward_models_are_measured_across_labelers(first: Outcome, root: Path) -> None:
+    outcome = rlhf(miniature(root, "labeler_folds=2"))
+    assert ran(outcome) == ["across_labelers", "release-ppo_ptx"]  # the card shows every value
+    (path,) = root.glob("artifacts/across_labelers/*/across_labelers.json")
+    found = json.loads(path.read_text())
+    assert 0.0 < found["cross_labeler/accuracy_heldout_labelers"] < 1.0 and len(found["folds"]) == 2
+    assert not set(found["folds"][0]["held_out_labelers"]) & set(found["folds"][1]["held_out_labelers"])
+
+
 def test_dpo_adds_a_row_and_is_not_what_the_run_ships(first: Outcome, root: Path) -> None:
     outcome = rlhf(miniature(root, "train_dpo=true"))
     assert ran(outcome) == ["dpo", "evaluation-dpo", "evaluation", "gate-ppo_ptx", "release-ppo_ptx"]
