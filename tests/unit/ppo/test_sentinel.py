@@ -1,5 +1,7 @@
 """Each rule speaks on a history that shows its sign, and is silent on one that does not."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,15 @@ from tasks.ppo.sentinel_config import SentinelConfig
 from tests.unit.ppo import tiny
 
 ITERATIONS = 40
+
+
+RECORDED = json.loads((Path(__file__).parents[2] / "golden" / "sentinel_histories.json").read_text())
+"""What PPO measured in runs of the embedded world, by seed: ``healthy`` and ``exploited``."""
+
+
+def recorded(kind: str, seed: str) -> list[Row]:
+    curves: dict[str, list[float]] = RECORDED[kind][seed]
+    return [dict(zip(curves, values, strict=True)) for values in zip(*curves.values(), strict=True)]
 
 
 def limits(**changes: Any) -> SentinelConfig:
@@ -47,6 +58,19 @@ def rules(rows: list[Row], config: SentinelConfig | None = None) -> list[str]:
 def test_a_calm_run_gives_no_warning_at_any_iteration() -> None:
     rows = history()
     assert [rules(rows[:end]) for end in range(1, ITERATIONS + 1)] == [[]] * ITERATIONS
+
+
+@pytest.mark.parametrize("seed", RECORDED["healthy"])
+def test_a_healthy_run_of_the_embedded_world_gives_no_warning_at_any_iteration(seed: str) -> None:
+    rows = recorded("healthy", seed)
+    assert [rules(rows[:end]) for end in range(1, len(rows) + 1)] == [[]] * len(rows)
+
+
+@pytest.mark.parametrize("seed", RECORDED["exploited"])
+def test_a_run_that_exploits_its_reward_model_is_told_from_the_gold_score(seed: str) -> None:
+    rows = recorded("exploited", seed)
+    warned = [end for end in range(1, len(rows) + 1) if "over_optimisation_gold" in rules(rows[:end])]
+    assert warned and warned[0] < len(rows)
 
 
 @pytest.mark.parametrize(
