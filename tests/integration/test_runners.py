@@ -20,6 +20,7 @@ from flows.config import load
 from flows.leftovers import is_gone, this_process
 from flows.runners import make_runner, resources_of
 from tasks.errors import ConfigError
+from tests.integration.processes import hears_ctrl_c
 
 COMMAND = [sys.executable, "-m", "flows.rlhf", "scale=miniature", "runtime.progress=false"]
 LONG = ["runtime.max_workers=2", "pretrain.steps=100000"]
@@ -100,6 +101,7 @@ def in_pretraining(home: Path, runner: str) -> "Iterator[tuple[subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hears_ctrl_c,
     )
     end = time.monotonic() + 300
     while not list(home.glob("artifacts/checkpoints/pretrain/*/step-*.pt")):

@@ -20,6 +20,7 @@ from mlflow.entities import Run
 
 from tasks.tracking import RunLog, prepare, start_pipeline_run
 from tests.integration import postgres
+from tests.integration.processes import hears_ctrl_c
 
 pytestmark = pytest.mark.slow
 TRUNK = {"data_prep", "pretrain", "sft", "ppo_init", "comparisons", "reward_model", "reward_model-independent"} | {
@@ -46,6 +47,7 @@ def start(home: Path, *arguments: str, **environment: str) -> "subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=hears_ctrl_c,
     )
 
 
