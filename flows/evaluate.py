@@ -5,7 +5,6 @@ and with the same stages as the policies of a pipeline.
 """
 
 import json
-import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from prefect.futures import PrefectFuture
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
+from flows.logs import tame_logs
 from flows.pipeline import Pipeline
 from flows.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
 from flows.promotion import EXIT_STATUS, GateFailed, read_decision, settle
@@ -274,8 +274,7 @@ def say(outcome: Evaluated, config: EvaluateConfig) -> None:
 @hydra.main(config_path="../conf", config_name="evaluate", version_base="1.3")
 def main(values: DictConfig) -> None:
     """Command line: compose, validate, check, measure."""
-    for chatty in ("httpx", "distributed"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)  # Hydra raises every logger's level
+    tame_logs()
     try:
         config = as_prepared(parse_evaluate(values), values)
         check(config)

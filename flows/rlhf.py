@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from prefect import flow
 
 from flows.flags import answer, asked, take_flags
+from flows.logs import tame_logs
 from flows.pipeline import Pipeline
 from flows.preflight import check
 from flows.promotion import EXIT_STATUS, GateFailed, promote
@@ -109,8 +110,7 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
 @hydra.main(config_path="../conf", config_name="rlhf", version_base="1.3")
 def main(values: DictConfig) -> list[float] | None:
     """One configuration that Hydra composed: validate, check, run. In a sweep Hydra calls this once a point."""
-    for chatty in ("httpx", "httpx2", "distributed"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)  # Hydra raises every logger's level
+    tame_logs()
     for handler in logging.getLogger().handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(_not_told_twice)

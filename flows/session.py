@@ -109,7 +109,7 @@ def prefect_session() -> Iterator[str]:
                     raise
                 _settle(SETTLE_SECONDS)
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGUSR1)
             try:
                 server.wait(5)
             except subprocess.TimeoutExpired:
@@ -127,13 +127,13 @@ def _one_at_a_time() -> Iterator[None]:
 
 def _start_server(url: str) -> "subprocess.Popen[bytes]":
     port = url.split(":")[2].split("/")[0]
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    command += ["--host", "127.0.0.1", "--port", port, "--log-level", "critical"]
+    command = [sys.executable, "-m", "flows.server", port]
     settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
     quiet = subprocess.DEVNULL
     # A session of its own: Ctrl-C must not end the server before the run has said how it ended.
     return subprocess.Popen(
         command,
+        cwd=environment.PROJECT,
         env={**os.environ, **settings},
         stdout=quiet,
         stderr=quiet,

@@ -1,6 +1,5 @@
 """The command line of the study: `python -m flows.study scale=quick`."""
 
-import logging
 import sys
 
 from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
@@ -8,6 +7,7 @@ from flows import environment  # noqa: F401  first: Prefect reads the environmen
 import hydra  # isort: skip
 from omegaconf import DictConfig, OmegaConf
 
+from flows.logs import tame_logs
 from flows.session import prefect_session
 from flows.study.config import parse_study
 from flows.study.study import command_line, plan_of, say_goodbye, study
@@ -17,8 +17,7 @@ from tasks.errors import PlumblineError
 @hydra.main(config_path="../../conf/study", config_name="study", version_base="1.3")
 def main(values: DictConfig) -> None:
     """Compose, validate, run what is missing, write the page."""
-    for chatty in ("httpx", "distributed"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)  # Hydra raises every logger's level
+    tame_logs()
     command = command_line(sys.argv[1:])
     try:
         config = parse_study(OmegaConf.to_container(values, resolve=True, throw_on_missing=True))

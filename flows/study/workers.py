@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 from flows.config import RLHFConfig
+from flows.logs import tame_logs
 from flows.runners import STOP_SECONDS, prepare_worker
 from flows.study.points import Point, next_point
 from flows.study.records import PointRecord
@@ -139,8 +140,7 @@ def _end_in_order(*_: object) -> None:
 
 
 def _work_off(line: "Connection[PointRecord, Job | None]", work: Work) -> None:
-    for chatty in ("httpx", "distributed"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    tame_logs()
     while (job := line.recv()) is not None:
         started = time.monotonic()
         try:

@@ -61,7 +61,7 @@ def complaint(done: "subprocess.CompletedProcess[str]") -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["1700k", "2m", "2500k"])
+@pytest.mark.parametrize("size", ["2m", "3m", "4m"])
 def test_a_disk_that_fills_up_is_one_sentence_and_the_same_command_goes_on_with_more_room(
     disk: Path, tmp_path: Path, size: str
 ) -> None:

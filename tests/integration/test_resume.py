@@ -240,7 +240,9 @@ def test_terminated_it_saves_the_step_it_is_in_and_loses_nothing(
     [folder] = tmp_path.glob(f"artifacts/checkpoints/{stage}/*")
     step = latest_step(folder)
     assert step is not None and f"{stage}: stopped at step {step} of " in output
-    again = shlex.join(["python", "-m", "flows.rlhf", *COMMAND[3:], *SMALLER, f"tracking.root={tmp_path}", *overrides])
+    again = shlex.join(
+        [Path(sys.executable).name, "-m", "flows.rlhf", *COMMAND[3:], *SMALLER, f"tracking.root={tmp_path}", *overrides]
+    )
     assert f"the same command goes on from the last checkpoint: {again}\n" in output
     finish(tmp_path, *overrides)
     assert_equal(tmp_path, whole)
