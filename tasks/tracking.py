@@ -54,7 +54,7 @@ def prepare(uri: str, experiment: str, artifact_root: Path) -> str:
     with readable_os_errors(artifact_root), FileLock(artifact_root / ".mlflow-init.lock"):
         try:
             _probe(uri)
-            _share(uri)
+            _create(uri, artifact_root)
             tracking = client(uri)
             found = tracking.get_experiment_by_name(experiment)
             if found is not None:
@@ -79,15 +79,34 @@ def _probe(uri: str) -> None:
             pass
 
 
-def _share(uri: str) -> None:
-    """Make a new SQLite database one that several processes write to: readers and a writer then do not lock each other.
+def _create(uri: str, artifact_root: Path) -> None:
+    """Make an SQLite database that does not exist yet, whole or not at all: MLflow cannot go on with half of its tables.
 
-    The mode stays in the file. It holds for one machine; beyond that use a server or PostgreSQL.
+    It becomes one that several processes write to: in its journal mode readers and a writer do not lock each other. The
+    mode stays in the file. It holds for one machine; beyond that use a server or PostgreSQL.
     """
     path = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not path.exists():
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA journal_mode = WAL")
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    _mlflow()  # sets what must be set before any other part of it is imported
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    draft = path.with_name(f".{path.name}-unfinished")
+    _remove(draft)  # of a killed run
+    try:
+        SqlAlchemyStore(f"sqlite:///{draft}", artifact_root.as_uri()).engine.dispose()
+    except BaseException:
+        _remove(draft)
+        raise
+    draft.replace(path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+
+
+def _remove(database: Path) -> None:
+    """With what SQLite keeps beside it."""
+    for file in database.parent.glob(f"{database.name}*"):
+        file.unlink()
 
 
 def _first_line(error: BaseException) -> str:

@@ -136,6 +136,6 @@ def test_server_pool_deployment_worker_run_and_schedule(project: Path, tmp_path:
         assert [run["state_name"] for run in runs if run["name"] != "miniature"], "cron created no run"
         assert {run["state_type"] for run in runs if run["name"] != "miniature"} == {"SCHEDULED"}
         stages = [item["data"] for item in ask(f"{api}/artifacts/filter", {}) if item["key"] == "stages"]
-        assert sorted(text.count("| ran |") for text in stages) == [0, 11]
+        assert sorted(text.count("| ran |") for text in stages) == [0, 14]
     assert list(project.glob(".plumbline/artifacts/ppo_ptx/*/policy/model.safetensors"))
     assert (project / ".plumbline" / "mlflow.db").is_file()

@@ -237,9 +237,12 @@ def test_terminated_it_saves_the_step_it_is_in_and_loses_nothing(
         os.kill(pid, signal.SIGTERM)
     assert process.wait(30) == 130
     output = (tmp_path / "output.txt").read_text()
-    [folder] = tmp_path.glob(f"artifacts/checkpoints/{stage}/*")
-    step = latest_step(folder)
-    assert step is not None and f"{stage}: stopped at step {step} of " in output
+    folders = list(tmp_path.glob(f"artifacts/checkpoints/{stage}/*"))
+    if folders:
+        step = latest_step(folders[0])
+        assert step is not None and f"{stage}: stopped at step {step} of " in output
+    else:  # a busy machine: it had not made a step yet
+        assert f"{stage}: stopped before its first step, as it was told to" in output
     again = shlex.join(
         [Path(sys.executable).name, "-m", "flows.rlhf", *COMMAND[3:], *SMALLER, f"tracking.root={tmp_path}", *overrides]
     )
