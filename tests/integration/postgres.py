@@ -3,12 +3,14 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 FOLDERS = ["/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin"]
 USER = "plumbline"
@@ -29,12 +31,16 @@ def _unprivileged() -> dict[str, object]:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """``user@127.0.0.1:port`` of a server with the databases ``mlflow`` and ``prefect``; ``folder`` must not exist."""
+def server() -> Iterator[str]:
+    """``user@127.0.0.1:port`` of a server with the databases ``mlflow`` and ``prefect``; it is gone afterwards."""
+    with TemporaryDirectory(prefix="plumbline-postgres-") as folder:  # pytest's own folders are closed to other users
+        yield from _serve(Path(folder))
+
+
+def _serve(folder: Path) -> Iterator[str]:
     binaries = programs()
     assert binaries is not None
     who = _unprivileged()
-    folder.mkdir()
     if who:
         os.chown(folder, int(str(who["user"])), int(str(who["group"])))
     data = folder / "data"
@@ -71,5 +77,5 @@ def server(folder: Path) -> Iterator[str]:
             )
         yield f"{USER}@127.0.0.1:{port}"
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # closes the connections of clients; SIGTERM would wait for them
         process.wait(30)

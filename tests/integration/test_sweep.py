@@ -194,10 +194,8 @@ def test_ctrl_c_ends_the_points_and_the_sweep_in_order(side_by_side: str, home: 
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[str]:
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)  # the server's user must get to its folder
-    with postgres.server(tmp_path / "postgres") as place:
+def database() -> Iterator[str]:
+    with postgres.server() as place:
         yield place
 
 
