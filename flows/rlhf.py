@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from flows import environment  # first: Prefect reads the environment when it is imported
 
 from flows.config import RLHFConfig, parse  # isort: skip
 
@@ -39,7 +39,7 @@ from tasks.errors import PlumblineError
 from tasks.evaluation.task import compare_policies, evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
-from tasks.refusals import readable_os_errors
+from tasks.refusals import probe, readable_os_errors
 from tasks.reward_model.across_labelers import validate_across_labelers
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch
@@ -148,6 +148,7 @@ def command_line() -> None:
     try:
         sys.argv[1:] = take_flags(typed)
         require_plugins(typed)
+        probe(environment.HOME)  # where Hydra makes a folder before this program has a say
         with reported_at_the_end():
             main()
     except PlumblineError as error:

@@ -49,8 +49,8 @@ def prepare(uri: str, experiment: str, artifact_root: Path) -> str:
         ConfigError: the tracking server does not answer or the database cannot be opened.
     """
     artifact_root.mkdir(parents=True, exist_ok=True)
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks of what it also raises
     with readable_os_errors(artifact_root), FileLock(artifact_root / ".mlflow-init.lock"):
         try:
             _probe(uri)

@@ -220,7 +220,7 @@ def test_two_commands_at_the_same_moment_make_everything_once(whole: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "runner", "told"), [("ppo_ptx", "threads", "the command"), ("sft", "processes", "every process")]
+    ("stage", "runner", "told"), [("ppo_ptx", "threads", "the command"), ("pretrain", "processes", "every process")]
 )
 def test_terminated_it_saves_the_step_it_is_in_and_loses_nothing(
     whole: Path, tmp_path: Path, stage: str, runner: str, told: str
