@@ -156,9 +156,8 @@ def settle(run: Pipeline, outcome: Measured, decision: GateDecision) -> Measured
 def release_job(config: RLHFConfig, policy: str) -> ReleaseJob:
     """What the card is told; where things lie and how fast the run was is left out."""
     name = config.model.name_or_path
-    settings = config.model_dump(
-        mode="json", exclude={"runtime": True, "tracking": True, "sweep": True, "data_prep": {"folder"}}
-    )
+    settings = config.model_dump(mode="json", exclude={"runtime", "tracking", "sweep"})
+    settings["data_prep"]["folder"] = None  # a place on this machine, as is a local model
     if name and looks_local(name):
         settings["model"]["name_or_path"] = None
     title = config.evaluation.gate.model_name or "plumbline-policy"

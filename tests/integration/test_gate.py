@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def test_a_policy_that_passes_is_released_and_becomes_champion(passed: Outcome, 
     assert client(root).get_run(passed.run_id).data.tags["plumbline.gate"] == "passed"
     card = (Path(passed.release) / "README.md").read_text()
     assert card.startswith("---\n") and passed.comparison.verdict in card and "SHA-256" in card
+
+
+def test_the_command_on_the_card_finds_every_result(passed: Outcome, root: Path) -> None:
+    card = Path(str(passed.release)) / "README.md"
+    (line,) = [line for line in card.read_text().splitlines() if "--config-dir" in line]
+    assert line == "python -m flows.rlhf --config-dir <this folder> --config-name plumbline"
+    command = [sys.executable, *line.replace("<this folder>", str(card.parent)).split()[1:]]
+    done = subprocess.run(
+        [*command, f"tracking.root={root}", "--explain"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 of 14 stages will run" in done.stdout, done.stdout
 
 
 def test_a_second_run_registers_nothing_new(passed: Outcome, root: Path) -> None:

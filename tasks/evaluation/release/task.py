@@ -21,6 +21,8 @@ from tasks.stage import Workshop, run_stage
 POLICY = "policy"
 DEFAULTS = ({"runtime": "cpu"}, {"tracking": "local"}, {"sweep": "tradeoff"})
 """Groups of ``conf/`` that say nothing about the policy; whoever trains it again has their own."""
+HOOKS = tuple({f"override hydra/{group}": name} for group, name in (("output", "runs"), ("callbacks", "sweep")))
+"""What ``conf/rlhf.yaml`` sets of Hydra: where its folders lie, and what a multirun calls."""
 
 
 @stage_task("release")
@@ -56,7 +58,7 @@ def release_policy(
             )
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
-        settings = {"defaults": [*DEFAULTS, "_self_"]} | config.settings
+        settings = {"defaults": [*DEFAULTS, "_self_", *HOOKS]} | config.settings
         (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
         shop.log.file(folder / "README.md")
         return {}
