@@ -16,3 +16,6 @@ import tasks.reward_model.task  # noqa: E402
 import tasks.sft.task  # noqa: E402, F401
 from flows import promotion  # noqa: E402, F401
 from flows.sweep import point, session  # noqa: E402, F401
+from tasks.tracking import load  # noqa: E402
+
+load()

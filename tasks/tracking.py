@@ -34,6 +34,12 @@ def _mlflow() -> Any:
     return mlflow
 
 
+def load() -> None:
+    """Import MLflow and what its databases need now instead of at first use; it takes a second and a half."""
+    _mlflow()
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def client(uri: str) -> Any:
     """An ``MlflowClient`` for a tracking URI."""
     return _mlflow().MlflowClient(tracking_uri=uri)

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from flows.leftovers import PROCESS_TAG, close_tracked_runs, this_process
+from flows.runners import warm_up
 from flows.session import prefect_session
 from flows.sweep.champion import promote_best
 from flows.sweep.plan import Plan, read_plan
@@ -47,6 +48,8 @@ def start(values: DictConfig, config_name: str) -> None:
     with ExitStack() as stack:
         stack.enter_context(_alone_in(plan.folder))
         experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
+        if plan.config.runtime.runner == "processes" and str(values.hydra.launcher._target_).endswith("BasicLauncher"):
+            warm_up()  # while the server starts; other launchers run the points in processes of their own
         stack.enter_context(prefect_session())
         close_tracked_runs(tracking.uri, experiment_id)
         name = f"sweep of {' × '.join(plan.knobs) or 'one point'}, {time.strftime('%Y-%m-%d %H:%M:%S')}"
