@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tasks.errors import DataError
+from tasks.rankings import ordered_pairs
 from tasks.records import Comparison
 from tasks.reward_model.accuracy import Scores, pair_accuracy, scored_pairs
 
@@ -74,9 +75,19 @@ def cross_labeler_accuracy(
     Returns:
         Mean accuracy over folds and its standard error, for labelers trained on and for labelers held out.
 
+    Raises:
+        DataError: a group ordered no pair of ``valid`` strictly; found before anything is trained.
+
     Source: InstructGPT section 4.1 (72.4 +- 0.4 % and 69.6 +- 0.9 %).
     """
     shares: dict[str, list[float]] = {"trained_labelers": [], "heldout_labelers": []}
+    for fold in folds:
+        for members in fold:
+            if not any(ordered_pairs(item.ranks) for item in valid if item.labeler_id in members):
+                raise DataError(
+                    f"cross-labeler validation: labelers {', '.join(members)} ordered no pair of the validation "
+                    f"comparisons, expected at least one in each of {len(folds)} groups; use fewer folds or more comparisons"
+                )
     for fold in folds:
         scorer = fit([comparison for comparison in train if comparison.labeler_id in fold.trained_labelers])
         for name, members in (

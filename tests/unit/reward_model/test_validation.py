@@ -115,3 +115,15 @@ def test_cross_labeler_accuracy_trains_without_the_held_out() -> None:
     assert result["cross_labeler/accuracy_trained_labelers"] == 1.0
     assert result["cross_labeler/accuracy_heldout_labelers"] == 0.0
     assert result["cross_labeler/standard_error_heldout_labelers"] == 0.0
+
+
+def test_a_group_without_an_ordered_pair_is_refused_before_training() -> None:
+    names = ["ann", "bob", "cat"]
+    train = [comparison(f"t{name}", ["a", "b"], [1, 2], name) for name in names]
+    valid = [comparison(f"v{name}", ["a", "b"], [1, 1 if name == "cat" else 2], name) for name in names]
+
+    def fit(seen: object) -> object:
+        raise AssertionError("nothing may be trained")
+
+    with pytest.raises(DataError, match="labelers cat ordered no pair of the validation .* each of 3 groups"):
+        cross_labeler_accuracy(train, valid, cross_labeler_folds(names, 3, seed=0), fit)  # type: ignore[arg-type]
