@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from tasks.fused import fused
+
 LOOPS_ON = frozenset({"cpu"})
 """Devices where calls are cheap and padding is dear: sequences of equal length are attended together, others apart."""
 PACKED = "plumbline_packed"
@@ -28,11 +30,12 @@ DECODING = "plumbline_decoding"
 
 @contextmanager
 def attending(trunk: PreTrainedModel, how: str) -> Iterator[None]:
-    """Inside this context the trunk attends by ``PACKED`` or ``DECODING``, and wants the arguments of that function."""
+    """Inside this context the trunk attends by ``PACKED`` or ``DECODING`` and wants the arguments of that function."""
     usual = trunk.config._attn_implementation
     trunk.set_attn_implementation(how)
     try:
-        yield
+        with fused(trunk):
+            yield
     finally:
         trunk.set_attn_implementation(usual)
 

@@ -5,9 +5,10 @@ one attention and one MLP module: Llama, Mistral, Qwen, Gemma, Phi, GPT-2, GPT-N
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ LAYER_LISTS = ("layers", "h")
 """Names under which trunks keep their decoder layers."""
 ATTENTION_NAMES = ("self_attn", "attn", "attention")
 MLP_NAMES = ("mlp", "feed_forward")
+WORTH_CUTTING = 0.9
+"""Share of a packed row's tokens above which it does not pay to take the others out of the last layer's MLP."""
 PACKED_FAMILIES = frozenset(
     {
         "cohere",
@@ -70,49 +73,53 @@ def logits_of(model: PreTrainedModel, states: Tensor) -> Tensor:
     return logits
 
 
-class States(NamedTuple):
-    """Final hidden states of a batch: those of one sequence lie one behind another."""
-
-    states: Tensor  # (M, D)
-    starts: Tensor  # (B,) place of each sequence's first
-
-
-def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor) -> States:
-    """Run the trunk over the rows' first tokens, as many as are needed; without padding where the family allows it.
+def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Final hidden states of some tokens, with as little work as the family allows.
 
     Args:
         trunk: see ``trunk_of``.
         batch: right-padded rows; any id may stand in the padding, even one outside the vocabulary.
         read: (B,) tokens of each row that the trunk reads, at least 1.
+        rows: (M,) the row of each token that is asked for.
+        columns: (M,) its place in the row, less than the row's ``read``; no token is asked for twice.
+
+    Returns:
+        (M, D), differentiable.
     """
     width = int(read.max())
     ids = batch.input_ids[:, :width]
-    columns = torch.arange(width, device=ids.device)
-    real = columns < read[:, None]
+    places = torch.arange(width, device=ids.device)
+    real = places < read[:, None]
     if packs(trunk):
-        states = packed_states(trunk, ids[real], columns.expand_as(ids)[real], read.tolist())
-        return States(states, read.cumsum(0) - read)
+        wanted = (read.cumsum(0) - read)[rows] + columns
+        return packed_states(trunk, ids[real], places.expand_as(ids)[real], read.tolist(), wanted)
     # Right padding and causal attention need neither mask nor positions, and attention then takes its fastest path.
     output = trunk(input_ids=torch.where(real, ids, ids[:, :1]), use_cache=False)
-    return States(output.last_hidden_state.flatten(0, 1), torch.arange(len(read), device=read.device) * width)
+    return output.last_hidden_state[rows, columns]  # type: ignore[no-any-return]
 
 
 def packed_states(
-    trunk: PreTrainedModel, ids: Tensor, positions: Tensor, lengths: Sequence[int], cache: Cache | None = None
+    trunk: PreTrainedModel,
+    ids: Tensor,
+    positions: Tensor,
+    lengths: Sequence[int],
+    wanted: Tensor,
+    cache: Cache | None = None,
 ) -> Tensor:
-    """Final hidden states of sequences that lie one behind another.
+    """Final hidden states of some tokens of sequences that lie one behind another.
 
     Args:
         trunk: of a family that ``packs``.
         ids: (N,).
         positions: (N,) of each token in its sequence.
         lengths: tokens of each sequence; they add up to N.
+        wanted: (M,) places of the tokens that are asked for, each once.
         cache: keeps keys and values when given.
 
     Returns:
-        (N, D).
+        (M, D).
     """
-    with attending(trunk, PACKED):
+    with attending(trunk, PACKED), _only(_last_mlp(trunk), wanted, len(ids)):
         output = trunk(
             input_ids=ids[None],
             position_ids=positions[None],
@@ -120,7 +127,32 @@ def packed_states(
             past_key_values=cache,
             use_cache=cache is not None,
         )
-    return output.last_hidden_state[0]  # type: ignore[no-any-return]
+    return output.last_hidden_state[0, wanted]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _only(mlp: nn.Module, wanted: Tensor, tokens: int) -> Iterator[None]:
+    """Inside this context the module computes the wanted tokens of a packed row and adds nothing to the others.
+
+    Nobody reads the others behind the last layer; in a PPO batch they are the prompts, in scoring all but one a row.
+    """
+
+    def cut(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # (1, N, D) -> (1, M, D)
+        states, *others = inputs
+        return (states[:, wanted], *others)
+
+    def spread(_module: nn.Module, _inputs: Any, output: Any) -> Any:  # (1, M, D) -> (1, N, D)
+        first = output[0] if isinstance(output, tuple) else output
+        whole = first.new_zeros(1, tokens, first.shape[-1]).index_copy(1, wanted, first)
+        return (whole, *output[1:]) if isinstance(output, tuple) else whole
+
+    few = len(wanted) <= WORTH_CUTTING * tokens
+    hooks = [mlp.register_forward_pre_hook(cut), mlp.register_forward_hook(spread)] if few else []
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def packs(trunk: PreTrainedModel) -> bool:
@@ -144,7 +176,7 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
         ModelError: the family keeps them where this function does not look.
     """
     trunk = getattr(model, "base_model", model)
-    layers = next((getattr(trunk, name) for name in LAYER_LISTS if hasattr(trunk, name)), None)
+    layers = _layers(trunk)
     if layers is None:
         raise ModelError(
             f"{type(trunk).__name__}: found no decoder layers under {' or '.join(LAYER_LISTS)}, which residual dropout "
@@ -153,7 +185,7 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
     branches = []
     for index, layer in enumerate(layers):
         for names in (ATTENTION_NAMES, MLP_NAMES):
-            found = [module for name, module in layer.named_children() if name in names]
+            found = _children(layer, names)
             if not found:
                 raise ModelError(
                     f"{type(trunk).__name__}, layer {index}: found no module named {' or '.join(names)}, which "
@@ -161,6 +193,21 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
                 )
             branches += found
     return branches
+
+
+def _layers(trunk: nn.Module) -> nn.ModuleList | None:
+    return next((getattr(trunk, name) for name in LAYER_LISTS if hasattr(trunk, name)), None)
+
+
+def _children(layer: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:
+    return [module for name, module in layer.named_children() if name in names]
+
+
+def _last_mlp(trunk: PreTrainedModel) -> nn.Module:  # of a family that packs
+    layers = _layers(trunk)
+    assert layers is not None, type(trunk).__name__
+    (mlp,) = _children(layers[-1], MLP_NAMES)
+    return mlp
 
 
 def switch_dropout_off(config: Any) -> None:

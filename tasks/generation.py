@@ -6,6 +6,7 @@ not depend on how many rows are sampled side by side, up to rounding in the logi
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -13,14 +14,39 @@ from transformers import PreTrainedModel
 
 from tasks.errors import DataError, ModelError
 from tasks.families import logits_of, packs, trunk_of
+from tasks.logprobs import TokenStatistics, entropy_of, log_probs_of
 from tasks.reading import PackedReader, PaddedReader, columns_first
 
 COMPACT_BELOW = 0.8
 """Ended rows are taken out when at most this fraction of the rows is still running."""
 
 
+class How(TypedDict):
+    """What ``sample`` takes beside model and prompts."""
+
+    max_new_tokens: int
+    temperature: float
+    generator: torch.Generator
+    eos_id: int
+    pad_id: int
+    batch_size: int
+
+
+class Sampled(NamedTuple):
+    """Responses in the order of the prompts, EOS kept, nothing behind it."""
+
+    responses: list[list[int]]
+    statistics: TokenStatistics | None
+    """(B, max_new_tokens) on the model's device, 0 behind a response; None when not asked for."""
+
+
+def generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], **how: Unpack[How]) -> list[list[int]]:
+    """The responses that ``sample`` draws."""
+    return sample(model, prompts, **how, with_statistics=False).responses
+
+
 @torch.no_grad()
-def generate(
+def sample(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     *,
@@ -30,7 +56,8 @@ def generate(
     eos_id: int,
     pad_id: int,
     batch_size: int,
-) -> list[list[int]]:
+    with_statistics: bool,
+) -> Sampled:
     """Sample one response to each prompt from softmax(logits / temperature): no top-k, no top-p.
 
     Args:
@@ -42,17 +69,19 @@ def generate(
         eos_id: ends a response; an id that is never drawn, such as -1, samples exactly ``max_new_tokens``.
         pad_id: stands where a row has said nothing yet; any id will do.
         batch_size: rows sampled side by side.
-
-    Returns:
-        Responses in the order of the prompts, EOS kept, nothing behind it.
+        with_statistics: also say how likely each token was, and the entropy it was drawn at; needs a temperature above 0.
 
     Raises:
         DataError: a prompt is empty.
         ModelError: prompt and response do not fit the model's context.
     """
     _check_lengths(model, prompts, max_new_tokens)
+    statistics = None
+    if with_statistics:
+        empty = torch.zeros(len(prompts), max_new_tokens, device=model.device)
+        statistics = TokenStatistics(empty, empty.clone())
     if not prompts or max_new_tokens == 0:
-        return [[] for _ in prompts]
+        return Sampled([[] for _ in prompts], statistics)
     uniform = None
     if temperature > 0:
         uniform = torch.rand(
@@ -66,13 +95,18 @@ def generate(
         with columns_first(model):
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                batch = _Decoding(model, [prompts[row] for row in rows], max_new_tokens, pad_id)
+                batch = _Decoding(model, [prompts[row] for row in rows], max_new_tokens, pad_id, with_statistics)
                 drawn = batch.run(temperature, None if uniform is None else uniform[rows], eos_id)
                 for row, response in zip(rows, drawn, strict=True):
                     responses[row] = response
+                if statistics is not None and batch.statistics is not None:
+                    lengths = torch.tensor([len(response) for response in drawn], device=model.device)
+                    said = torch.arange(max_new_tokens, device=model.device) < lengths[:, None]
+                    for table, part in zip(statistics, batch.statistics, strict=True):
+                        table[rows] = part * said
     finally:
         model.train(was_training)
-    return responses
+    return Sampled(responses, statistics)
 
 
 def draw(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
@@ -104,13 +138,22 @@ class _Decoding:
     """The running rows of one batch: what they have said, and where they stand."""
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, pad_id: int
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        pad_id: int,
+        with_statistics: bool,
     ) -> None:
         self.model, self.trunk, self.steps = model, trunk_of(model), max_new_tokens
         reader = PackedReader if packs(self.trunk) else PaddedReader
         self.reader = reader(self.trunk, prompts, max_new_tokens)
         self.said = torch.full((len(prompts), max_new_tokens), pad_id, device=model.device)
         self.rows = torch.arange(len(prompts), device=model.device)  # of ``said``, one for each running row
+        self.statistics: TokenStatistics | None = None
+        if with_statistics:
+            shape = self.said.shape
+            self.statistics = TokenStatistics(*(torch.zeros(shape, device=model.device) for _ in range(2)))
 
     def run(self, temperature: float, uniform: Tensor | None, eos_id: int) -> list[list[int]]:
         """Sample until every row has ended or is full."""
@@ -120,6 +163,9 @@ class _Decoding:
             logits = logits_of(self.model, states)
             tokens = draw(logits, temperature, None if uniform is None else uniform[self.rows, step])
             self.said[self.rows, step] = tokens
+            if self.statistics is not None:
+                self.statistics.logprobs[self.rows, step] = log_probs_of(logits, tokens, temperature)
+                self.statistics.entropy[self.rows, step] = entropy_of(logits, temperature)
             running = running & (tokens != eos_id)
             count = int(running.sum())
             if count == 0 or step + 1 == self.steps:

@@ -109,10 +109,9 @@ def states_before_response(trunk: PreTrainedModel, batch: TokenBatch) -> tuple[T
     """
     # The last token of a row predicts nothing that is asked for, so the trunk does not read it.
     read = (batch.lengths - 1).clamp(min=1)
-    states, starts = hidden_states(trunk, batch, read)
     mask = batch.response_mask
     rows, columns = mask.nonzero(as_tuple=True)
-    return states[(starts + batch.prompt_lengths - 1)[rows] + columns], mask
+    return hidden_states(trunk, batch, read, rows, batch.prompt_lengths[rows] - 1 + columns), mask
 
 
 def _head(

@@ -136,8 +136,8 @@ class ScalarModel(nn.Module):
 
     def scores(self, batch: TokenBatch) -> Tensor:  # (B,) fp32
         """The output at each row's last real token: EOS if the response has one, else the token it was cut at."""
-        states, starts = hidden_states(self.backbone, batch, batch.lengths)
-        return self._read(states[starts + batch.lengths - 1])
+        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+        return self._read(hidden_states(self.backbone, batch, batch.lengths, rows, batch.lengths - 1))
 
     def values(self, batch: TokenBatch) -> Tensor:  # (B, R) fp32
         """The value of the state before each response token, 0 on padding."""

@@ -43,7 +43,7 @@ class PackedReader:
 
     def read_prompts(self) -> Tensor:  # (B, D)
         """Final hidden state of each prompt's last token."""
-        return packed_states(self.trunk, self.ids, self.token_positions, self.lengths, self.cache)[self.last]
+        return packed_states(self.trunk, self.ids, self.token_positions, self.lengths, self.last, self.cache)
 
     def read(self, tokens: Tensor) -> Tensor:  # (B,) -> (B, D)
         """Final hidden states after one more token in every row."""

@@ -90,6 +90,10 @@ class PPOConfig(Config):
     ema_every: Literal["step", "iteration"]
     """One update per optimizer step or per iteration."""
 
+    old_logprobs: Literal["recomputed", "sampled"]
+    """Where the sampling policy's log-probabilities and entropies come from: a forward pass over the finished responses,
+    on the batches of training, so that the first ratios are exactly 1; or the numbers at hand while sampling, which
+    saves that pass and differs by rounding (in bf16 by about one per cent of a ratio)."""
     rollout_engine: Literal["own", "vllm"]
     """Who samples: this program's decoder, or vLLM on the same GPU (other random numbers, same distribution)."""
     vllm_memory_share: float = Field(gt=0, lt=1)
@@ -150,6 +154,15 @@ class PPOConfig(Config):
             raise ValueError(
                 f"episodes ({self.episodes}) must be a multiple of "
                 f"episodes_per_iteration ({self.episodes_per_iteration})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _own_logprobs(self) -> "PPOConfig":
+        if self.old_logprobs == "sampled" and self.rollout_engine != "own":
+            raise ValueError(
+                f"old_logprobs=sampled takes the decoder's own numbers, and rollout_engine is {self.rollout_engine}, "
+                "whose kernels are not the trainer's; use old_logprobs=recomputed or rollout_engine=own"
             )
         return self
 

@@ -1,7 +1,8 @@
 """Who samples the responses of an iteration: this program's own decoder, or vLLM on a GPU.
 
-An engine only chooses tokens. The log-probabilities that PPO trains on are always recomputed by the trainer's own forward
-pass; where an engine reports its own, the difference is logged as drift.
+vLLM only chooses tokens: the log-probabilities that PPO trains on are recomputed by the trainer's own forward pass, and
+what they differ by is logged as drift. Our decoder is the same network in the same process, so that its own numbers may
+stand in for that pass (``old_logprobs=sampled``).
 """
 
 import os
@@ -15,7 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.config import RuntimeConfig
 from tasks.errors import ConfigError
-from tasks.generation import generate
+from tasks.generation import sample
+from tasks.logprobs import TokenStatistics
 from tasks.models import autocast, save_policy
 from tasks.ppo.config import PPOConfig
 
@@ -26,8 +28,10 @@ class Drawn(NamedTuple):
     """Responses in the order of the prompts, EOS kept, nothing behind it."""
 
     responses: list[list[int]]
-    logprobs: list[list[float]] | None
-    """What the engine says of each token, at the sampling temperature; None when it says nothing."""
+    logprobs: list[list[float]] | None = None
+    """What a foreign engine says of each token, at the sampling temperature; None when it says nothing."""
+    statistics: TokenStatistics | None = None
+    """(B, response_tokens) What PPO is to take for the sampling policy's, 0 behind a response; None recomputes it."""
 
 
 class RolloutEngine(Protocol):
@@ -47,7 +51,7 @@ class OwnEngine:
     def sample(self, policy: PreTrainedModel, prompts: Sequence[list[int]], generator: torch.Generator) -> Drawn:
         """See ``RolloutEngine``."""
         with autocast(self._runtime):
-            responses = generate(
+            drawn = sample(
                 policy,
                 prompts,
                 max_new_tokens=self._config.response_tokens,
@@ -56,8 +60,9 @@ class OwnEngine:
                 eos_id=self._eos,
                 pad_id=self._pad,
                 batch_size=self._runtime.generation_batch,
+                with_statistics=self._config.old_logprobs == "sampled",
             )
-        return Drawn(responses, None)
+        return Drawn(drawn.responses, statistics=drawn.statistics)
 
 
 class VLLMEngine:

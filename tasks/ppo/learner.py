@@ -1,8 +1,9 @@
 """PPO and PPO-ptx (InstructGPT section 3.5 and appendix C.4): one ``step()`` is one iteration of episodes.
 
 Deviations from the paper, which leaves much unsaid (spec D.2): the knobs of ``conf/ppo`` name the source of each value;
-log-probabilities are recomputed after sampling; a minibatch's losses are means over its tokens, however it is cut into
-microbatches; the averaged weights are updated per optimizer step unless ``ema_every`` says otherwise.
+log-probabilities are recomputed after sampling unless ``old_logprobs`` says otherwise; a minibatch's losses are means
+over its tokens, however it is cut into microbatches; the averaged weights are updated per optimizer step unless
+``ema_every`` says otherwise.
 """
 
 import copy
@@ -126,11 +127,11 @@ class PPOLearner:
         prompts = [self.prompt_ids[index] for index in chosen]
         drawn = self.engine.sample(self.networks.policy, prompts, self.sampling)
         episodes = Episodes.of(prompts, drawn.responses, self.config, self.ids)
-        # 2. Score, and recompute log-probabilities and values over the first epoch's microbatches.
+        # 2. Score, and compute log-probabilities and values over the first epoch's microbatches.
         first_epoch = self._minibatches(episodes)
         every_cut = [cut for minibatch in first_epoch for cut in minibatch]
         with autocast(self.runtime):
-            rollout = evaluate_episodes(self.networks, episodes, every_cut, self.config, self.ids.pad)
+            rollout = evaluate_episodes(self.networks, episodes, every_cut, self.config, self.ids.pad, drawn.statistics)
         # 3. Reward each token, estimate advantages, whiten over the whole iteration.
         experience = self._experience(rollout)
         # 4. Train.

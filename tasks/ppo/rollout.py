@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from tasks.batches import TokenBatch, microbatches, pad_batch
 from tasks.errors import ModelError
 from tasks.generation import truncate_after_eos
-from tasks.logprobs import response_logprobs
+from tasks.logprobs import TokenStatistics, response_logprobs
 from tasks.models import ScalarModel
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.rewards import MISSING_EOS_RULES, PLACEMENTS, Placement
@@ -106,12 +106,26 @@ def cut_into_microbatches(
 
 @torch.no_grad()
 def evaluate_episodes(
-    networks: Networks, episodes: Episodes, cuts: Sequence[Microbatch], config: PPOConfig, pad_id: int
+    networks: Networks,
+    episodes: Episodes,
+    cuts: Sequence[Microbatch],
+    config: PPOConfig,
+    pad_id: int,
+    sampled: TokenStatistics | None = None,
 ) -> Rollout:
-    """Run the four networks over the very microbatches that training will use.
+    """Run the networks over the very microbatches that training will use.
 
-    Log-probabilities are recomputed, not taken from sampling: with the same kernels and the same padding as the
-    training forward, the first minibatch's ratios are exactly 1 (spec D.4).
+    Without ``sampled``, what the sampling policy thought of its tokens is recomputed: with the same kernels and the same
+    batches as the training forward, the first minibatch's ratios are exactly 1 (spec D.4). With it, one forward pass of
+    the four is saved, and those ratios are 1 up to rounding.
+
+    Args:
+        networks: all in evaluation mode.
+        episodes: B of them.
+        cuts: microbatches that hold every episode once.
+        config: see ``PPOConfig``.
+        pad_id: fills rows of a microbatch.
+        sampled: (B, response_tokens) as noted while sampling.
     """
     device = cuts[0].rows.device
     lengths = torch.tensor([len(response) for response in episodes.responses], device=device)
@@ -119,10 +133,15 @@ def evaluate_episodes(
     placement = PLACEMENTS[config.score_position](lengths, config.response_tokens)
     logprobs, reference, entropy, values = (torch.zeros(placement.value_mask.shape, device=device) for _ in range(4))
     raw_score = torch.zeros(len(lengths), device=device)
+    if sampled is not None:
+        for table, noted in ((logprobs, sampled.logprobs), (entropy, sampled.entropy)):
+            width = min(table.shape[1], noted.shape[1])  # nothing but 0 behind it
+            table[:, :width] = noted[:, :width]
     for cut in cuts:
-        old, spread = response_logprobs(networks.policy, cut.batch, config.temperature, with_entropy=True)
-        write_rows(logprobs, cut.rows, old)
-        write_rows(entropy, cut.rows, spread)
+        if sampled is None:
+            old, spread = response_logprobs(networks.policy, cut.batch, config.temperature, with_entropy=True)
+            write_rows(logprobs, cut.rows, old)
+            write_rows(entropy, cut.rows, spread)
         write_rows(reference, cut.rows, response_logprobs(networks.reference, cut.batch, config.temperature))
         write_rows(values, cut.rows, networks.value_model.values(cut.valued))
         raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()

@@ -44,6 +44,7 @@ def learner(work: Work, device: str = "cpu") -> PPOLearner:
         "value_adam": values["value_adam"] | ADAM,
         "sentinel": values["sentinel"] | {"every": 0},
         "missing_eos": "none",
+        "old_logprobs": work.old_logprobs,
         "ptx_examples_per_episode": 1,
         "ptx_row_tokens": PTX_ROW_TOKENS,
         "seed": 0,

@@ -38,6 +38,7 @@ class Work:
     precision: str = "fp32"  # or bf16; onednn on TRL's side
     iterations: int = 3  # measured; one more is run before them
     gamma: float = 0.0  # weight of the pretraining gradient, our side only
+    old_logprobs: str = "sampled"  # as TRL does, or recomputed, our side only
 
     def arguments(self) -> list[str]:
         """The same as command-line arguments."""

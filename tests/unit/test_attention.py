@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks import attention
-from tasks.batches import pad_batch
-from tasks.families import PACKED_FAMILIES, hidden_states, packs, trunk_of
+from tasks.batches import TokenBatch, pad_batch
+from tasks.families import PACKED_FAMILIES, hidden_states, packs, residual_branches, trunk_of
 from tasks.logprobs import response_logprobs
 from tasks.models import ScalarModel
 from tests.unit.families import PACKED, PADDED, WINDOW, build
@@ -21,6 +21,12 @@ DRAWS = random.Random(3)
 PROMPTS = [[DRAWS.randrange(3, VOCABULARY) for _ in range(length)] for length in (1, 4, 7, 3, 5, 2)]
 RESPONSES = [[DRAWS.randrange(3, VOCABULARY) for _ in range(length)] for length in (6, 2, 0, 1, 9, 4)]
 BATCH = pad_batch(PROMPTS, RESPONSES, 0)  # two rows of 6 tokens, two of 7: equal lengths are attended together
+
+
+def every_token(batch: TokenBatch) -> tuple[Tensor, ...]:
+    """Row and place of each token that is no padding."""
+    places = torch.arange(batch.input_ids.shape[1])
+    return (places < batch.lengths[:, None]).nonzero(as_tuple=True)
 
 
 def eager(model: PreTrainedModel) -> PreTrainedModel:
@@ -75,8 +81,8 @@ def test_every_family_takes_the_path_it_should_and_returns_as_it_was(
     trunk.register_forward_pre_hook(lambda _m, _a, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True)
     usual = trunk.config._attn_implementation
     with caplog.at_level(logging.INFO):
-        hidden_states(trunk, BATCH, BATCH.lengths)
-        hidden_states(trunk, BATCH, BATCH.lengths)
+        for _ in range(2):
+            hidden_states(trunk, BATCH, BATCH.lengths, *every_token(BATCH))
     whole = int(BATCH.lengths.sum())
     assert packs(trunk) == (family in PACKED)
     assert shapes == [(1, whole) if family in PACKED else BATCH.input_ids.shape] * 2
@@ -91,6 +97,28 @@ def test_a_padded_family_is_named_once(caplog: pytest.LogCaptureFixture) -> None
     assert [record.getMessage() for record in caplog.records] == [
         "model family unheard_of is not among those tried with packed rows: its batches are padded"
     ]
+
+
+@pytest.mark.parametrize("family", PACKED)
+@torch.no_grad()
+def test_the_last_mlp_computes_only_what_is_read(family: str) -> None:
+    model, seen = build(family), []
+    trunk = trunk_of(model)
+    first, last = (mlp for mlp in residual_branches(model)[1::2])
+    for mlp in (first, last):
+        for part in (module for module in mlp.modules() if not list(module.children())):
+            part.register_forward_hook(lambda _m, given, _o, at=mlp: seen.append((at, given[0].numel())))
+    rows, columns = every_token(BATCH)
+    whole = hidden_states(trunk, BATCH, BATCH.lengths, rows, columns)
+    all_read, seen[:] = dict(seen), []
+    chosen = torch.arange(0, len(rows), 5)
+    some = hidden_states(trunk, BATCH, BATCH.lengths, rows[chosen], columns[chosen])
+    torch.testing.assert_close(some, whole[chosen], atol=1e-6, rtol=1e-6)
+    few_read = dict(seen)
+    assert few_read[first] == all_read[first]
+    if family != "mixtral":  # whose experts are no modules
+        assert few_read[last] * len(rows) == all_read[last] * len(chosen)
+    assert not last._forward_hooks and not last._forward_pre_hooks
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
@@ -121,7 +149,8 @@ def test_a_window_hides_what_lies_before_it() -> None:
     model.model.layers = model.model.layers[:1]
     model.config.num_hidden_layers = 1
     one, other = ([[token, 5, 6, 7, 8, 9, 10, 11]] for token in (3, 4))
-    states = [hidden_states(model.model, pad_batch(rows, [[]], 0), torch.tensor([8])).states for rows in (one, other)]
+    batches = [pad_batch(rows, [[]], 0) for rows in (one, other)]
+    states = [hidden_states(model.model, batch, batch.lengths, *every_token(batch)) for batch in batches]
     same = (states[0] == states[1]).all(dim=-1).tolist()
     assert same == [False] * WINDOW + [True] * (8 - WINDOW)
 

@@ -166,7 +166,8 @@ def kept_for_backward(model: PreTrainedModel, tokens: int) -> int:
 
     batch = pad_batch([[5] * (tokens // 2)] * 2, [[], []], 0)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        states = hidden_states(trunk_of(model), batch, batch.lengths).states
+        rows, columns = (batch.input_ids >= 0).nonzero(as_tuple=True)
+        states = hidden_states(trunk_of(model), batch, batch.lengths, rows, columns)
     assert states.requires_grad
     return sum(kept.values())
 

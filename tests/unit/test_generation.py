@@ -6,8 +6,10 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from tasks import generation as module
+from tasks.batches import pad_batch
 from tasks.errors import DataError, ModelError
 from tasks.generation import draw, generate
+from tasks.logprobs import response_logprobs
 from tasks.reading import PackedReader
 from tests.unit.tiny import EOS, FAMILIES, VOCABULARY, gpt2, llama, spread
 
@@ -179,3 +181,46 @@ def test_bad_lengths_are_refused() -> None:
         sample(llama(), [[4], []])
     with pytest.raises(ModelError, match=r"longest prompt \(30 tokens\) and response \(12\) make 42"):
         sample(llama(), [[4] * 30])
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gemma2"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_what_is_noted_while_sampling_is_what_a_forward_pass_finds(family: str, temperature: float) -> None:
+    model = (FAMILIES | {"gemma2": gemma2})[family](4)
+    drawn = module.sample(
+        model,
+        PROMPTS,
+        max_new_tokens=12,
+        temperature=temperature,
+        generator=torch.Generator().manual_seed(0),
+        eos_id=EOS,
+        pad_id=0,
+        batch_size=10,
+        with_statistics=True,
+    )
+    assert drawn.responses == sample(model, temperature=temperature)
+    assert len({len(response) for response in drawn.responses}) > 1, "rows are taken out"
+    batch = pad_batch(PROMPTS, drawn.responses, 0)
+    with torch.no_grad():
+        expected = response_logprobs(model, batch, temperature, with_entropy=True)
+    assert drawn.statistics is not None
+    for found, wanted in zip(drawn.statistics, expected, strict=True):
+        assert found.shape == (len(PROMPTS), 12)
+        torch.testing.assert_close(found[:, : wanted.shape[1]], wanted, atol=1e-5, rtol=0)
+        assert not found[:, wanted.shape[1] :].any()
+    assert not drawn.statistics.logprobs[:, : batch.response_width][~batch.response_mask].any()
+
+
+def test_nothing_to_sample_has_statistics_of_no_rows() -> None:
+    drawn = module.sample(
+        llama(),
+        [],
+        max_new_tokens=3,
+        temperature=1.0,
+        generator=torch.Generator(),
+        eos_id=EOS,
+        pad_id=0,
+        batch_size=4,
+        with_statistics=True,
+    )
+    assert drawn.responses == [] and drawn.statistics is not None and drawn.statistics.logprobs.shape == (0, 3)

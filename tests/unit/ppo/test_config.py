@@ -34,6 +34,7 @@ def test_own_data_holds_the_paper_s_settings() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"old_logprobs": "sampled", "rollout_engine": "vllm"}, "old_logprobs=sampled .* rollout_engine is vllm"),
         ({"minibatch_size": 5}, r"minibatch_size \(5\) must divide episodes_per_iteration \(16\)"),
         ({"episodes": 40}, r"episodes \(40\) must be a multiple of episodes_per_iteration \(16\)"),
         (

@@ -10,6 +10,7 @@ import torch
 
 from tasks.batches import pad_batch
 from tasks.errors import DataError, ModelError
+from tasks.ppo import rollout
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
 from tests.unit.ppo import tiny
@@ -318,6 +319,28 @@ def test_beta_is_fixed_unless_adaptive() -> None:
     steered = tiny.learner(beta=0.02, kl_controller="adaptive", kl_target=6.0, kl_horizon=160.0)
     first, second = steered.step()["kl/beta"], steered.step()["kl/beta"]
     assert (first, second) == pytest.approx((0.02, 0.02 * (1 - 0.2 * 16 / 160)))
+
+
+@pytest.mark.parametrize("score_position", ["on_eos", "after_eos", "last_position"])
+def test_sampled_logprobs_train_as_recomputed_ones(score_position: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to rounding, and without the policy's forward pass over finished responses."""
+    passes: list[Any] = []
+    usual = rollout.response_logprobs
+
+    def counting(model: Any, *rest: Any, **named: Any) -> Any:
+        passes.append(model)
+        return usual(model, *rest, **named)
+
+    monkeypatch.setattr(rollout, "response_logprobs", counting)
+    found = []
+    for old_logprobs in ("recomputed", "sampled"):
+        passes.clear()
+        learner = tiny.learner(old_logprobs=old_logprobs, score_position=score_position, reference_seed=3)
+        found.append(learner.step())
+        assert any(model is learner.networks.reference for model in passes)
+        assert any(model is learner.networks.policy for model in passes) == (old_logprobs == "recomputed")
+    assert found[0] == pytest.approx(found[1], rel=1e-4, abs=1e-5)
+    assert 0 < abs(found[1]["ratio/max"] - 1) < 1e-4 or found[1]["ratio/var"] > 0, "these are other numbers"
 
 
 @pytest.mark.parametrize("score_position", ["on_eos", "after_eos", "last_position"])

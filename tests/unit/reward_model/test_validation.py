@@ -125,5 +125,5 @@ def test_a_group_without_an_ordered_pair_is_refused_before_training() -> None:
     def fit(seen: object) -> object:
         raise AssertionError("nothing may be trained")
 
-    with pytest.raises(DataError, match="labelers cat ordered no pair of the validation .* each of 3 groups"):
+    with pytest.raises(DataError, match=r"labelers cat ordered no pair of the validation .* each of 3 groups"):
         cross_labeler_accuracy(train, valid, cross_labeler_folds(names, 3, seed=0), fit)  # type: ignore[arg-type]

@@ -1,0 +1,173 @@
+"""Our rotation and norm against the families' own."""
+
+import sys
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tasks import fused as module
+from tasks.families import trunk_of
+from tasks.fused import NORM, ROTATION, fused, normalise, rotate
+from tests.unit.families import PACKED, build
+
+DRAWS = torch.Generator().manual_seed(1)
+IN_HALVES = sorted(set(PACKED) - {"cohere", "cohere2", "gpt2"})  # pairs side by side; no rotation at all
+NORMED = [
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "granite",
+    "llama",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+]
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=DRAWS, dtype=dtype)
+
+
+def rotation_of(family: str) -> Any:
+    """What the family's attention calls at this moment."""
+    return getattr(sys.modules[type(trunk_of(build(family))).__module__], ROTATION)
+
+
+def norm_of(family: str) -> nn.Module:
+    norm = next(part for part in build(family).modules() if type(part).__name__.endswith(NORM))
+    nn.init.normal_(norm.weight, generator=DRAWS)
+    return norm
+
+
+def counted(name: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    calls: list[int] = []
+    usual = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: (calls.append(1), usual(*given))[1])
+    return calls
+
+
+@pytest.mark.parametrize("family", IN_HALVES)
+def test_the_rotation_and_its_gradients_are_the_family_s(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cos, sin = drawn(2, 5, 8), drawn(2, 5, 8)
+    weights = [drawn(2, heads, 5, 8) for heads in (4, 2)]
+    inputs = [drawn(2, heads, 5, 8) for heads in (4, 2)]
+    trunk = trunk_of(build(family))
+    with fused(trunk):
+        switch = rotation_of(family)
+    calls = counted("rotate", monkeypatch)
+
+    def differentiated() -> list[Any]:
+        parts = [part.clone().requires_grad_() for part in inputs]
+        rotated = switch(*parts, cos, sin)
+        torch.autograd.backward(rotated, weights)
+        return [*(out.detach() for out in rotated), *(part.grad for part in parts)]
+
+    expected = differentiated()
+    assert not calls
+    with fused(trunk):
+        found = differentiated()
+    assert len(calls) == 2
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", NORMED)
+@pytest.mark.parametrize("shape", [(1, 7), (2, 3, 5)])
+def test_the_norm_and_its_gradients_are_the_family_s(
+    family: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norm, trunk = norm_of(family), trunk_of(build(family))
+    width = len(norm.weight)
+    inputs, weights = drawn(*shape, width), drawn(*shape, width)
+    calls = counted("normalise", monkeypatch)
+
+    def differentiated() -> list[Any]:
+        states = inputs.clone().requires_grad_()
+        norm.weight.grad = None
+        out = norm(states)
+        out.backward(weights)
+        return [out.detach(), states.grad, norm.weight.grad]
+
+    expected = differentiated()
+    with fused(trunk):
+        calls.clear()  # of the trial
+        found = differentiated()
+    assert len(calls) == 1
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_equal_finite_differences() -> None:
+    states = drawn(1, 2, 3, 6, dtype=torch.float64).requires_grad_()
+    cos, sin = (drawn(1, 1, 3, 6, dtype=torch.float64) for _ in range(2))
+    gain = drawn(6, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: rotate(x, cos, sin), (states,))
+    assert torch.autograd.gradcheck(lambda x, w: normalise(x, w, 1e-3), (states, gain))
+
+
+def test_a_row_of_zeros_has_finite_gradients() -> None:
+    states = torch.zeros(2, 4, requires_grad=True)
+    normalise(states, torch.ones(4), 1e-6).sum().backward()
+    assert states.grad is not None and states.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("family", ["cohere", "cohere2"])
+def test_a_family_that_rotates_otherwise_keeps_its_function(family: str) -> None:
+    usual = rotation_of(family)
+    with fused(trunk_of(build(family))):
+        assert rotation_of(family) is usual
+
+
+class OddRMSNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(16)), 1e-6
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states * self.weight
+
+
+def test_a_class_that_normalises_otherwise_keeps_its_function() -> None:
+    class Family(type(trunk_of(build("llama")))):  # type: ignore[misc]
+        """Not seen before."""
+
+    trunk = trunk_of(build("llama"))
+    trunk.norm, trunk.__class__ = OddRMSNorm(), Family
+    usual = OddRMSNorm.forward
+    with fused(trunk):
+        assert OddRMSNorm.forward is usual
+
+
+def test_other_widths_precisions_and_threads_get_the_family_s_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk, norm = trunk_of(build("llama")), norm_of("llama")
+    with fused(trunk):
+        switch = rotation_of("llama")
+    normalised, asked = counted("normalise", monkeypatch), []
+    monkeypatch.setattr(switch, "own", lambda q, k, *_: (asked.append(tuple(q.shape)), (q, k))[1])
+    q, k, cos, sin, states = drawn(1, 4, 5, 8), drawn(1, 2, 5, 8), drawn(1, 5, 8), drawn(1, 5, 8), drawn(3, 16)
+
+    def both() -> None:
+        switch(q, k, cos, sin)
+        norm(states)
+
+    other = threading.Thread(target=both)
+    with fused(trunk):
+        both()
+        assert (len(asked), len(normalised)) == (0, 1)
+        switch(q.bfloat16(), k.bfloat16(), cos, sin)
+        switch(q[..., :6], k[..., :6], cos, sin)
+        switch(q, k, cos.clone().requires_grad_(), sin)
+        norm(states.bfloat16())
+        other.start()
+        other.join()
+        assert (len(asked), len(normalised)) == (4, 1)
+    both()
+    with pytest.raises(RuntimeError), fused(trunk):
+        raise RuntimeError
+    both()
+    assert (len(asked), len(normalised)) == (6, 1), "a failed forward pass leaves the family's functions in place"
