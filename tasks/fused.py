@@ -97,8 +97,10 @@ class _Normalise(torch.autograd.Function):
         states, gain, scale = ctx.saved_tensors  # (..., D), (D,), (..., 1)
         width = len(gain)
         products = (gradient * states).reshape(-1, width)
-        for_gain = (scale.reshape(1, -1) @ products).view(width)
-        along = (products @ gain).view(scale.shape).mul_(scale.pow(3)).mul_(-1 / width)
+        with torch.autocast(gradient.device.type, enabled=False):  # whoever calls backward inside one
+            for_gain = (scale.reshape(1, -1) @ products).view(width)
+            along = (products @ gain).view(scale.shape)
+        along.mul_(scale.pow(3)).mul_(-1 / width)
         return (gradient * gain).mul_(scale).addcmul_(states, along), for_gain, None
 
 

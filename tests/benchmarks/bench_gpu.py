@@ -1,4 +1,5 @@
-"""Decoding and PPO on one GPU: ``make bench-gpu``. bf16, batches that fill the card, against transformers and the roofline.
+"""Decoding and PPO on one GPU: ``make bench-gpu``. bf16, batches that fill the card, against transformers, TRL and the
+roofline.
 
 Without a GPU it runs a miniature of the same on the CPU and says so: that shows that the command works, not how fast it is.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from tasks.generation import generate
-from tests.benchmarks import our_side, workload
+from tests.benchmarks import bench, our_side, workload
 from tests.benchmarks.workload import EOS, LONGEST_PROMPT, PAD, SHORTEST_PROMPT, Work
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ class Plan:
     bandwidth_megabytes: int
 
 
-GPU = Plan("cuda", "124M", (64, 256, 512), 200, Work("124M", "fixed", 512, 64, 200, "bf16", 2), 2048)
+GPU = Plan("cuda", "124M", (64, 256, 512), 200, Work("124M", "fixed", 512, 64, 200, "bf16", 2, device="cuda"), 2048)
 CPU = Plan("cpu", "3M", (4,), 4, Work("3M", "fixed", 4, 2, 4, "bf16", 1), 8)
 
 
@@ -117,9 +118,9 @@ def decoding(plan: Plan, bytes_per_second: float) -> list[dict[str, Any]]:
     return rows
 
 
-def ppo(plan: Plan) -> dict[str, float]:
-    """Episodes per second of whole PPO iterations."""
-    learner = our_side.learner(plan.ppo, device=plan.device)
+def ppo(plan: Plan, trl: Path | None) -> dict[str, float]:
+    """Episodes per second of whole PPO iterations, and those of TRL, whose environment is ``trl``."""
+    learner = our_side.learner(plan.ppo)
     learner.step()
     _wait(plan.device)
     started = time.perf_counter()
@@ -127,11 +128,18 @@ def ppo(plan: Plan) -> dict[str, float]:
         learner.step()
     _wait(plan.device)
     spent = time.perf_counter() - started
-    return {"episodes_per_second": plan.ppo.batch * plan.ppo.iterations / spent}
+    found = {"episodes_per_second": plan.ppo.batch * plan.ppo.iterations / spent}
+    if trl is not None:
+        del learner
+        if plan.device == "cuda":
+            torch.cuda.empty_cache()  # for the other process
+        found["trl_episodes_per_second"] = plan.ppo.batch / bench.run(trl, "trl_side", plan.ppo)["seconds"]["wall"]
+        found["ratio"] = found["episodes_per_second"] / found["trl_episodes_per_second"]
+    return found
 
 
-def measure(plan: Plan) -> dict[str, Any]:
-    """Everything, with the name of the device."""
+def measure(plan: Plan, trl: Path | None) -> dict[str, Any]:
+    """Everything, with the name of the device; without TRL where there is no environment for it."""
     label = torch.cuda.get_device_name() if plan.device == "cuda" else "CPU MINIATURE: no GPU was found"
     rate = bandwidth(plan)
     return {
@@ -139,7 +147,7 @@ def measure(plan: Plan) -> dict[str, Any]:
         "size": plan.size,
         "bandwidth_gb_per_s": rate / 1e9,
         "decoding": decoding(plan, rate),
-        "ppo": ppo(plan),
+        "ppo": ppo(plan, trl),
     }
 
 
@@ -151,7 +159,10 @@ def report(results: dict[str, Any]) -> str:
         lines.append(
             f"decoding, batch {row['batch']}: tokens/s {rates}; ours is {row['fraction_of_roofline']:.0%} of the roofline"
         )
-    lines.append(f"PPO: {results['ppo']['episodes_per_second']:.1f} episodes/s")
+    line = f"PPO: {results['ppo']['episodes_per_second']:.1f} episodes/s"
+    if "ratio" in results["ppo"]:
+        line += f", TRL {results['ppo']['trl_episodes_per_second']:.1f} (autocast bf16), ratio {results['ppo']['ratio']:.2f}"
+    lines.append(line)
     return "\n".join(lines)
 
 
@@ -159,12 +170,13 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT / ".plumbline" / "bench-gpu.json")
+    parser.add_argument("--environment", type=Path, default=ROOT / ".plumbline" / "trl", help="where TRL is installed")
     parser.add_argument("--size", choices=list(workload.SIZES), help="another model than the plan's")
     asked = parser.parse_args()
     plan = GPU if torch.cuda.is_available() else CPU
     if asked.size:
         plan = replace(plan, size=asked.size, ppo=replace(plan.ppo, size=asked.size))
-    results = measure(plan)
+    results = measure(plan, bench.trl_python(asked.environment))
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(json.dumps(results, indent=1) + "\n")
     print(report(results))

@@ -25,11 +25,11 @@ ADAM = {"learning_rate": 1e-6, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "w
 PTX_ROW_TOKENS = 64
 
 
-def learner(work: Work, device: str = "cpu") -> PPOLearner:
+def learner(work: Work) -> PPOLearner:
     """The stage's learner, with the knobs that TRL's side has set to the same values."""
     policy, reference, reward, value = workload.build_models(work)
     parts = (policy, reference, _scalar(reward), _scalar(value))
-    networks = Networks(*(part.to(device) for part in parts))
+    networks = Networks(*(part.to(work.device) for part in parts))
     values: dict[str, Any] = yaml.safe_load((CONF / "ppo" / "sandbox.yaml").read_text())
     values |= {
         "beta": 0.05,
@@ -49,9 +49,9 @@ def learner(work: Work, device: str = "cpu") -> PPOLearner:
         "ptx_row_tokens": PTX_ROW_TOKENS,
         "seed": 0,
     }
-    group = "cpu" if device == "cpu" else "gpu"
+    group = "cpu" if work.device == "cpu" else "gpu"
     runtime: dict[str, Any] = yaml.safe_load((CONF / "runtime" / f"{group}.yaml").read_text())
-    runtime |= {"device": device, "precision": work.precision, "threads": 1, "debug": False}
+    runtime |= {"device": work.device, "precision": work.precision, "threads": 1, "debug": False}
     texts = [" ".join(f"t{token}" for token in prompt) for prompt in workload.prompts(work)]
     return PPOLearner(
         networks,

@@ -37,7 +37,7 @@ def measure(work: Work) -> dict[str, Any]:
         save_strategy="no",
         logging_strategy="no",
         num_sample_generations=0,
-        use_cpu=True,
+        use_cpu=work.device == "cpu",
         bf16=False,
         seed=0,
         # with accumulation TRL would step once per accumulated group, so a step per minibatch needs 1 here

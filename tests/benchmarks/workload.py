@@ -39,6 +39,7 @@ class Work:
     iterations: int = 3  # measured; one more is run before them
     gamma: float = 0.0  # weight of the pretraining gradient, our side only
     old_logprobs: str = "sampled"  # as TRL does, or recomputed, our side only
+    device: str = "cpu"  # or cuda
 
     def arguments(self) -> list[str]:
         """The same as command-line arguments."""

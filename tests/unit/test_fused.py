@@ -110,6 +110,16 @@ def test_gradients_equal_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda x, w: normalise(x, w, 1e-3), (states, gain))
 
 
+def test_a_backward_pass_inside_autocast_keeps_full_precision() -> None:
+    inputs, weights, found = drawn(5, 6), drawn(5, 6), []
+    for enabled in (False, True):
+        states, gain = inputs.clone().requires_grad_(), torch.ones(6, requires_grad=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            normalise(states, gain, 1e-6).backward(weights)
+        found.append([states.grad, gain.grad])
+    torch.testing.assert_close(found[1], found[0], atol=0, rtol=0)
+
+
 def test_a_row_of_zeros_has_finite_gradients() -> None:
     states = torch.zeros(2, 4, requires_grad=True)
     normalise(states, torch.ones(4), 1e-6).sum().backward()
