@@ -24,6 +24,7 @@ from tasks.refusals import OF_THE_DISK, readable_os_errors, refusal
 
 logger = logging.getLogger("plumbline")
 BUFFERED_METRICS = 500
+DATASET_ATTEMPTS = 5  # enough for as many stages as start together
 LONGEST_VALUE = 500  # MLflow's limit for tag and parameter values that every backend accepts
 
 
@@ -195,6 +196,7 @@ class RunLog:
     def dataset(self, name: str, digest: str, source: str, rows: int, context: str) -> None:
         """Record a dataset input: what it is called, its digest, where it lies, and what it was used for."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         entity = Dataset(
             name=name,
@@ -204,7 +206,15 @@ class RunLog:
             profile=json.dumps({"num_rows": rows}),
         )
         tag = InputTag(key="mlflow.data.context", value=context)
-        self._client.log_inputs(self.run_id, [DatasetInput(dataset=entity, tags=[tag])])
+        for left in reversed(range(DATASET_ATTEMPTS)):
+            try:
+                self._client.log_inputs(self.run_id, [DatasetInput(dataset=entity, tags=[tag])])
+                return
+            except MlflowException as error:
+                # MLflow looks whether the experiment has the dataset, then adds it: of two stages that use it first, at the
+                # same moment, one fails, and finds it when it tries again.
+                if not left or not any(sign in str(error).lower() for sign in ("unique constraint", "duplicate entry")):
+                    raise
 
     def finish(self, status: str) -> None:
         """Flush and end the run with an MLflow status such as FINISHED or FAILED."""

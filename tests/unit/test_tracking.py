@@ -1,10 +1,14 @@
 """Against a real MLflow database in a temporary folder."""
 
 import multiprocessing
+import threading
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from flows.tracked import metric_history
 from tasks.config import RuntimeConfig
@@ -107,6 +111,42 @@ def test_dataset_inputs_show_in_the_run(context: StageContext, tmp_path: Path) -
         log.dataset("demonstrations", "a" * 64, "data_prep/f", 12, "training")
     found = MlflowClient(context.tracking_uri).get_run(log.run_id).inputs.dataset_inputs
     assert [(item.dataset.name, item.dataset.digest) for item in found] == [("demonstrations", "a" * 36)]
+
+
+def test_stages_that_use_a_dataset_first_at_the_same_moment(context: StageContext, tmp_path: Path) -> None:
+    """MLflow looks for a dataset before it adds it; between the two, other stages do the same."""
+    logs, together, failures = 6, threading.Barrier(6), []
+
+    def use(log: RunLog) -> None:
+        try:
+            for name in range(3):
+                together.wait()
+                log.dataset(f"shared {name}", "d" * 64, "place", 3, "training")
+        except Exception as failure:
+            failures.append(failure)
+            together.abort()
+
+    with ExitStack() as stack:
+        opened = [stack.enter_context(stage_run(context, f"s{i}", {}, {}, tmp_path / str(i))) for i in range(logs)]
+        threads = [threading.Thread(target=use, args=(log,)) for log in opened]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    client = MlflowClient(context.tracking_uri)
+    for log in opened:
+        found = client.get_run(log.run_id).inputs.dataset_inputs
+        assert sorted(item.dataset.name for item in found) == [f"shared {name}" for name in range(3)]
+
+
+def test_a_dataset_that_is_refused_is_not_tried_again(context: StageContext, tmp_path: Path) -> None:
+    with stage_run(context, "data_prep", {}, {}, tmp_path / "memory") as log:
+        client = MagicMock(wraps=log._client)
+        log._client = client
+        with pytest.raises(MlflowException, match="500"):
+            log.dataset("n" * 501, "d", "place", 3, "training")
+        assert client.log_inputs.call_count == 1
 
 
 def test_without_a_uri_nothing_is_written() -> None:
