@@ -240,15 +240,16 @@ def _shortest_context(config: EvaluateConfig) -> int:
 
 
 def check_context(config: EvaluateConfig) -> None:
-    """Prompt and response must fit into what a foreign model can read."""
-    needed = config.evaluation.prompt_tokens + config.evaluation.response_tokens
-    for name, context in _contexts(config).items():
-        folder = getattr(config, name)
-        if context < needed:
-            raise ModelError(
-                f"{name}: {folder} reads {context} tokens, and evaluation.prompt_tokens + response_tokens ask for {needed}; "
-                "lower them"
-            )
+    """What is read together must fit into what a foreign model can read."""
+    asked = config.evaluation
+    for first, second in (("prompt_tokens", "response_tokens"), ("context_tokens", "benchmark_answer_tokens")):
+        needed = getattr(asked, first) + getattr(asked, second)
+        for name, context in _contexts(config).items():
+            if context < needed:
+                raise ModelError(
+                    f"{name}: {getattr(config, name)} reads {context} tokens, and evaluation.{first} + {second} ask for "
+                    f"{needed}; lower them, such as evaluation.{first}={max(1, context - getattr(asked, second))}"
+                )
 
 
 def say(outcome: Evaluated, config: EvaluateConfig) -> None:

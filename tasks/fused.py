@@ -3,13 +3,16 @@
 Most families define ``apply_rotary_pos_emb`` and a class ``...RMSNorm`` in their modeling file, written in steps that each
 read and write a whole tensor, and once more in the backward pass; on small models that costs as much as a projection.
 ``fused`` puts functions of equal results in their places: only for forward passes inside the context, only in that thread,
-and only where a trial on random numbers found the results equal. Everybody else gets the library's own.
+and only where a trial on random numbers found the results equal. Everybody else gets the library's own; so do operands of
+unlike precision, as queries and angles mostly are under bf16 autocast.
 """
 
+import copy
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -22,7 +25,7 @@ NORM = "RMSNorm"
 Rotation = Callable[..., tuple[Tensor, Tensor]]
 _thread = threading.local()
 _lock = threading.Lock()
-_prepared: set[type[nn.Module]] = set()
+_prepared: set[Any] = set()  # modeling files, norm classes, trunk classes
 
 
 @contextmanager
@@ -109,24 +112,25 @@ def _inverse_root(states: Tensor, epsilon: float) -> Tensor:  # (..., D) -> (...
     return squares.mul_(1 / states.shape[-1]).add_(epsilon).rsqrt_()
 
 
-class _RotationSwitch:
+def _rotation_switch(own: Rotation) -> Rotation:
     """Stands in a modeling file: the family's function for everybody but the threads inside ``fused``."""
 
-    def __init__(self, own: Rotation) -> None:
-        self.own = own
-
-    def __call__(self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    @wraps(own)
+    def switch(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
         whole = q.shape[-1] == k.shape[-1] == cos.shape[-1]  # some families rotate a part of the width
         alike = q.dtype == k.dtype == cos.dtype == sin.dtype
         if not (_inside() and whole and alike) or cos.requires_grad:
-            return self.own(q, k, cos, sin, unsqueeze_dim)
+            return own(q, k, cos, sin, unsqueeze_dim)
         cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
         return rotate(q, cos, sin), rotate(k, cos, sin)
+
+    return switch
 
 
 def _norm_switch(own: Callable[..., Tensor], added: float) -> Callable[..., Tensor]:
     """The ``forward`` of a norm class whose gain is its weight plus ``added``."""
 
+    @wraps(own)
     def forward(self: nn.Module, hidden_states: Tensor) -> Tensor:
         gain: Any = self.weight
         if not (_inside() and hidden_states.dtype == gain.dtype == torch.float32):
@@ -146,9 +150,11 @@ def _prepare(trunk: PreTrainedModel) -> None:
         return
     with _lock:
         module = sys.modules[type(trunk).__module__]
-        own = getattr(module, ROTATION, None)
-        if own is not None and not isinstance(own, _RotationSwitch) and _rotates_alike(own):
-            setattr(module, ROTATION, _RotationSwitch(own))
+        if module not in _prepared:
+            own = getattr(module, ROTATION, None)
+            if own is not None and _rotates_alike(own):
+                setattr(module, ROTATION, _rotation_switch(own))
+            _prepared.add(module)
         for kind in {type(part) for part in trunk.modules() if type(part).__name__.endswith(NORM)} - _prepared:
             example = next(part for part in trunk.modules() if type(part) is kind)
             added = _added_to_weight(example)
@@ -172,15 +178,21 @@ def _rotates_alike(own: Rotation) -> bool:
 
 
 def _added_to_weight(norm: nn.Module) -> float | None:
-    """0 or 1, whichever makes ``normalise`` compute what the norm does; None if neither does."""
+    """0 or 1, whichever makes ``normalise`` compute what the norm does; None if neither does.
+
+    A trial of the class: the weights of this one are replaced, and small states show what epsilon is added to.
+    """
     weight: Any = getattr(norm, "weight", None)
-    if not isinstance(weight, Tensor) or weight.ndim != 1 or weight.dtype != torch.float32 or _epsilon(norm) is None:
+    if not isinstance(weight, Tensor) or weight.ndim != 1 or _epsilon(norm) is None:
         return None
+    draws = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        states = torch.randn(4, len(weight), generator=torch.Generator().manual_seed(0)).to(weight.device)
-        expected = norm(states)
+        trial: Any = copy.deepcopy(norm).cpu().float()
+        trial.weight.normal_(generator=draws)
+        states = torch.randn(4, len(weight), generator=draws) * torch.tensor([[1.0], [1.0], [1e-3], [30.0]])
+        expected = trial(states)
         for added in (0.0, 1.0):
-            if torch.allclose(normalise(states, weight + added, _epsilon(norm)), expected, rtol=1e-5, atol=1e-5):
+            if torch.allclose(normalise(states, trial.weight + added, _epsilon(norm)), expected, rtol=1e-5, atol=1e-6):
                 return added
     return None
 

@@ -93,7 +93,8 @@ class PPOConfig(Config):
     old_logprobs: Literal["recomputed", "sampled"]
     """Where the sampling policy's log-probabilities and entropies come from: a forward pass over the finished responses,
     on the batches of training, so that the first ratios are exactly 1; or the numbers at hand while sampling, which
-    saves that pass and differs by rounding (in bf16 by about one per cent of a ratio)."""
+    saves that pass and differs by rounding: in bf16 by about one per cent of a ratio, single tokens by more, and where a
+    mixture of experts then asks another expert, by more than the clip allows."""
     rollout_engine: Literal["own", "vllm"]
     """Who samples: this program's decoder, or vLLM on the same GPU (other random numbers, same distribution)."""
     vllm_memory_share: float = Field(gt=0, lt=1)

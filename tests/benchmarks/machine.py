@@ -1,4 +1,7 @@
-"""What one core can do, and what the work needs: together the bound that no exact fp32 design can pass."""
+"""What one core can do, and what the work needs: together the bound that no exact fp32 design can pass.
+
+Behind the last layer a state is only needed where somebody reads it, so that layer owes keys and values to the other tokens.
+"""
 
 import math
 import time
@@ -11,9 +14,10 @@ from tests.benchmarks.workload import SIZES, Work
 
 PRODUCTS = ((1024, 512, 1408), (1024, 1408, 512), (2048, 512, 512), (1024, 192, 512))
 """Rows, inputs and outputs of the products that the peak is measured on."""
-PASSES = {"generation": 1, "scoring": 3, "update": 6}
-"""Trunk passes over every token; a backward pass counts as two. The update trains two networks, and sampling says what
-the policy thought of its tokens."""
+PASSES = {"generation": 1, "scoring": 2, "update": 6}
+"""Trunk passes over every token of which the states before response tokens are read; a backward pass counts as two. The
+update trains two networks, sampling says what the policy thought of its tokens, and scoring runs reference and value model
+and, once, the reward model, of which one state a response is read."""
 HEAD_PASSES = {"generation": 1, "scoring": 1, "update": 3}
 """Output-head passes over every response token."""
 
@@ -65,15 +69,20 @@ def necessary_gflops(work: Work, response_tokens: float, prompt_tokens: float) -
     """
     size = SIZES[work.size]
     width, layers = size["hidden_size"], size["num_hidden_layers"]
-    per_token = 2 * layers * (4 * width * width + 3 * width * size["intermediate_size"])
-    length = (response_tokens + prompt_tokens) / work.batch
-    attention = 2 * layers * width * length  # two products with half of the earlier tokens on average
-    head = 2 * width * size["vocab_size"]
-    tokens = response_tokens + prompt_tokens
-    return {
-        phase: 1e-9 * (passes * tokens * (per_token + attention) + HEAD_PASSES[phase] * response_tokens * head)
+    tokens, head = response_tokens + prompt_tokens, 2 * width * size["vocab_size"]
+    keys_and_values = 4 * width * width
+    # the rest of a layer: queries, output projection, MLP, two products with half of the earlier tokens on average
+    rest = 4 * width * width + 6 * width * size["intermediate_size"] + 2 * width * tokens / work.batch
+
+    def trunk(read: float) -> float:
+        return tokens * layers * keys_and_values + (tokens * (layers - 1) + read) * rest
+
+    needed = {
+        phase: passes * trunk(response_tokens) + HEAD_PASSES[phase] * response_tokens * head
         for phase, passes in PASSES.items()
     }
+    needed["scoring"] += trunk(work.batch)  # the reward model
+    return {phase: 1e-9 * operations for phase, operations in needed.items()}
 
 
 def growth_exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:

@@ -128,9 +128,19 @@ def test_a_row_of_zeros_has_finite_gradients() -> None:
 
 @pytest.mark.parametrize("family", ["cohere", "cohere2"])
 def test_a_family_that_rotates_otherwise_keeps_its_function(family: str) -> None:
-    usual = rotation_of(family)
     with fused(trunk_of(build(family))):
-        assert rotation_of(family) is usual
+        assert not hasattr(rotation_of(family), "__wrapped__")
+    with fused(trunk_of(build("llama"))):
+        assert hasattr(rotation_of("llama"), "__wrapped__")
+
+
+class EpsilonBehindTheRootRMSNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(16)), 1e-3
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.weight * states / (states.square().mean(-1, keepdim=True).sqrt() + self.eps)
 
 
 class OddRMSNorm(nn.Module):
@@ -142,15 +152,34 @@ class OddRMSNorm(nn.Module):
         return states * self.weight
 
 
-def test_a_class_that_normalises_otherwise_keeps_its_function() -> None:
+@pytest.mark.parametrize("odd", [OddRMSNorm, EpsilonBehindTheRootRMSNorm])
+def test_a_class_that_normalises_otherwise_keeps_its_function(odd: type[nn.Module]) -> None:
     class Family(type(trunk_of(build("llama")))):  # type: ignore[misc]
         """Not seen before."""
 
     trunk = trunk_of(build("llama"))
-    trunk.norm, trunk.__class__ = OddRMSNorm(), Family
-    usual = OddRMSNorm.forward
+    trunk.norm, trunk.__class__ = odd(), Family
+    usual = odd.forward
     with fused(trunk):
-        assert OddRMSNorm.forward is usual
+        assert odd.forward is usual
+
+
+def test_the_class_is_tried_not_the_weights_of_the_first_model() -> None:
+    """A model that diverged must not change what the next one computes."""
+
+    class Family(type(trunk_of(build("llama")))):  # type: ignore[misc]
+        """Not seen before."""
+
+    class FreshRMSNorm(type(norm_of("llama"))):  # type: ignore[misc]
+        """Not seen before."""
+
+    trunk = trunk_of(build("llama"))
+    trunk.norm = FreshRMSNorm(16)
+    nn.init.constant_(trunk.norm.weight, float("nan"))
+    trunk.__class__ = Family
+    with fused(trunk):
+        assert FreshRMSNorm.forward.__wrapped__
+    assert trunk.norm.weight.isnan().all()
 
 
 def test_other_widths_precisions_and_threads_get_the_family_s_functions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +187,8 @@ def test_other_widths_precisions_and_threads_get_the_family_s_functions(monkeypa
     with fused(trunk):
         switch = rotation_of("llama")
     normalised, asked = counted("normalise", monkeypatch), []
-    monkeypatch.setattr(switch, "own", lambda q, k, *_: (asked.append(tuple(q.shape)), (q, k))[1])
+    (own,) = (cell for cell in switch.__closure__ if cell.cell_contents is switch.__wrapped__)
+    monkeypatch.setattr(own, "cell_contents", lambda q, k, *_: (asked.append(tuple(q.shape)), (q, k))[1])
     q, k, cos, sin, states = drawn(1, 4, 5, 8), drawn(1, 2, 5, 8), drawn(1, 5, 8), drawn(1, 5, 8), drawn(3, 16)
 
     def both() -> None:

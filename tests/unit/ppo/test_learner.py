@@ -332,15 +332,19 @@ def test_sampled_logprobs_train_as_recomputed_ones(score_position: str, monkeypa
         return usual(model, *rest, **named)
 
     monkeypatch.setattr(rollout, "response_logprobs", counting)
-    found = []
+    found, noted = [], []
     for old_logprobs in ("recomputed", "sampled"):
         passes.clear()
         learner = tiny.learner(old_logprobs=old_logprobs, score_position=score_position, reference_seed=3)
         found.append(learner.step())
+        assert learner.last_rollout is not None
+        noted.append((learner.last_rollout.logprobs, learner.last_rollout.entropy))
         assert any(model is learner.networks.reference for model in passes)
         assert any(model is learner.networks.policy for model in passes) == (old_logprobs == "recomputed")
     assert found[0] == pytest.approx(found[1], rel=1e-4, abs=1e-5)
-    assert 0 < abs(found[1]["ratio/max"] - 1) < 1e-4 or found[1]["ratio/var"] > 0, "these are other numbers"
+    for recomputed, sampled in zip(*noted, strict=True):
+        torch.testing.assert_close(sampled, recomputed, atol=1e-5, rtol=0)
+        assert not torch.equal(sampled, recomputed), "these come from another forward pass"
 
 
 @pytest.mark.parametrize("score_position", ["on_eos", "after_eos", "last_position"])
