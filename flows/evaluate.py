@@ -43,7 +43,7 @@ from tasks.evaluation.judges.scores import check_reward_model
 from tasks.evaluation.table import markdown_table, terminal_table
 from tasks.evaluation.task import COMPARISON, REPORT, compare_policies, evaluate_policy
 from tasks.registry import artifacts_of, register_model
-from tasks.tracking import open_run
+from tasks.tracking import load, open_run
 
 POLICY, BASELINE = "policy", "sft"
 """Names in the comparison: the baseline takes the place of the SFT policy."""
@@ -279,7 +279,7 @@ def main(values: DictConfig) -> None:
     try:
         config = as_prepared(parse_evaluate(values), values)
         check(config)
-        with prefect_session():
+        with prefect_session(meanwhile=load):
             outcome = evaluate(config)
         say(outcome, config)
     except GateFailed as failed:

@@ -43,6 +43,7 @@ from tasks.refusals import probe, readable_os_errors
 from tasks.reward_model.across_labelers import validate_across_labelers
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch
+from tasks.tracking import load
 
 
 @flow(name="rlhf", flow_run_name="{config.tracking.run_name}", log_prints=False)
@@ -125,7 +126,7 @@ def main(values: DictConfig) -> list[float] | None:
             check(config)
             if config.runtime.runner == "processes":
                 warm_up()  # while the server starts
-            with readable_os_errors(config.tracking.folder), prefect_session():
+            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=load):
                 outcome = rlhf(config)
             say_goodbye(outcome, config)
     except GateFailed as failed:

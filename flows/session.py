@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from filelock import FileLock
@@ -76,8 +76,11 @@ def _announced(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def prefect_session() -> Iterator[str]:
+def prefect_session(meanwhile: Callable[[], object] | None = None) -> Iterator[str]:
     """Yield the URL of a Prefect API that answers.
+
+    Args:
+        meanwhile: what there is to do while a local server starts; not called where a server is given.
 
     Raises:
         ConfigError: ``PREFECT_API_URL`` is set and does not answer, or a local server does not start.
@@ -96,6 +99,8 @@ def prefect_session() -> Iterator[str]:
         with _one_at_a_time():
             server = _start_server(url)
             try:
+                if meanwhile is not None:
+                    meanwhile()
                 _wait_until_up(server, url)
             except BaseException:
                 server.kill()

@@ -198,7 +198,11 @@ def test_mistakes_are_named_before_anything_runs(passed: Outcome, root: Path, tm
         ([f"policy={tmp_path}", f"data={passed.run_id}"], ModelError, r"policy: .* has no config\.json"),
         ([f"policy={sft}", "data=nowhere"], ConfigError, "nowhere is no pipeline run"),
         ([f"policy={sft}", f"data={passed.run_id}", "evaluation.response_tokens=99"], ModelError, "reads 64 tokens"),
-        ([f"policy={sft}", f"data={passed.run_id}", "evaluation.context_tokens=60"], ModelError, "evaluation.context_tokens=56"),
+        (
+            [f"policy={sft}", f"data={passed.run_id}", "evaluation.context_tokens=60"],
+            ModelError,
+            "evaluation.context_tokens=56",
+        ),
     ):
         with pytest.raises(kind, match=message):
             check_evaluation(evaluation(root, *overrides))
