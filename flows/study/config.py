@@ -113,6 +113,11 @@ class StudyConfig(Config):
             missing = [value for value in needed if value not in values]
             if values and missing:
                 raise ValueError(f"{name}: found {values}, which lacks {missing}; the comparison needs it")
+        if grid.betas_with_ptx and grid.betas_with_ptx[-1] <= reference.beta:
+            raise ValueError(
+                f"grid.betas_with_ptx: found {grid.betas_with_ptx}, none above reference.beta ({reference.beta:g}); "
+                "the question is whether both ends are worse"
+            )
         if grid.pair_prompts and not grid.comparison_prompts:
             raise ValueError("grid.pair_prompts needs the same numbers in grid.comparison_prompts; found none")
         return self

@@ -29,10 +29,11 @@ class Written(NamedTuple):
 
 def findings_of(results: Results) -> list[Finding]:
     """Every finding that the grid asks for."""
-    grid = results.config.grid
+    grid, reference = results.config.grid, results.config.reference
     wanted: list[tuple[object, Callable[[Results], Finding]]] = [
         (grid.gammas, alignment_tax),
-        (grid.betas_without_ptx, beta_without_ptx),
+        # which asks what a larger beta does; the next finding needs only a small one
+        ([beta for beta in grid.betas_without_ptx if beta > reference.beta], beta_without_ptx),
         (grid.betas_with_ptx, beta_with_ptx),
         (grid.betas_without_ptx, over_optimisation_ppo),
         (grid.gammas, over_optimisation_best_of_n),

@@ -30,6 +30,14 @@ def test_every_question_is_asked() -> None:
     ]
 
 
+def test_no_policy_is_compared_with_itself() -> None:
+    """A grid whose largest beta is the reference's says nothing of larger ones, and its curve all the same."""
+    keys = [
+        finding.key for finding in findings_of(synthetic(study_config("grid.betas_without_ptx=[0,0.3]"), PUBLISHED))
+    ]
+    assert keys == [key for key in KEYS if key != "beta_without_ptx"]
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_published_numbers_reproduce(key: str) -> None:
     finding = found(synthetic(CONFIG, PUBLISHED), key)

@@ -103,6 +103,7 @@ def test_a_point_waits_while_another_builds_what_both_need() -> None:
         (["grid.gammas=[1,0]"], "grid.gammas: .*rising order"),
         (["grid.gammas=[0,3]"], r"grid.gammas: found \[0.0, 3.0\], which lacks \[1.0\]"),
         (["grid.betas_without_ptx=[0.3]"], r"betas_without_ptx: .* lacks \[0.0\]"),
+        (["grid.betas_with_ptx=[0,0.3]"], r"betas_with_ptx: found \[0.0, 0.3\], none above reference.beta \(0.3\)"),
         (["grid.pair_prompts=[5]"], r"comparison_prompts: .* lacks \[5.*\]"),
         (["seeds=[1,1]"], "give each once"),
         (["+grid.alphas=[1]"], "grid.alphas: unknown key; see `python -m flows.study --cfg job`"),
