@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import re
 import sqlite3
 import time
 import urllib.request
@@ -24,7 +25,6 @@ from tasks.refusals import OF_THE_DISK, readable_os_errors, refusal
 
 logger = logging.getLogger("plumbline")
 BUFFERED_METRICS = 500
-DATASET_ATTEMPTS = 5  # enough for as many stages as start together
 LONGEST_VALUE = 500  # MLflow's limit for tag and parameter values that every backend accepts
 
 
@@ -198,23 +198,16 @@ class RunLog:
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
-        entity = Dataset(
-            name=name,
-            digest=digest[:36],
-            source_type="local",
-            source=json.dumps({"uri": source}),
-            profile=json.dumps({"num_rows": rows}),
-        )
-        tag = InputTag(key="mlflow.data.context", value=context)
-        for left in reversed(range(DATASET_ATTEMPTS)):
-            try:
-                self._client.log_inputs(self.run_id, [DatasetInput(dataset=entity, tags=[tag])])
-                return
-            except MlflowException as error:
-                # MLflow looks whether the experiment has the dataset, then adds it: of two stages that use it first, at the
-                # same moment, one fails, and finds it when it tries again.
-                if not left or not any(sign in str(error).lower() for sign in ("unique constraint", "duplicate entry")):
-                    raise
+        origin, profile = json.dumps({"uri": source}), json.dumps({"num_rows": rows})
+        entity = Dataset(name=name, digest=digest[:36], source_type="local", source=origin, profile=profile)
+        used = [DatasetInput(dataset=entity, tags=[InputTag(key="mlflow.data.context", value=context)])]
+        try:
+            self._client.log_inputs(self.run_id, used)
+        except MlflowException as error:
+            # MLflow looks for the dataset, then adds it: of two stages that use it first, at the same moment, one fails.
+            if not re.search("unique constraint|duplicate entry", str(error), re.IGNORECASE):
+                raise
+            self._client.log_inputs(self.run_id, used)
 
     def finish(self, status: str) -> None:
         """Flush and end the run with an MLflow status such as FINISHED or FAILED."""
@@ -351,17 +344,10 @@ def record_reuse(
     """A child run for a stage that did not have to run, with the metrics of the run that made the artifact."""
     if not context.tracking_uri:
         return
+    kind = {"plumbline.role": "stage", "plumbline.stage": stage, "plumbline.reused": "true"}
+    source = {"mlflow.parentRunId": context.parent_run_id, "plumbline.made_by_run": made_by}
     run = client(context.tracking_uri).create_run(
-        context.experiment_id,
-        run_name=stage,
-        tags={
-            "mlflow.parentRunId": context.parent_run_id,
-            "plumbline.role": "stage",
-            "plumbline.stage": stage,
-            "plumbline.reused": "true",
-            "plumbline.made_by_run": made_by,
-            **tags,
-        },
+        context.experiment_id, run_name=stage, tags=kind | source | dict(tags)
     )
     log = RunLog(context.tracking_uri, run.info.run_id, is_new=True)
     log.params(params)
