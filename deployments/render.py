@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 from flows.config import load
-from tasks.errors import PlumblineError
+from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from tasks.engine.errors import PlumblineError
 
 HEADER = """\
 # Deployments of the pipeline. Written by `python -m deployments.render [overrides] > deployments/prefect.yaml`;

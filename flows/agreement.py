@@ -13,15 +13,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows import environment  # noqa: F401  first: sets where the answers lie
 from flows.config import load
-from tasks.errors import PlumblineError
-from tasks.evaluation.judges.agreement import Agreement
-from tasks.evaluation.judges.annotated import JudgeAgreement, longer_response, measure, read_annotated
-from tasks.evaluation.judges.chat import ChatJudge, answer_cache
-from tasks.evaluation.judges.interface import CHAT, Pair, PairJudge, PairVerdicts, judge_both_orders
-from tasks.evaluation.verdict import bias, percent_interval
-from tasks.evaluation.win_rate import Resampling
+from flows.process import environment  # noqa: F401  first: sets where the answers lie
+from tasks.compare.judges.agreement import Agreement
+from tasks.compare.judges.annotated import JudgeAgreement, longer_response, measure, read_annotated
+from tasks.compare.judges.chat import ChatJudge, answer_cache
+from tasks.engine.errors import PlumblineError
+from tasks.results.judge import CHAT, Pair, PairJudge, PairVerdicts, judge_both_orders
+from tasks.results.verdict import bias, percent_interval
+from tasks.results.win_rate import Resampling
 
 
 class LongerResponse:

@@ -9,19 +9,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from pydantic import Field, ValidationError, model_validator
 
-from flows.arithmetic.config import DryRunConfig
-from flows.environment import PROJECT
+from flows.ask.arithmetic.config import DryRunConfig
+from flows.process.environment import PROJECT
 from flows.sweep.config import SweepConfig
 from tasks.comparisons.config import ComparisonsConfig
-from tasks.config import Config, ModelConfig, RuntimeConfig
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
-from tasks.errors import ConfigError
-from tasks.evaluation.config import EvaluationConfig
+from tasks.engine.config import Config, ModelConfig, RuntimeConfig
+from tasks.engine.errors import ConfigError
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
+from tasks.results.config import EvaluationConfig
 from tasks.reward_model.across_labelers import AcrossLabelersJob
 from tasks.reward_model.config import RewardModelConfig
 from tasks.sft.config import SFTConfig

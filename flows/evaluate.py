@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
 from flows.evaluate_config import (  # isort: skip
     EvaluateConfig,
@@ -26,24 +26,25 @@ from prefect.futures import PrefectFuture
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from flows.logs import tame_logs
-from flows.pipeline import Pipeline
-from flows.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
-from flows.promotion import EXIT_STATUS, GateFailed, read_decision, settle
-from flows.session import prefect_session
-from flows.summary import WIDTH_WITHOUT_TERMINAL, StageRecord, link_pages
-from tasks.artifacts import ArtifactRef, ArtifactStore
+from flows.ask.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
+from flows.process.logs import tame_logs
+from flows.process.session import prefect_session
+from flows.run.pipeline import Pipeline
+from flows.run.promotion import EXIT_STATUS, GateFailed, read_decision, settle
+from flows.run.summary import WIDTH_WITHOUT_TERMINAL, StageRecord, link_pages
+from tasks.adopt.config import AdoptJob
+from tasks.adopt.task import adopt_model
+from tasks.compare.task import COMPARISON, REPORT, compare_policies
 from tasks.data_prep.task import prepare_data
-from tasks.errors import ArtifactError, ConfigError, ModelError, PlumblineError
-from tasks.evaluation.adopt.config import AdoptJob
-from tasks.evaluation.adopt.task import adopt_model
-from tasks.evaluation.comparison import PolicyComparison
-from tasks.evaluation.gate.task import check_budget
-from tasks.evaluation.judges.scores import check_reward_model
-from tasks.evaluation.table import markdown_table, terminal_table
-from tasks.evaluation.task import COMPARISON, REPORT, compare_policies, evaluate_policy
-from tasks.registry import artifacts_of, register_model
-from tasks.tracking import load, open_run
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
+from tasks.engine.registry import artifacts_of, register_model
+from tasks.engine.tracking import load, open_run
+from tasks.gate.task import check_budget
+from tasks.measure.scores import check_reward_model
+from tasks.measure.task import evaluate_policy
+from tasks.results.comparison import PolicyComparison
+from tasks.results.table import markdown_table, terminal_table
 
 POLICY, BASELINE = "policy", "sft"
 """Names in the comparison: the baseline takes the place of the SFT policy."""

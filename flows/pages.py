@@ -8,9 +8,9 @@ import os
 import socket
 import sys
 
-from flows import environment  # noqa: F401  first: sets where the databases lie
 from flows.config import load
-from tasks.errors import ConfigError, PlumblineError
+from flows.process import environment  # noqa: F401  first: sets where the databases lie
+from tasks.engine.errors import ConfigError, PlumblineError
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
 

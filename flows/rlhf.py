@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows import environment  # first: Prefect reads the environment when it is imported
+from flows.process import environment  # first: Prefect reads the environment when it is imported
 
 from flows.config import RLHFConfig, parse  # isort: skip
 
@@ -21,29 +21,30 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from prefect import flow
 
-from flows.flags import answer, asked, take_flags
-from flows.logs import tame_logs
-from flows.pipeline import Pipeline
-from flows.preflight import check
-from flows.promotion import EXIT_STATUS, GateFailed, promote
-from flows.runners import warm_up
-from flows.session import prefect_session
-from flows.summary import Outcome, say_goodbye
+from flows.ask.flags import answer, asked, take_flags
+from flows.ask.preflight import check
+from flows.process.logs import tame_logs
+from flows.process.runners import warm_up
+from flows.process.session import prefect_session
+from flows.run.pipeline import Pipeline
+from flows.run.promotion import EXIT_STATUS, GateFailed, promote
+from flows.run.summary import Outcome, say_goodbye
 from flows.sweep.plan import require_plugins
 from flows.sweep.point import run_point
 from flows.sweep.session import reported_at_the_end
+from tasks.compare.task import compare_policies
 from tasks.comparisons.task import collect_comparisons
 from tasks.data_prep.task import prepare_data
 from tasks.dpo.task import train_dpo
-from tasks.errors import PlumblineError
-from tasks.evaluation.task import compare_policies, evaluate_policy
+from tasks.engine.errors import PlumblineError
+from tasks.engine.os_errors import probe, readable_os_errors
+from tasks.engine.tracking import load
+from tasks.measure.task import evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
-from tasks.refusals import probe, readable_os_errors
 from tasks.reward_model.across_labelers import validate_across_labelers
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch
-from tasks.tracking import load
 
 
 @flow(name="rlhf", flow_run_name="{config.tracking.run_name}", log_prints=False)

@@ -14,15 +14,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows import environment  # noqa: F401  first: sets where everything lies
+from flows.process import environment  # noqa: F401  first: sets where everything lies
 
 from flows.config import load  # isort: skip
 from rich.console import Console
 from rich.table import Table
 
-from flows.references import References
-from tasks.artifacts import ArtifactStore
-from tasks.errors import ArtifactError, PlumblineError
+from flows.tools.references import References
+from tasks.engine.artifacts import ArtifactStore
+from tasks.engine.errors import ArtifactError, PlumblineError
 
 DRAFT = re.compile(r"(.+)-([0-9a-f]{20})\b")
 REFERENCES_SHOWN = 3

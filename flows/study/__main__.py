@@ -2,16 +2,16 @@
 
 import sys
 
-from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
 import hydra  # isort: skip
 from omegaconf import DictConfig, OmegaConf
 
-from flows.logs import tame_logs
-from flows.session import prefect_session
+from flows.process.logs import tame_logs
+from flows.process.session import prefect_session
 from flows.study.config import parse_study
 from flows.study.study import command_line, plan_of, say_goodbye, study
-from tasks.errors import PlumblineError
+from tasks.engine.errors import PlumblineError
 
 
 @hydra.main(config_path="../../conf/study", config_name="study", version_base="1.3")

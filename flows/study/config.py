@@ -5,8 +5,8 @@ import re
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flows.config import describe
-from tasks.config import Config
-from tasks.errors import ConfigError
+from tasks.engine.config import Config
+from tasks.engine.errors import ConfigError
 
 
 class ReferenceConfig(Config):

@@ -6,22 +6,22 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
 from prefect import flow  # isort: skip
 from prefect.futures import PrefectFuture
 
 from flows.config import RLHFConfig
-from flows.pipeline import Pipeline
 from flows.rlhf import rlhf
+from flows.run.pipeline import Pipeline
 from flows.study.points import Point
 from flows.study.records import PointRecord
 from flows.sweep.membership import as_point
-from flows.tracked import metric_history
-from tasks.artifacts import ArtifactRef, ArtifactStore, Manifest
+from flows.tools.tracked import metric_history
 from tasks.comparisons.task import collect_comparisons
 from tasks.data_prep.task import prepare_data
-from tasks.errors import ArtifactError
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore, Manifest
+from tasks.engine.errors import ArtifactError
 from tasks.pretrain.task import train_base
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch

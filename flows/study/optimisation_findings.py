@@ -9,7 +9,7 @@ import numpy as np
 from flows.study.points import policy_setting
 from flows.study.results import Finding, Panel, Results, Trace
 from flows.study.rules import Claim, PerSeed, Turn, turn_of
-from tasks.evaluation.best_of_n import (
+from tasks.results.best_of_n import (
     Fit,
     fit_best_of_n,
     fit_rl,
@@ -18,8 +18,8 @@ from tasks.evaluation.best_of_n import (
     peak_of_best_of_n,
     peak_of_rl,
 )
-from tasks.evaluation.sheet import GOLD, REWARD_MODEL
-from tasks.evaluation.win_rate import Floats
+from tasks.results.sheet import GOLD, REWARD_MODEL
+from tasks.results.win_rate import Floats
 
 DISTANCE = "square root of KL, sqrt(nats)"
 GOLD_CURVE = "objective/score_gold"

@@ -14,11 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.config import RLHFConfig
-from flows.environment import PROJECT
+from flows.process.environment import PROJECT
 from flows.study.points import Kind, Point
-from tasks.config import Config
-from tasks.errors import ArtifactError
-from tasks.fingerprint import source_digests
+from tasks.engine.config import Config
+from tasks.engine.errors import ArtifactError
+from tasks.engine.fingerprint import source_digests
 
 TRUNK = ("data_prep", "pretrain", "sft", "comparisons", "reward_model")
 STAGES: dict[Kind, tuple[str, ...]] = {
@@ -27,7 +27,7 @@ STAGES: dict[Kind, tuple[str, ...]] = {
     "sft_epochs": TRUNK,
 }
 NOT_MEANING = ("runtime", "tracking", "sweep")
-WIRING = ("flows/config.py", "flows/rlhf.py", "flows/study/measure.py", "flows/summary.py")
+WIRING = ("flows/config.py", "flows/rlhf.py", "flows/study/measure.py", "flows/run/summary.py")
 
 
 class PointRecord(BaseModel):

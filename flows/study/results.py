@@ -8,7 +8,7 @@ from flows.study.config import StudyConfig
 from flows.study.points import Point
 from flows.study.records import PointRecord
 from flows.study.rules import Claim, Judged, PerSeed, Status, judge, seed_interval, verdict
-from tasks.evaluation.win_rate import Interval
+from tasks.results.win_rate import Interval
 
 
 class Series(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from tasks.errors import DataError
-from tasks.evaluation.win_rate import Floats, Interval
+from tasks.engine.errors import DataError
+from tasks.results.win_rate import Floats, Interval
 
 PerSeed = Mapping[int, float]
 Side = Literal["above", "below"]

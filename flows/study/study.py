@@ -9,15 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from flows import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
 from prefect import flow  # isort: skip
 from omegaconf import DictConfig
 from prefect.artifacts import create_markdown_artifact
 
+from flows.ask.preflight import check
 from flows.config import RLHFConfig, composed, parse
-from flows.leftovers import PROCESS_TAG, claim_flow_run, release_flow_run, this_process
-from flows.preflight import check
+from flows.process.leftovers import PROCESS_TAG, claim_flow_run, release_flow_run, this_process
 from flows.study.config import StudyConfig
 from flows.study.measure import at_one_core, measure, place_of
 from flows.study.page import HTML, MARKDOWN, Written, write_page
@@ -25,7 +25,7 @@ from flows.study.points import Point, points_of
 from flows.study.records import PointRecord, RecordStore, Session, SessionLog, fingerprint_of, missing_points
 from flows.study.results import Results
 from flows.study.workers import Job, run_jobs
-from tasks.tracking import open_run, prepare, start_study_run
+from tasks.engine.tracking import open_run, prepare, start_study_run
 
 
 class Plan(NamedTuple):

@@ -14,11 +14,11 @@ from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 from flows.config import RLHFConfig
-from flows.logs import tame_logs
-from flows.runners import STOP_SECONDS, prepare_worker
+from flows.process.logs import tame_logs
+from flows.process.runners import STOP_SECONDS, prepare_worker
 from flows.study.points import Point, next_point
 from flows.study.records import PointRecord
-from tasks.errors import PlumblineError
+from tasks.engine.errors import PlumblineError
 
 GOODBYE_SECONDS = 30.0
 

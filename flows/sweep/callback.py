@@ -10,8 +10,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from flows.flags import asked
-from tasks.errors import PlumblineError
+from flows.ask.flags import asked
+from tasks.engine.errors import PlumblineError
 
 
 class SweepCallback(Callback):

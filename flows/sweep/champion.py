@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from flows.sweep.findings import Findings, best_of
 from flows.sweep.record import PointRecord, SweepRecord
-from tasks.evaluation.gate.config import GateConfig
-from tasks.registry import move_alias
-from tasks.tracking import open_run
+from tasks.engine.registry import move_alias
+from tasks.engine.tracking import open_run
+from tasks.gate.config import GateConfig
 
 
 def promote_best(sweep: SweepRecord, points: Sequence[PointRecord], findings: Findings, gate: GateConfig) -> str | None:

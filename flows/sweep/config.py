@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.config import Config
+from tasks.engine.config import Config
 
 Quality = Literal["win_rate", "score"]
 Cost = Literal["kl", "regression"]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from tasks.tracking import flatten
+from tasks.engine.tracking import flatten
 
 NOT_COMPARED = ("tracking", "sweep")  # where results lie, and how a sweep weighs its points
 

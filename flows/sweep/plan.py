@@ -13,9 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from flows.ask.preflight import check
 from flows.config import RLHFConfig, load
-from flows.preflight import check
-from tasks.errors import ConfigError
+from tasks.engine.errors import ConfigError
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"

@@ -9,19 +9,19 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from flows.ask.preflight import check
 from flows.config import RLHFConfig, parse
-from flows.preflight import check
-from flows.promotion import GateFailed
-from flows.runners import die_with_parent
-from flows.session import drain, prefect_session
-from flows.summary import Outcome
+from flows.process.runners import die_with_parent
+from flows.process.session import drain, prefect_session
+from flows.run.promotion import GateFailed
+from flows.run.summary import Outcome
 from flows.sweep.findings import TITLES, judge_of, measured
 from flows.sweep.membership import as_point
 from flows.sweep.record import SWEEP, PointRecord, SweepRecord, point_file, waiting
 from flows.sweep.timing import Span
-from flows.tracked import point_run, stage_work
-from tasks.errors import ConfigError, PlumblineError
-from tasks.refusals import readable_os_errors
+from flows.tools.tracked import point_run, stage_work
+from tasks.engine.errors import ConfigError, PlumblineError
+from tasks.engine.os_errors import readable_os_errors
 
 TRACEBACK = "traceback.txt"
 

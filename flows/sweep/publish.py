@@ -9,7 +9,7 @@ from rich.console import Console
 
 from flows.sweep.record import PointRecord, SweepRecord
 from flows.sweep.report import CSV, PAGE, SweepReport, build_report, time_lines, write_report
-from tasks.tracking import open_run
+from tasks.engine.tracking import open_run
 
 WIDTH_WITHOUT_TERMINAL = 120
 

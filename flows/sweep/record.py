@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.summary import StageRecord
+from flows.run.summary import StageRecord
 from flows.sweep.config import SweepConfig
 from flows.sweep.timing import Span
 

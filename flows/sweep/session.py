@@ -13,16 +13,16 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from flows.leftovers import PROCESS_TAG, close_tracked_runs, this_process
-from flows.runners import warm_up
-from flows.session import prefect_session
+from flows.process.leftovers import PROCESS_TAG, close_tracked_runs, this_process
+from flows.process.runners import warm_up
+from flows.process.session import prefect_session
 from flows.sweep.champion import promote_best
 from flows.sweep.plan import Plan, read_plan
 from flows.sweep.publish import publish
 from flows.sweep.record import POINTS, SWEEP, PointRecord, SweepRecord, point_file, read_points
 from flows.sweep.table import Watch
-from tasks.errors import ConfigError, PlumblineError
-from tasks.tracking import open_run, prepare, start_sweep_run
+from tasks.engine.errors import ConfigError, PlumblineError
+from tasks.engine.tracking import open_run, prepare, start_sweep_run
 
 
 class Sweep(NamedTuple):

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.sweep.findings import MAXIMISED, TITLES, judge_of, measured, shown
 from flows.sweep.record import PointRecord, State, SweepRecord, read_points, short
-from flows.tracked import stages_at_work
+from flows.tools.tracked import stages_at_work
 
 LOOK_SECONDS = 1.0
 ASK_SECONDS = 5.0

@@ -11,15 +11,15 @@ from tasks.comparisons.agreement import Agreement, agreement_with_gold, labeler_
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.comparisons.label import GOLD_LABELER, label, label_by_everyone, label_by_gold, rankings_by_labeler
 from tasks.comparisons.sample import Candidates, sample_candidates
-from tasks.config import RuntimeConfig
-from tasks.errors import DataError
-from tasks.records import Comparison, Prompt
+from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import DataError
+from tasks.records.records import Comparison, Prompt
 from tasks.sandbox.labelers import Labeler, Panel
 from tasks.sandbox.world import World
 
 
 class Collected(NamedTuple):
-    """Comparison sets by name (see ``tasks.comparison_sets``) and what was measured while they were made."""
+    """Comparison sets by name (see ``tasks.records.comparison_sets``) and what was measured while they were made."""
 
     sets: dict[str, list[Comparison]]
     metrics: dict[str, float]

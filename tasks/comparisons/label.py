@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tasks.comparisons.agreement import ranks_of_scores
 from tasks.comparisons.sample import Candidates
-from tasks.records import Comparison
+from tasks.records.records import Comparison
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.labelers import Labeler
 from tasks.sandbox.world import World

@@ -8,11 +8,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.comparisons.config import ComparisonsConfig
-from tasks.config import RuntimeConfig
-from tasks.generation import generate
-from tasks.models import autocast
-from tasks.records import Prompt
-from tasks.text import decode_response, encode_prompt
+from tasks.engine.config import RuntimeConfig
+from tasks.language.generation import generate
+from tasks.language.models import autocast
+from tasks.language.text import decode_response, encode_prompt
+from tasks.records.records import Prompt
 
 
 class Candidates(NamedTuple):

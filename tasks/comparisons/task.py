@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 
-from tasks.artifacts import ArtifactRef
-from tasks.caching import stage_task
-from tasks.comparison_sets import write_comparisons
 from tasks.comparisons.collect import sample_and_label, take_given
 from tasks.comparisons.config import ComparisonsConfig
-from tasks.context import StageContext
-from tasks.data import PreparedData
-from tasks.errors import DataError
-from tasks.models import load_policy
+from tasks.engine.artifacts import ArtifactRef
+from tasks.engine.caching import stage_task
+from tasks.engine.context import StageContext
+from tasks.engine.errors import DataError
+from tasks.engine.stage import Workshop, run_stage
+from tasks.language.models import load_policy
+from tasks.records.comparison_sets import write_comparisons
+from tasks.records.data import PreparedData
 from tasks.sandbox.labelers import Panel
-from tasks.stage import Workshop, run_stage
 
 
 @stage_task("comparisons", cpus=1, gpus=1)

@@ -7,12 +7,12 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from tasks.data import SPLITS, PreparedData
 from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.lengths import Measured
 from tasks.data_prep.split import AnySplit
-from tasks.errors import DataError
-from tasks.records import Prompt
+from tasks.engine.errors import DataError
+from tasks.records.data import SPLITS, PreparedData
+from tasks.records.records import Prompt
 
 
 @dataclass

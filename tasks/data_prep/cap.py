@@ -6,7 +6,7 @@ Source: InstructGPT section 3.2 (about 200 prompts per user ID); the choice at r
 import random
 from collections.abc import Sequence
 
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 
 
 def within_cap(prompts: Sequence[Prompt], limit: int, seed: int) -> list[bool]:

@@ -15,7 +15,7 @@ from tasks.data_prep.lengths import responses_of
 from tasks.data_prep.pii import pii_rules
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.split import ANY_SPLITS, AnySplit, Shares, prompt_of, split_owners
-from tasks.records import Comparison, Demonstration, Document, Prompt
+from tasks.records.records import Comparison, Demonstration, Document, Prompt
 
 PROMPT_ROLES = ("rl_prompts", "comparisons", "comparison_prompts", "demonstrations")
 """Roles with prompts, in the order in which their test owners' prompts follow the explicit test prompts."""

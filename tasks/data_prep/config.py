@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.config import Config
+from tasks.engine.config import Config
 
 Role = Literal[
     "demonstrations", "comparisons", "rl_prompts", "documents", "test_prompts", "toxicity_prompts", "benchmarks"

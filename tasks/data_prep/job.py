@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from tasks.config import Config, ModelConfig
 from tasks.data_prep.config import DataPrepConfig
-from tasks.inputs import folder_fields, model_fields
+from tasks.engine.config import Config, ModelConfig
+from tasks.engine.inputs import folder_fields, model_fields
 
 
 class DataPrepJob(Config):

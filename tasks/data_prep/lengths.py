@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.records import Comparison, Demonstration, Prompt
-from tasks.text import encode_prompt, encode_response
+from tasks.language.text import encode_prompt, encode_response
+from tasks.records.records import Comparison, Demonstration, Prompt
 
 
 class Limits(NamedTuple):

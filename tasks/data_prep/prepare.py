@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.config import ModelConfig
-from tasks.data import PreparedRecords, write_prepared_data
 from tasks.data_prep.audit import check_no_leaks
 from tasks.data_prep.clean import PROMPT_ROLES, Cleaner, Table
 from tasks.data_prep.config import DataPrepConfig
@@ -17,8 +15,10 @@ from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, prompt_of
 from tasks.data_prep.tokenizer import build_tokenizer
-from tasks.errors import DataError
-from tasks.records import Document
+from tasks.engine.config import ModelConfig
+from tasks.engine.errors import DataError
+from tasks.records.data import PreparedRecords, write_prepared_data
+from tasks.records.records import Document
 
 UNKNOWN_SHARE_WORTH_A_NOTICE = 0.01
 

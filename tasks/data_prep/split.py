@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple
 
 from tasks.data_prep.config import DataPrepConfig
-from tasks.records import Comparison, Demonstration, Prompt
+from tasks.records.records import Comparison, Demonstration, Prompt
 
 AnySplit = Literal["train", "valid", "test"]
 ANY_SPLITS: tuple[AnySplit, ...] = ("test", "valid", "train")

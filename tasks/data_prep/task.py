@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from tasks.artifacts import ArtifactRef
-from tasks.caching import stage_task
-from tasks.context import StageContext
 from tasks.data_prep.job import DataPrepJob
 from tasks.data_prep.prepare import prepare
-from tasks.stage import Workshop, run_stage
+from tasks.engine.artifacts import ArtifactRef
+from tasks.engine.caching import stage_task
+from tasks.engine.context import StageContext
+from tasks.engine.stage import Workshop, run_stage
 
 
 @stage_task("data preparation")

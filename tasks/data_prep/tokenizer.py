@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from tasks.config import ModelConfig
-from tasks.errors import DataError
-from tasks.models import check_tokenizer, load_tokenizer
+from tasks.engine.config import ModelConfig
+from tasks.engine.errors import DataError
+from tasks.language.models import check_tokenizer, load_tokenizer
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.config import AdamConfig, Config
+from tasks.engine.config import AdamConfig, Config
 
 
 class DPOConfig(Config):

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from tasks.artifacts import ArtifactRef
-from tasks.caching import stage_task
-from tasks.comparison_sets import read_comparisons
-from tasks.context import StageContext
-from tasks.data import PreparedData
 from tasks.dpo.config import DPOConfig
 from tasks.dpo.train import DPOLearner
-from tasks.halves import take_part
-from tasks.models import load_policy, save_policy
-from tasks.stage import Workshop, run_stage
+from tasks.engine.artifacts import ArtifactRef
+from tasks.engine.caching import stage_task
+from tasks.engine.context import StageContext
+from tasks.engine.stage import Workshop, run_stage
+from tasks.language.models import load_policy, save_policy
+from tasks.records.comparison_sets import read_comparisons
+from tasks.records.data import PreparedData
+from tasks.records.halves import take_part
 
 HELD_OUT = {"valid": "", "valid_heldout_labelers": "_heldout_labelers", "valid_gold": "_gold"}
 """Held-out sets and how their metrics end."""

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.batches import pad_batch
-from tasks.config import RuntimeConfig
 from tasks.dpo.config import DPOConfig
 from tasks.dpo.loss import PreferenceLosses, preference_losses
-from tasks.errors import DataError
-from tasks.logprobs import response_logprobs
-from tasks.models import autocast
-from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
-from tasks.rankings import RankedSequences, epoch_batches, group_prompts, ordered_pairs, rank_pairs, tokens_of
-from tasks.records import Comparison
+from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import DataError
+from tasks.language.batches import pad_batch
+from tasks.language.logprobs import response_logprobs
+from tasks.language.models import autocast
+from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.records.rankings import RankedSequences, epoch_batches, group_prompts, ordered_pairs, rank_pairs, tokens_of
+from tasks.records.records import Comparison
 
 
 class ImplicitRewards(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.config import AdamConfig, Config
+from tasks.engine.config import AdamConfig, Config
 from tasks.ppo.sentinel_config import SentinelConfig
 
 FEWEST_SEQUENCES_TO_WHITEN_REWARDS = 8

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.config import RuntimeConfig
-from tasks.errors import ConfigError
-from tasks.generation import sample
-from tasks.logprobs import TokenStatistics
-from tasks.models import autocast, save_policy
+from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import ConfigError
+from tasks.language.generation import sample
+from tasks.language.logprobs import TokenStatistics
+from tasks.language.models import autocast, save_policy
 from tasks.ppo.config import PPOConfig
 
 SEEDS_BELOW = 2**31 - 1
@@ -43,7 +43,7 @@ class RolloutEngine(Protocol):
 
 
 class OwnEngine:
-    """``tasks.generation`` on the policy itself: nothing is copied, so nothing can drift."""
+    """``tasks.language.generation`` on the policy itself: nothing is copied, so nothing can drift."""
 
     def __init__(self, config: PPOConfig, runtime: RuntimeConfig, eos_id: int, pad_id: int) -> None:
         self._config, self._runtime, self._eos, self._pad = config, runtime, eos_id, pad_id

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.checkpoint import Inspection
-from tasks.config import RuntimeConfig
-from tasks.errors import DataError
-from tasks.masked import masked_mean, scale_to_unit_variance, whiten
-from tasks.models import autocast, check_tokenizer
-from tasks.optimization import Ema, linear_warmup, make_adamw
-from tasks.packing import RowCursor, encode_documents, pack_documents
+from tasks.engine.checkpoint import Inspection
+from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import DataError
+from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
+from tasks.language.models import autocast, check_tokenizer
+from tasks.language.optimization import Ema, linear_warmup, make_adamw
+from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.text import decode_response, encode_prompt
 from tasks.ppo import statistics
 from tasks.ppo.advantages import GROUP_ESTIMATORS, generalised_advantages
 from tasks.ppo.config import PPOConfig
@@ -48,8 +49,7 @@ from tasks.ppo.update import (
     Optimizers,
     training_statistics,
 )
-from tasks.records import Document, Prompt
-from tasks.text import decode_response, encode_prompt
+from tasks.records.records import Document, Prompt
 
 NO_TOKEN = -1  # an EOS id that sampling never meets
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tasks.batches import TokenBatch
-from tasks.logprobs import response_logprobs
+from tasks.language.batches import TokenBatch
+from tasks.language.logprobs import response_logprobs
 from tasks.ppo.statistics import GradientPair
 
 

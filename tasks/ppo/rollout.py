@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tasks.batches import TokenBatch, microbatches, pad_batch
-from tasks.errors import ModelError
-from tasks.generation import truncate_after_eos
-from tasks.logprobs import TokenStatistics, response_logprobs
-from tasks.models import ScalarModel
+from tasks.engine.errors import ModelError
+from tasks.language.batches import TokenBatch, microbatches, pad_batch
+from tasks.language.generation import truncate_after_eos
+from tasks.language.logprobs import TokenStatistics, response_logprobs
+from tasks.language.models import ScalarModel
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.rewards import MISSING_EOS_RULES, PLACEMENTS, Placement
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from tasks.config import Config
+from tasks.engine.config import Config
 
 
 class SentinelConfig(Config):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tasks.logprobs import kl_k1, kl_k2, kl_k3
-from tasks.masked import masked_mean, masked_var
+from tasks.language.logprobs import kl_k1, kl_k2, kl_k3
+from tasks.language.masked import masked_mean, masked_var
 from tasks.ppo.loss import policy_branches, value_branches
 
 

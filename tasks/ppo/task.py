@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.artifacts import ArtifactRef, write_json
-from tasks.caching import stage_task
-from tasks.context import StageContext
-from tasks.data import PreparedData
-from tasks.errors import ConfigError
-from tasks.models import ScalarModel, load_policy, save_policy
+from tasks.engine.artifacts import ArtifactRef, write_json
+from tasks.engine.caching import stage_task
+from tasks.engine.context import StageContext
+from tasks.engine.errors import ConfigError
+from tasks.engine.stage import Workshop, run_stage
+from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import Row
 from tasks.ppo.watch import CURVES, GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner
-from tasks.stage import Workshop, run_stage
+from tasks.records.data import PreparedData
 
 logger = logging.getLogger("plumbline")
 LAST_ITERATIONS = 5

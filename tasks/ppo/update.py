@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tasks.config import RuntimeConfig
-from tasks.logprobs import response_logprobs
-from tasks.models import autocast
-from tasks.optimization import clip_grad_norm
+from tasks.engine.config import RuntimeConfig
+from tasks.language.logprobs import response_logprobs
+from tasks.language.models import autocast
+from tasks.language.optimization import clip_grad_norm
 from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss

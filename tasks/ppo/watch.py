@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tasks.batches import microbatches, pad_batch
-from tasks.checkpoint import Inspection
-from tasks.config import RuntimeConfig
-from tasks.models import ScalarModel, autocast
+from tasks.engine.checkpoint import Inspection
+from tasks.engine.config import RuntimeConfig
+from tasks.language.batches import microbatches, pad_batch
+from tasks.language.models import ScalarModel, autocast
 from tasks.ppo.learner import PPOLearner, Sample
 from tasks.ppo.rollout import Episodes
 from tasks.ppo.sentinel import (

@@ -2,7 +2,7 @@
 
 from pydantic import Field, model_validator
 
-from tasks.config import AdamConfig, Config
+from tasks.engine.config import AdamConfig, Config
 
 
 class PretrainConfig(Config):

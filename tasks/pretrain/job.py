@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tasks.config import Config, ModelConfig
-from tasks.inputs import model_fields
+from tasks.engine.config import Config, ModelConfig
+from tasks.engine.inputs import model_fields
 from tasks.pretrain.config import PretrainConfig
 
 

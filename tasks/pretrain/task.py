@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 import torch
 
-from tasks.artifacts import ArtifactRef
-from tasks.caching import stage_task
-from tasks.context import StageContext
-from tasks.data import PreparedData
-from tasks.models import load_policy, new_causal_lm, save_policy
-from tasks.packing import encode_documents, pack_documents
+from tasks.engine.artifacts import ArtifactRef
+from tasks.engine.caching import stage_task
+from tasks.engine.context import StageContext
+from tasks.engine.stage import Workshop, run_stage
+from tasks.language.models import load_policy, new_causal_lm, save_policy
+from tasks.language.packing import encode_documents, pack_documents
 from tasks.pretrain.job import PretrainJob
 from tasks.pretrain.train import PretrainLearner, valid_metrics, validation_loss
-from tasks.stage import Workshop, run_stage
+from tasks.records.data import PreparedData
 
 
 @stage_task("base model", cpus=2, gpus=1)

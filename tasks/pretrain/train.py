@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tasks.batches import TokenBatch
-from tasks.config import RuntimeConfig
-from tasks.logprobs import response_logprobs
-from tasks.models import autocast
-from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
-from tasks.packing import RowCursor
+from tasks.engine.config import RuntimeConfig
+from tasks.language.batches import TokenBatch
+from tasks.language.logprobs import response_logprobs
+from tasks.language.models import autocast
+from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.packing import RowCursor
 from tasks.pretrain.config import PretrainConfig
 
 

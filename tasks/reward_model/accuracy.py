@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tasks.rankings import ordered_pairs
-from tasks.records import Comparison
+from tasks.records.rankings import ordered_pairs
+from tasks.records.records import Comparison
 from tasks.reward_model.calibrate import calibration
 
 Scores = Sequence[Sequence[float]]

@@ -6,19 +6,19 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from tasks.artifacts import ArtifactRef, write_json
-from tasks.caching import stage_task
-from tasks.comparison_sets import read_comparisons
-from tasks.config import Config
-from tasks.context import StageContext
-from tasks.data import PreparedData
-from tasks.models import ScalarModel
-from tasks.records import Comparison
+from tasks.engine.artifacts import ArtifactRef, write_json
+from tasks.engine.caching import stage_task
+from tasks.engine.config import Config
+from tasks.engine.context import StageContext
+from tasks.engine.stage import Workshop, run_stage
+from tasks.language.models import ScalarModel
+from tasks.records.comparison_sets import read_comparisons
+from tasks.records.data import PreparedData
+from tasks.records.records import Comparison
 from tasks.reward_model.body import load_body
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.cross_labeler import Scorer, cross_labeler_accuracy, cross_labeler_folds
 from tasks.reward_model.train import RewardLearner
-from tasks.stage import Workshop, run_stage
 
 
 class AcrossLabelersJob(Config):

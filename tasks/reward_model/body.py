@@ -4,8 +4,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.errors import ModelError
-from tasks.models import load_policy, load_tokenizer
+from tasks.engine.errors import ModelError
+from tasks.language.models import load_policy, load_tokenizer
 
 
 def load_body(body: str | None, sft: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.errors import DataError
+from tasks.engine.errors import DataError
 
 
 def zero_mean_bias(demonstration_scores: Tensor) -> float:

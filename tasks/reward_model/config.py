@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tasks.config import AdamConfig, Config
-from tasks.inputs import folder_fields
+from tasks.engine.config import AdamConfig, Config
+from tasks.engine.inputs import folder_fields
 
 
 class RewardModelConfig(Config):

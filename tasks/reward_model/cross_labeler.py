@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tasks.errors import DataError
-from tasks.rankings import ordered_pairs
-from tasks.records import Comparison
+from tasks.engine.errors import DataError
+from tasks.records.rankings import ordered_pairs
+from tasks.records.records import Comparison
 from tasks.reward_model.accuracy import Scores, pair_accuracy, scored_pairs
 
 Scorer = Callable[[Sequence[Comparison]], Scores]

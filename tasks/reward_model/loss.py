@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.rankings import RankedPairs, TieNormaliser, rank_pairs
+from tasks.records.rankings import RankedPairs, TieNormaliser, rank_pairs
 
 
 def summed_ranking_loss(

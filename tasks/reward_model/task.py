@@ -4,18 +4,18 @@ from collections.abc import Mapping
 
 import torch
 
-from tasks.artifacts import ArtifactRef, write_json
-from tasks.caching import stage_task
-from tasks.comparison_sets import read_comparisons
-from tasks.context import StageContext
-from tasks.data import PreparedData
-from tasks.halves import take_part
-from tasks.models import ScalarModel
+from tasks.engine.artifacts import ArtifactRef, write_json
+from tasks.engine.caching import stage_task
+from tasks.engine.context import StageContext
+from tasks.engine.stage import Workshop, run_stage
+from tasks.language.models import ScalarModel
+from tasks.records.comparison_sets import read_comparisons
+from tasks.records.data import PreparedData
+from tasks.records.halves import take_part
 from tasks.reward_model.accuracy import accuracy_report
 from tasks.reward_model.body import load_body
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.train import RewardLearner
-from tasks.stage import Workshop, run_stage
 
 ACCURACY = {
     "valid": "valid/accuracy",

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from tasks.batches import microbatches, pad_batch
-from tasks.config import RuntimeConfig
-from tasks.errors import DataError
-from tasks.models import ScalarModel, autocast
-from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
-from tasks.rankings import RankedPairs, RankedSequences, epoch_batches, group_prompts, rank_pairs, tokens_of
-from tasks.records import Comparison, Demonstration
+from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import DataError
+from tasks.language.batches import microbatches, pad_batch
+from tasks.language.models import ScalarModel, autocast
+from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.text import encode_prompt, encode_response
+from tasks.records.rankings import RankedPairs, RankedSequences, epoch_batches, group_prompts, rank_pairs, tokens_of
+from tasks.records.records import Comparison, Demonstration
 from tasks.reward_model.calibrate import unit_variance, zero_mean_bias
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.loss import summed_ranking_loss
-from tasks.text import encode_prompt, encode_response
 
 STANDARDISATION_SAMPLES = 256
 """As in the 2019 code."""

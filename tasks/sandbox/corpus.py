@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tasks.records import Document, Prompt
+from tasks.records.records import Document, Prompt
 from tasks.sandbox import documents as kinds
 from tasks.sandbox import words
 from tasks.sandbox.demonstrations import careful_reply, flawed_reply

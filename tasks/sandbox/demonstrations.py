@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tasks.records import Demonstration, Prompt
+from tasks.records.records import Demonstration, Prompt
 from tasks.sandbox import words
 from tasks.sandbox.sentences import other_value, write_fact
 from tasks.sandbox.world import World

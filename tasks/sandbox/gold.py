@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tasks.errors import DataError
-from tasks.records import Prompt
+from tasks.engine.errors import DataError
+from tasks.records.records import Prompt
 from tasks.sandbox import words
 from tasks.sandbox.sentences import is_hedge, read_statement, sentences_of, strip_fillers
 from tasks.sandbox.world import World

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 from tasks.sandbox.gold import WEIGHTS, combine, gold_score
 from tasks.sandbox.world import World
 

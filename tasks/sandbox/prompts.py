@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Collection
 from typing import Any
 
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 from tasks.sandbox import words
 from tasks.sandbox.world import World
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 from tasks.sandbox import words
 from tasks.sandbox.prompts import layout
 from tasks.sandbox.sentences import is_hedge, read_statement, sentences_of, strip_fillers

@@ -6,7 +6,7 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tasks.errors import DataError
+from tasks.engine.errors import DataError
 from tasks.sandbox import words
 
 FORMAT = 1

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tasks.masked import masked_sum
+from tasks.language.masked import masked_sum
 
 
 def summed_nll(

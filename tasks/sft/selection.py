@@ -8,7 +8,7 @@ compare, train the reward model, then select again among the epochs that were ke
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tasks.errors import ConfigError, TrainingDiverged
+from tasks.engine.errors import ConfigError, TrainingDiverged
 
 
 def pick_checkpoint(scores: Mapping[int, float]) -> int:

@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from tasks.artifacts import ArtifactRef
-from tasks.batches import microbatches, pad_batch
-from tasks.caching import stage_task
-from tasks.context import StageContext
-from tasks.data import PreparedData
-from tasks.generation import generate
-from tasks.models import ScalarModel, autocast, load_policy, save_policy
+from tasks.engine.artifacts import ArtifactRef
+from tasks.engine.caching import stage_task
+from tasks.engine.context import StageContext
+from tasks.engine.stage import Workshop, run_stage
+from tasks.language.batches import microbatches, pad_batch
+from tasks.language.generation import generate
+from tasks.language.models import ScalarModel, autocast, load_policy, save_policy
+from tasks.language.text import encode_prompt
+from tasks.records.data import PreparedData
 from tasks.sft.config import SFTConfig
 from tasks.sft.selection import select_by_reward
 from tasks.sft.train import SFTLearner
-from tasks.stage import Workshop, run_stage
-from tasks.text import encode_prompt
 
 
 @stage_task("supervised fine-tuning", cpus=1, gpus=1)

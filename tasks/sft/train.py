@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.batches import microbatches, pad_batch
-from tasks.config import RuntimeConfig
-from tasks.errors import DataError
-from tasks.logprobs import response_logprobs
-from tasks.models import autocast, residual_dropout
-from tasks.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
-from tasks.packing import RowCursor, encode_documents, pack_documents
-from tasks.records import Demonstration, Document
+from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import DataError
+from tasks.language.batches import microbatches, pad_batch
+from tasks.language.logprobs import response_logprobs
+from tasks.language.models import autocast, residual_dropout
+from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.text import encode_prompt, encode_response
+from tasks.records.records import Demonstration, Document
 from tasks.sft.config import SFTConfig
 from tasks.sft.loss import summed_nll
 from tasks.sft.plan import PlannedBatch, plan_batches
 from tasks.sft.selection import pick_checkpoint
-from tasks.text import encode_prompt, encode_response
 
 
 class TrainingSequence(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tasks.generation import generate
+from tasks.language.generation import generate
 from tests.benchmarks import bench, our_side, workload
 from tests.benchmarks.workload import EOS, LONGEST_PROMPT, PAD, SHORTEST_PROMPT, Work
 

@@ -17,11 +17,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tasks.evaluation.benchmarks import Subject
-from tasks.evaluation.suite.run import run_suite
+from tasks.measure.benchmarks import Subject
+from tasks.measure.suite.run import run_suite
 from tests.unit import tiny_models
-from tests.unit.evaluation.sheets import evaluation_config
-from tests.unit.evaluation.suite import tiny
+from tests.unit.measure.suite import tiny
+from tests.unit.results.sheets import evaluation_config
 
 CONTEXT = 2048
 

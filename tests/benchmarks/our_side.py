@@ -10,13 +10,13 @@ from typing import Any
 import torch
 import yaml
 
-from tasks.config import RuntimeConfig
-from tasks.models import ScalarModel
+from tasks.engine.config import RuntimeConfig
+from tasks.language.models import ScalarModel
 from tasks.ppo import learner as stage
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
-from tasks.records import Document, Prompt
+from tasks.records.records import Document, Prompt
 from tests.benchmarks import workload
 from tests.benchmarks.workload import Work
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.evaluation.compare import compare_sheets
-from tasks.evaluation.report import ReportInputs, write_report
+from tasks.compare.compare import compare_sheets
+from tasks.compare.report import ReportInputs, write_report
 from tests.browser.chromium import chromium
-from tests.unit.evaluation.judges.test_in_comparison import First
-from tests.unit.evaluation.sheets import evaluation_config
-from tests.unit.evaluation.test_report import ATTACK, HISTORY, poisoned
+from tests.unit.compare.judges.test_in_comparison import First
+from tests.unit.compare.test_report import ATTACK, HISTORY, poisoned
+from tests.unit.results.sheets import evaluation_config
 
 pytestmark = pytest.mark.slow
 CONFIG = evaluation_config(best_of_n=[4], bootstrap_samples=200, samples_in_report=4)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from flows.config import load
 from flows.sweep.membership import as_point, compared_metrics, compared_params, point_tags
 from flows.sweep.report import build_report, write_report
-from tasks.tracking import RunLog, prepare, start_pipeline_run, start_sweep_run
+from tasks.engine.tracking import RunLog, prepare, start_pipeline_run, start_sweep_run
 from tests.browser.chromium import Page, chromium
 from tests.browser.test_pages import served
 from tests.unit.sweep.points import grid, sweep

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.batches import pad_batch
-from tasks.config import AdamConfig
-from tasks.generation import truncate_after_eos
-from tasks.logprobs import entropy_of, kl_k1, kl_k2, kl_k3, log_probs_of, response_logprobs
-from tasks.masked import masked_mean, scale_to_unit_variance, whiten
-from tasks.models import ScalarModel
-from tasks.optimization import Ema, cosine_to_fraction, linear_warmup, make_adamw
+from tasks.engine.config import AdamConfig
+from tasks.language.batches import pad_batch
+from tasks.language.generation import truncate_after_eos
+from tasks.language.logprobs import entropy_of, kl_k1, kl_k2, kl_k3, log_probs_of, response_logprobs
+from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
+from tasks.language.models import ScalarModel
+from tasks.language.optimization import Ema, cosine_to_fraction, linear_warmup, make_adamw
 from tests.golden.cases import case, close
 from tests.unit.tiny import llama
 

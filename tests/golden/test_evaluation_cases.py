@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tasks.evaluation.best_of_n import (
+from tasks.measure.safety import bias_entropy
+from tasks.results.best_of_n import (
     best_of_n_estimate,
     best_of_n_kl,
     gold_of_best_of_n,
@@ -9,8 +10,7 @@ from tasks.evaluation.best_of_n import (
     peak_of_best_of_n,
     peak_of_rl,
 )
-from tasks.evaluation.safety import bias_entropy
-from tasks.evaluation.win_rate import Resampling, normal, wilson, win_rate
+from tasks.results.win_rate import Resampling, normal, wilson, win_rate
 from tests.golden.cases import case
 
 CLOSE = {"rtol": 0, "atol": 1e-9}

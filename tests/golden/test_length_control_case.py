@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.evaluation.length_control import Strength, fit_logistic, length_controlled, length_term, prompt_difficulty
-from tasks.evaluation.win_rate import Resampling
+from tasks.compare.length_control import Strength, fit_logistic, length_controlled, length_term, prompt_difficulty
+from tasks.results.win_rate import Resampling
 
 GOLDEN = json.loads((Path(__file__).parent / "length_control.json").read_text())
 OUTCOMES = np.array(GOLDEN["inputs"]["outcomes"], dtype=np.float64)

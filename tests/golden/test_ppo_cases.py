@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.generation import truncate_after_eos
-from tasks.masked import masked_mean, masked_var, scale_to_unit_variance, whiten
+from tasks.language.generation import truncate_after_eos
+from tasks.language.masked import masked_mean, masked_var, scale_to_unit_variance, whiten
 from tasks.ppo.advantages import (
     Advantages,
     generalised_advantages,

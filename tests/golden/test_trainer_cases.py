@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tasks.dpo.loss import preference_losses
-from tasks.rankings import epoch_batches, ordered_pairs, rank_pairs
+from tasks.records.rankings import epoch_batches, ordered_pairs, rank_pairs
 from tasks.reward_model.calibrate import calibration, preference_probabilities, unit_variance, zero_mean_bias
 from tasks.reward_model.loss import pairwise_losses, ranking_loss, summed_ranking_loss
 from tasks.sft.loss import summed_nll

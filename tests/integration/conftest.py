@@ -23,7 +23,7 @@ def prefect_api(home: Path) -> Iterator[str]:
     """The session that the command line uses, kept for all tests."""
     from prefect.settings import PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-    from flows.session import prefect_session
+    from flows.process.session import prefect_session
 
     places = {PREFECT_HOME: home / "prefect", PREFECT_LOCAL_STORAGE_PATH: home / "prefect" / "records"}
     with temporary_settings(places), prefect_session() as url:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.config import CONF, load, parse
-from tasks.errors import ConfigError
+from tasks.engine.errors import ConfigError
 
 
 def options(group: str) -> list[str]:

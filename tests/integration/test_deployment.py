@@ -18,8 +18,8 @@ import yaml
 
 from deployments.render import rendered
 from flows.config import parse
-from flows.environment import PROJECT
-from tasks.errors import ConfigError
+from flows.process.environment import PROJECT
+from tasks.engine.errors import ConfigError
 
 FILE = PROJECT / "deployments" / "prefect.yaml"
 PREFECT = [sys.executable, "-m", "prefect"]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from prefect import Task
 
+from flows.ask.explain import CACHED, Plan, explain, plan_of
 from flows.config import RLHFConfig, load
-from flows.explain import CACHED, Plan, explain, plan_of
-from flows.promotion import gate_stage, release_stage
 from flows.rlhf import instructgpt
-from tasks import fingerprint as fingerprints
-from tasks.artifacts import ArtifactRef, ArtifactStore
-from tasks.config import Config
-from tasks.evaluation.gate.task import DECISION
+from flows.run.promotion import gate_stage, release_stage
+from tasks.engine import fingerprint as fingerprints
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.config import Config
+from tasks.gate.task import DECISION
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -115,17 +115,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("file", "text", "expected"),
     [
         ("README.md", "New words.\n", []),
-        ("flows/pipeline.py", "X = 1\n", []),
-        ("tasks/stage.py", "X = 1\n", []),
-        ("tasks/checkpoint.py", "X = 1\n", []),
+        ("flows/run/pipeline.py", "X = 1\n", []),
+        ("tasks/engine/stage.py", "X = 1\n", []),
+        ("tasks/engine/checkpoint.py", "X = 1\n", []),
         ("tasks/ppo/loss.py", "# a comment\n", []),
         ("tasks/ppo/loss.py", "X = 1\n", PPO),
         ("tasks/ppo/new.py", "X = 1\n", PPO),
-        ("tasks/evaluation/report.html.jinja", "<p>", EVALUATIONS),
+        ("tasks/compare/report.html.jinja", "<p>", STAGES[-3:]),
+        ("tasks/release/card.py", "X = 1\n", STAGES[-1:]),
+        ("tasks/measure/policy_sheet.py", "X = 1\n", EVALUATIONS),
         ("tasks/reward_model/loss.py", "X = 1\n", JUDGED),
-        ("tasks/generation.py", "X = 1\n", STAGES[2:]),
-        ("tasks/packing.py", "X = 1\n", STAGES[1:]),
-        ("tasks/config.py", "X = 1\n", STAGES),
+        ("tasks/language/generation.py", "X = 1\n", STAGES[2:]),
+        ("tasks/language/packing.py", "X = 1\n", STAGES[1:]),
+        ("tasks/engine/config.py", "X = 1\n", STAGES),
     ],
 )
 def test_what_an_edit_runs_again(root: Path, project: Path, file: str, text: str, expected: list[str]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.ask.explain import CACHED, plan_of
 from flows.config import RLHFConfig, load
-from flows.explain import CACHED, plan_of
-from flows.promotion import GateFailed
 from flows.rlhf import rlhf
-from flows.summary import Outcome
+from flows.run.promotion import GateFailed
+from flows.run.summary import Outcome
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 

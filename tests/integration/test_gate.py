@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM
 from flows.config import RLHFConfig, load
 from flows.evaluate import check as check_evaluation
 from flows.evaluate import evaluate
-from flows.promotion import GateFailed
 from flows.rlhf import rlhf
-from flows.summary import Outcome
-from tasks.errors import ConfigError, ModelError
+from flows.run.promotion import GateFailed
+from flows.run.summary import Outcome
+from tasks.engine.errors import ConfigError, ModelError
 from tests.integration.evaluations import damaged_model, evaluation, foreign_model
 
 pytestmark = [pytest.mark.usefixtures("prefect_api"), pytest.mark.slow]

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from flows import agreement
+from flows.ask.preflight import check
 from flows.config import load
-from flows.preflight import check
-from flows.reproduce import command_of, differences, results_config
-from tasks.errors import PlumblineError
-from tests.unit.evaluation.judges.chat_server import longer_wins, serving
+from flows.run.reproduce import command_of, differences, results_config
+from tasks.engine.errors import PlumblineError
+from tests.unit.compare.judges.chat_server import longer_wins, serving
 
 CHAT = ["evaluation/judges=chat", "evaluation.judges.chat.model=judge-1"]
 

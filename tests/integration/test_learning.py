@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from tasks import families, generation
+from tasks.language import families, generation
 from tests.unit.ppo import tiny
 
 ITERATIONS = 20

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.ask.preflight import check, check_device, check_runner
 from flows.config import RLHFConfig, load
-from flows.preflight import check, check_device, check_runner
-from tasks.errors import ConfigError, PlumblineError
+from tasks.engine.errors import ConfigError, PlumblineError
 
 
 def config(root: Path, *overrides: str) -> RLHFConfig:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tasks.checkpoint import UNFINISHED, latest_step
+from tasks.engine.checkpoint import UNFINISHED, latest_step
 from tests.integration.test_runners import descendants
 
 COMMAND = [sys.executable, "-m", "flows.rlhf", "scale=miniature", "runtime.progress=false"]

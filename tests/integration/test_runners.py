@@ -17,9 +17,9 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.config import load
-from flows.leftovers import is_gone, this_process
-from flows.runners import make_runner, resources_of
-from tasks.errors import ConfigError
+from flows.process.leftovers import is_gone, this_process
+from flows.process.runners import make_runner, resources_of
+from tasks.engine.errors import ConfigError
 from tests.integration.processes import hears_ctrl_c
 
 COMMAND = [sys.executable, "-m", "flows.rlhf", "scale=miniature", "runtime.progress=false"]

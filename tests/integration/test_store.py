@@ -11,12 +11,12 @@ import pytest
 from mlflow import MlflowClient
 
 from flows import store as module
-from flows.references import References
 from flows.store import collect, garbage, readable, show_list, verify, with_parents
-from tasks.artifacts import ArtifactRef, ArtifactStore
-from tasks.errors import ArtifactError, ConfigError
-from tasks.tracking import prepare
-from tests.unit.test_stage import in_one_file
+from flows.tools.references import References
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.errors import ArtifactError, ConfigError
+from tasks.engine.tracking import prepare
+from tests.unit.engine.test_stage import in_one_file
 
 pytestmark = pytest.mark.usefixtures("home")
 PRINT = "0123456789abcdef{:04x}"
@@ -155,7 +155,7 @@ def test_training_state_stays_only_while_its_stage_is_unfinished(world: World) -
 
 def test_a_store_in_use_is_left_alone(world: World) -> None:
     script = (
-        "import sys, time\nfrom tasks.artifacts import ArtifactStore\n"
+        "import sys, time\nfrom tasks.engine.artifacts import ArtifactStore\n"
         "with ArtifactStore(sys.argv[1]).in_use():\n    print('used', flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", script, str(world.store.root)]

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from flows.study.config import StudyConfig
 from flows.study.study import StudyOutcome, plan_of, study
-from tasks.errors import ConfigError
+from tasks.engine.errors import ConfigError
 from tests.unit.study.synthetic import study_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]

@@ -18,7 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tasks.tracking import RunLog, prepare, start_pipeline_run
+from tasks.engine.tracking import RunLog, prepare, start_pipeline_run
 from tests.integration import postgres
 from tests.integration.processes import hears_ctrl_c
 

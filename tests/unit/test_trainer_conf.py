@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tasks.comparisons.config import ComparisonsConfig
-from tasks.config import Config
 from tasks.dpo.config import DPOConfig
+from tasks.engine.config import Config
 from tasks.pretrain.config import PretrainConfig
 from tasks.reward_model.config import RewardModelConfig
 from tasks.sft.config import SFTConfig

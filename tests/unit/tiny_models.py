@@ -10,8 +10,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tasks.config import RuntimeConfig
-from tasks.records import Demonstration, Document, Prompt
+from tasks.engine.config import RuntimeConfig
+from tasks.records.records import Demonstration, Document, Prompt
 
 CONF = Path(__file__).parents[2] / "conf"
 WORDS = ["<pad>", "<eos>", "<unk>", "q", "a", ":", "is", "the", "cat", "red", "blue", "big", "small", ".", "?"]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from tasks.data_prep.sources.rows import Row, problem
-from tasks.errors import DataError
-from tasks.records import BenchmarkItem
+from tasks.engine.errors import DataError
+from tasks.records.records import BenchmarkItem
 
 
 class Shape(NamedTuple):

@@ -7,7 +7,7 @@ from tasks.data_prep.config import HubRole, MinimumRows, Role
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import PARSERS, Row
-from tasks.errors import DataError
+from tasks.engine.errors import DataError
 
 
 def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: str) -> SourceRecords:

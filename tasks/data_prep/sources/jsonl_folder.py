@@ -12,8 +12,8 @@ from tasks.data_prep.config import FilesConfig, MinimumRows
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import PARSERS, Row
-from tasks.errors import DataError
-from tasks.records import BenchmarkItem
+from tasks.engine.errors import DataError
+from tasks.records.records import BenchmarkItem
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from tasks.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt
+from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt
 from tasks.sandbox.world import World
 
 

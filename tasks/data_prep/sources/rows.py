@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.few_shot import Shot, expand_few_shot
 from tasks.data_prep.split import short_digest
-from tasks.errors import DataError
-from tasks.records import Comparison, Demonstration, Document, Prompt
+from tasks.engine.errors import DataError
+from tasks.records.records import Comparison, Demonstration, Document, Prompt
 
 Fields = Mapping[str, Any]
 UNKNOWN_LABELER = "unknown"

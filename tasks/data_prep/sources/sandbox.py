@@ -2,7 +2,7 @@
 
 from tasks.data_prep.config import SandboxConfig
 from tasks.data_prep.sources.records import SourceRecords
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 from tasks.sandbox.benchmarks import benchmark_items
 from tasks.sandbox.corpus import documents
 from tasks.sandbox.demonstrations import demonstrations

@@ -6,7 +6,7 @@ import pytest
 
 from tasks.comparisons.agreement import agreement_with_gold, count_agreement, labeler_agreement, ranks_of_scores
 from tasks.comparisons.label import rankings_by_labeler
-from tasks.records import Comparison, Prompt
+from tasks.records.records import Comparison, Prompt
 
 
 def test_pairs_tied_by_either_do_not_count() -> None:

@@ -10,8 +10,8 @@ from tasks.comparisons.collect import Collected, sample_and_label, take_given
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.comparisons.label import assign_labelers
 from tasks.comparisons.sample import Candidates, completions_per_prompt, distinct, sample_candidates
-from tasks.errors import DataError
-from tasks.records import Comparison
+from tasks.engine.errors import DataError
+from tasks.records.records import Comparison
 from tasks.sandbox.labelers import Panel
 from tasks.sandbox.prompts import prompts as sandbox_prompts
 from tasks.sandbox.world import World

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from tasks.config import ModelConfig
 from tasks.data_prep.config import DataPrepConfig
+from tasks.engine.config import ModelConfig
 
 CONF = Path(__file__).parents[3] / "conf"
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from tasks.data_prep.sources.jsonl_folder import read_benchmark
-from tasks.errors import DataError
-from tasks.records import BenchmarkItem
+from tasks.engine.errors import DataError
+from tasks.records.records import BenchmarkItem
 from tests.unit.data_prep.samples import write
 
 

@@ -6,7 +6,7 @@ import pytest
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.sources.hub import read_hub
 from tasks.data_prep.sources.records import SourceRecords
-from tasks.errors import DataError
+from tasks.engine.errors import DataError
 from tests.unit.data_prep.samples import values, write
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.data_prep.sources.jsonl_folder import evenly_spaced, read_jsonl_folder
 from tasks.data_prep.sources.records import SourceRecords
-from tasks.errors import DataError
+from tasks.engine.errors import DataError
 from tests.unit.data_prep.samples import everything, own_data, write
 
 

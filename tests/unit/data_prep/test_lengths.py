@@ -2,7 +2,7 @@ import pytest
 
 from tasks.data_prep.lengths import Limits, Ruler
 from tasks.data_prep.tokenizer import build_tokenizer
-from tasks.records import Comparison, Demonstration, Prompt
+from tasks.records.records import Comparison, Demonstration, Prompt
 from tests.unit.data_prep.samples import model
 
 TOKENIZER = build_tokenizer(model(), ["one two three four five"])

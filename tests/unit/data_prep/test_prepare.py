@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from tasks.config import ModelConfig
-from tasks.data import SPLITS, PreparedData, PreparedRecords, write_prepared_data
 from tasks.data_prep.audit import check_no_leaks
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.deduplicate import normalise
@@ -16,8 +14,10 @@ from tasks.data_prep.prepare import prepare
 from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, Shares, split_of
 from tasks.data_prep.tokenizer import build_tokenizer
-from tasks.errors import DataError
-from tasks.records import Prompt
+from tasks.engine.config import ModelConfig
+from tasks.engine.errors import DataError
+from tasks.records.data import SPLITS, PreparedData, PreparedRecords, write_prepared_data
+from tasks.records.records import Prompt
 from tests.unit.data_prep.samples import everything, model, own_data, question, values, write
 
 SHARES = Shares(valid=0.25, test=0.2)

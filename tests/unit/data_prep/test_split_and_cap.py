@@ -7,7 +7,7 @@ import pytest
 
 from tasks.data_prep.cap import within_cap
 from tasks.data_prep.split import Shares, split_of, split_owners
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 
 SHARES = Shares(valid=0.2, test=0.1)
 OWNERS = [f"owner {i}" for i in range(5000)]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.config import ModelConfig
 from tasks.data_prep.tokenizer import build_tokenizer
-from tasks.errors import DataError
-from tasks.text import decode_response, encode_prompt, encode_response
+from tasks.engine.config import ModelConfig
+from tasks.engine.errors import DataError
+from tasks.language.text import decode_response, encode_prompt, encode_response
 from tests.unit.data_prep.samples import model
 
 TEXTS = ["the cat sat on the mat .", "the dog ate the red mat .", "Grüße, 12345 naïve 🙂 people!\n\nAssistant: ok"]

@@ -13,8 +13,8 @@ from torch.nn import functional
 from tasks.dpo.config import DPOConfig
 from tasks.dpo.loss import preference_losses
 from tasks.dpo.train import DPOLearner
-from tasks.errors import DataError
-from tasks.records import Comparison
+from tasks.engine.errors import DataError
+from tasks.records.records import Comparison
 from tests.unit import tiny_models as tiny
 
 SMALL: dict[str, Any] = {"batch_size": 3, "prompt_tokens": 12, "response_tokens": 8}

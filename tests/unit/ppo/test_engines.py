@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tasks.errors import ConfigError
-from tasks.generation import generate
+from tasks.engine.errors import ConfigError
+from tasks.language.generation import generate
 from tasks.ppo.engines import Drawn, VLLMEngine, drift
 from tests.unit.ppo import tiny
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.batches import pad_batch
-from tasks.errors import DataError, ModelError
+from tasks.engine.errors import DataError, ModelError
+from tasks.language.batches import pad_batch
 from tasks.ppo import rollout
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks

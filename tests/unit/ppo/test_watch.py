@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.batches import TokenBatch
+from tasks.language.batches import TokenBatch
 from tasks.ppo.learner import PPOLearner, Sample
 from tasks.ppo.rollout import Episodes
 from tasks.ppo.watch import GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner, repetition_statistics
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 from tasks.sandbox import words
 from tasks.sandbox.world import World
 from tests.unit.ppo import tiny

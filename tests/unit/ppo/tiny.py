@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from transformers import LlamaForCausalLM
 
-from tasks.config import RuntimeConfig
-from tasks.models import ScalarModel
+from tasks.engine.config import RuntimeConfig
+from tasks.language.models import ScalarModel
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
-from tasks.records import Document, Prompt
+from tasks.records.records import Document, Prompt
 from tests.unit import tiny_models
 from tests.unit.tiny_models import WORDS, tokenizer
 

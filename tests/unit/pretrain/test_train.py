@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tasks.packing import encode_documents, pack_documents
+from tasks.language.packing import encode_documents, pack_documents
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.train import PretrainLearner, learning_rate_multiplier, validation_loss
 from tests.unit import tiny_models as tiny

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.errors import ModelError
-from tasks.models import save_policy
+from tasks.engine.errors import ModelError
+from tasks.language.models import save_policy
 from tasks.reward_model.body import load_body
 from tasks.reward_model.config import RewardModelConfig
 from tests.unit import tiny, tiny_models

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tasks.rankings import ordered_pairs, rank_pairs
+from tasks.records.rankings import ordered_pairs, rank_pairs
 from tasks.reward_model.loss import pairwise_losses, ranking_loss, summed_ranking_loss
 
 

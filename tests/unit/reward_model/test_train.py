@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.errors import DataError
-from tasks.models import ScalarModel
-from tasks.rankings import group_prompts, tokens_of
-from tasks.records import Comparison
+from tasks.engine.errors import DataError
+from tasks.language.models import ScalarModel
+from tasks.records.rankings import group_prompts, tokens_of
+from tasks.records.records import Comparison
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.train import RewardLearner
 from tests.unit import tiny_models as tiny

@@ -6,8 +6,8 @@ import random
 import pytest
 import torch
 
-from tasks.errors import DataError
-from tasks.records import Comparison, Prompt
+from tasks.engine.errors import DataError
+from tasks.records.records import Comparison, Prompt
 from tasks.reward_model.accuracy import accuracy_report, pair_accuracy, scored_pairs
 from tasks.reward_model.calibrate import calibration, zero_mean_bias
 from tasks.reward_model.cross_labeler import cross_labeler_accuracy, cross_labeler_folds

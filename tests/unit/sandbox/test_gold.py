@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import DataError
-from tasks.records import Prompt
+from tasks.engine.errors import DataError
+from tasks.records.records import Prompt
 from tasks.sandbox import words
 from tasks.sandbox.demonstrations import careful_reply, flawed_reply
 from tasks.sandbox.gold import gold_score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.records import Prompt
+from tasks.records.records import Prompt
 from tasks.sandbox import words
 from tasks.sandbox.safety import Truth, toxicity, toxicity_prompts, truthfulness
 from tasks.sandbox.world import World

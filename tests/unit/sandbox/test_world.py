@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tasks.errors import DataError
+from tasks.engine.errors import DataError
 from tasks.sandbox import words
 from tasks.sandbox.benchmarks import TASKS, benchmark_items
 from tasks.sandbox.corpus import documents

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import PlumblineError
+from tasks.engine.errors import PlumblineError
 from tasks.sft.plan import plan_batches
 from tasks.sft.selection import pick_checkpoint, select_by_reward
 

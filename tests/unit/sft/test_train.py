@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.errors import DataError
-from tasks.records import Demonstration
+from tasks.engine.errors import DataError
+from tasks.records.records import Demonstration
 from tasks.sft.config import SFTConfig
 from tasks.sft.train import SFTLearner
 from tests.unit import tiny_models as tiny

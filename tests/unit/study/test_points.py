@@ -8,7 +8,7 @@ from flows.study.measure import at_one_core
 from flows.study.points import Point, next_point, points_of, policy_setting, reward_setting
 from flows.study.records import fingerprint_of
 from flows.study.study import command_line, pipelines
-from tasks.errors import ConfigError
+from tasks.engine.errors import ConfigError
 from tests.unit.study.synthetic import study_config
 
 

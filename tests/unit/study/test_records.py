@@ -4,7 +4,7 @@ import pytest
 
 from flows.study.points import Point
 from flows.study.records import PointRecord, RecordStore, Session, SessionLog, missing_points
-from tasks.errors import ArtifactError
+from tasks.engine.errors import ArtifactError
 
 
 def point(seed: int) -> Point:

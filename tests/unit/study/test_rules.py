@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flows.study.rules import Claim, Judged, difference, judge, lowest_by_others, seed_interval, turn_of, verdict
-from tasks.errors import DataError
+from tasks.engine.errors import DataError
 
 
 def claim(values: list[float], side: str = "above", threshold: float = 0.0) -> Claim:

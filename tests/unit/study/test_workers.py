@@ -10,7 +10,7 @@ from flows.config import RLHFConfig, load
 from flows.study.points import Point
 from flows.study.records import PointRecord
 from flows.study.workers import Job, run_jobs
-from tasks.errors import ConfigError
+from tasks.engine.errors import ConfigError
 
 
 def fake(point: Point, config: RLHFConfig, fingerprint: str, study_run: str, number: int) -> PointRecord:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from flows.config import load
-from flows.summary import StageRecord
+from flows.run.summary import StageRecord
 from flows.sweep.config import SweepConfig
 from flows.sweep.record import PointRecord, State, SweepRecord
 from flows.sweep.timing import Span

@@ -7,9 +7,9 @@ from flows.config import load
 from flows.sweep.champion import promote_best
 from flows.sweep.findings import weigh
 from flows.sweep.record import PointRecord
-from tasks.evaluation.gate.config import GateConfig
-from tasks.registry import register_model
-from tasks.tracking import prepare, start_sweep_run
+from tasks.engine.registry import register_model
+from tasks.engine.tracking import prepare, start_sweep_run
+from tasks.gate.config import GateConfig
 from tests.unit.sweep.points import point, sweep, weighing
 
 GATE = load().evaluation.gate

@@ -11,10 +11,10 @@ import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from flows import flags
+from flows.ask import flags
 from flows.config import CONF, load
 from flows.sweep.plan import GRID, OPTUNA, Plan, read_plan, require_plugins
-from tasks.errors import ConfigError, PlumblineError
+from tasks.engine.errors import ConfigError, PlumblineError
 from tests.unit.sweep.points import weighing
 
 

@@ -1,0 +1,1 @@
+"""Questions that train nothing: --explain, --dry-run, and the checks before a run."""

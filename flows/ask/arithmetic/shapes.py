@@ -1,0 +1,143 @@
+"""How large the networks are, from configurations alone: models are built on torch's ``meta`` device, without weights."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from flows.config import RLHFConfig
+from tasks.engine.config import ModelConfig
+from tasks.engine.errors import ConfigError, ModelError
+from tasks.language.families import trunk_of
+
+WRITTEN_OUT = ("gelu_new", "gelu_fast")
+"""Activations that transformers computes in several operations, each of which keeps something (GPT-2's is one)."""
+
+
+class Shape(NamedTuple):
+    """What the memory of a network depends on."""
+
+    origin: str
+    """Where the shape was found."""
+    parameters: int
+    """Of the causal LM, shared embeddings counted once."""
+    trunk_parameters: int
+    """Without the output head."""
+    layers: int
+    hidden: int
+    mlp_width: int
+    mlp_kept: int
+    """Vectors of that width that the MLP's backward pass needs."""
+    key_value_width: int
+    """Numbers that one layer caches per token, keys and values each."""
+    rotary: bool
+    """Whether keys are turned by their position, in fp32."""
+    vocabulary: int
+
+    @property
+    def scalar_parameters(self) -> int:
+        """As reward or value model: the trunk and a linear head with its bias."""
+        return self.trunk_parameters + self.hidden + 1
+
+
+class Shapes(NamedTuple):
+    """The two sizes of a run."""
+
+    policy: Shape
+    """Of SFT, PPO-init, the reference and PPO's policy."""
+    judge: Shape
+    """Of the trunk of the reward model and the value model."""
+
+
+def shapes_of(config: RLHFConfig) -> Shapes:
+    """Both.
+
+    Raises:
+        PlumblineError: one cannot be known without a network, or is no causal LM.
+    """
+    policy, body = _policy_shape(config), config.reward_model.body
+    if body is None:
+        return Shapes(policy, policy)
+    return Shapes(policy, _named("reward_model.body", body, "dry_run.reward_model", config.dry_run.reward_model))
+
+
+def scratch_config(model: ModelConfig) -> PretrainedConfig:
+    """The Llama that ``model.architecture`` describes, with the largest vocabulary its tokenizer may have."""
+    shape, tokenizer = model.architecture, model.tokenizer
+    assert shape is not None and tokenizer is not None
+    return AutoConfig.for_model(
+        "llama",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=model.context_tokens,
+        tie_word_embeddings=shape.tie_embeddings,
+    )
+
+
+def shape_of(config: PretrainedConfig, origin: str) -> Shape:
+    """Count the parameters of a model that is never given memory."""
+    disable_progress_bar()
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(
+            f"{origin}: {type(config).__name__} builds no causal language model ({error}); choose one that does"
+        ) from error
+    text = config.get_text_config()
+    trunk = trunk_of(model)
+    heads = text.num_attention_heads
+    per_head = getattr(text, "head_dim", None) or text.hidden_size // heads
+    groups = getattr(text, "num_key_value_heads", None) or heads
+    return Shape(
+        origin=origin,
+        parameters=sum(p.numel() for p in model.parameters()),
+        trunk_parameters=sum(p.numel() for p in trunk.parameters()),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        mlp_width=getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size,
+        mlp_kept=_mlp_kept(model, text),
+        key_value_width=groups * per_head,
+        rotary=any("rotary" in name for name, _ in model.named_modules()),
+        vocabulary=text.vocab_size,
+    )
+
+
+def _mlp_kept(model: PreTrainedModel, config: PretrainedConfig) -> int:
+    if any(name.endswith("gate_proj.weight") for name, _ in model.named_parameters()):
+        return 4  # both projections, the activation, the product
+    activation = getattr(config, "activation_function", None) or getattr(config, "hidden_act", None)
+    return 5 if activation in WRITTEN_OUT else 2  # before and after; and what lies between, where it is spelt out
+
+
+def _policy_shape(config: RLHFConfig) -> Shape:
+    model = config.model
+    if model.architecture is not None:
+        return shape_of(scratch_config(model), "model.architecture; at most tokenizer.vocab_size entries")
+    assert model.name_or_path is not None
+    return _named("model.name_or_path", model.name_or_path, "dry_run.policy", config.dry_run.policy)
+
+
+def _named(key: str, name: str, declared_key: str, declared: dict[str, Any] | None) -> Shape:
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return shape_of(AutoConfig.from_pretrained(folder, trust_remote_code=False), f"{folder}/config.json")
+    if declared is None:
+        raise ModelError(
+            f"{key}: found no {folder}/config.json, so its size is not known; expected a local model folder, or its "
+            f"shape in {declared_key}, such as '{declared_key}={{model_type: gpt2, n_embd: 768}}'"
+        )
+    kind = declared.get("model_type")
+    if kind is None:
+        raise ConfigError(f"{declared_key}: found no model_type, expected a Hugging Face configuration; add model_type")
+    try:
+        found = AutoConfig.for_model(kind, **{name: value for name, value in declared.items() if name != "model_type"})
+    except ValueError as error:
+        raise ConfigError(f"{declared_key}.model_type: {kind!r} is not known to transformers; correct it") from error
+    return shape_of(found, declared_key)

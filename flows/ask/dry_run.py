@@ -1,0 +1,184 @@
+"""`python -m flows.rlhf experiment=instructgpt_1_3b --dry-run`: what a configuration will take, without taking it.
+
+Every number follows from the configuration and from rows that are declared in ``dry_run`` or counted in the data, by
+the functions that training itself uses. No weight is read, no device touched.
+"""
+
+from typing import NamedTuple
+
+from flows.ask.arithmetic.counts import Counts, Rows, fine_tuning, optimisation, preference, ranking, training_rows
+from flows.ask.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
+from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
+from flows.config import RLHFConfig
+
+UNKNOWN = "steps unknown: no data to count yet; declare dry_run.{0}"
+
+
+class Unit(NamedTuple):
+    """Of memory, one for the whole page."""
+
+    name: str
+    bytes: int
+
+    def show(self, number: float) -> str:
+        """With one decimal; nothing is a dash."""
+        return f"{number / self.bytes:,.1f}" if number else "-"
+
+
+def dry_run(config: RLHFConfig) -> None:
+    """Print the arithmetic of a run.
+
+    Raises:
+        PlumblineError: a size that cannot be known, or data that cannot be read.
+    """
+    print(page(config))
+
+
+def page(config: RLHFConfig) -> str:
+    """The whole text."""
+    rows, shapes = training_rows(config), shapes_of(config)
+    state = sum(network.total for network in ppo_networks(config, shapes))
+    unit = Unit("GiB", GIB) if state >= GIB else Unit("MiB", MIB)
+    sections = [
+        ("training rows", data_lines(rows)),
+        ("steps", step_lines(config, rows)),
+        ("networks", shape_lines(shapes)),
+        (
+            f"PPO's memory per network, {unit.name} (the same in fp32 and bf16, which is autocast over fp32 weights)",
+            network_table(config, shapes, unit),
+        ),
+        (
+            f"peak memory per stage on one device, {unit.name}; a card holds {config.dry_run.card_gib:g} GiB",
+            peak_table(config, shapes, unit),
+        ),
+    ]
+    head = f"Dry run: {config.tracking.run_name}; nothing is trained"
+    return "\n\n".join([head, *(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections)])
+
+
+def data_lines(rows: Counts) -> list[str]:
+    """What each training set holds and how that is known."""
+    return [f"{name.replace('_', ' '):<16}{_rows(found)}" for name, found in rows._asdict().items()]
+
+
+def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
+    """One line per stage, spelled so that each product can be checked by hand."""
+    lines = []
+    if config.pretrain.steps:
+        tokens = config.pretrain.steps * config.pretrain.batch_rows * config.pretrain.row_tokens
+        lines.append(f"{'pretrain':<14}{config.pretrain.steps:,} steps, {tokens:,} tokens")
+    for name, knobs in (("sft", config.sft), ("ppo_init", config.ppo_init)):
+        if rows.demonstrations is None:
+            lines.append(f"{name:<14}{UNKNOWN.format('demonstrations')}")
+            continue
+        count = rows.demonstrations.number
+        found = fine_tuning(knobs, count)
+        mixed = f" and {found.pretraining_rows:,} pretraining rows" if found.pretraining_rows else ""
+        lines.append(
+            f"{name:<14}{count:,} demonstrations -> {found.steps:,} steps of {knobs.batch_size}, "
+            f"{_times(knobs.epochs, 'epoch')}{mixed}"
+        )
+    if rows.comparisons is None:
+        lines.append(f"{'reward_model':<14}{UNKNOWN.format('comparisons')}")
+    else:
+        ranked = ranking(config, rows.comparisons.number, rows.comparisons.completions)
+        model = config.reward_model
+        lines.append(
+            f"{'reward_model':<14}{rows.comparisons.number:,} rankings -> {ranked.steps:,} steps of {model.batch_size} "
+            f"{model.batch_element}s, {_times(model.epochs, 'epoch')}; at most {ranked.largest_batch_pairs:,} pairs a "
+            f"step, {ranked.fewest_pairs:,} to {ranked.most_pairs:,} in all"
+        )
+    if config.train_dpo:
+        lines.append(_dpo_line(config, rows.comparisons))
+    return lines + _ppo_lines(config, rows.rl_prompts)
+
+
+def _dpo_line(config: RLHFConfig, comparisons: Rows | None) -> str:
+    if comparisons is None:
+        return f"{'dpo':<14}{UNKNOWN.format('comparisons')}"
+    dpo = config.dpo_run
+    steps = preference(config, comparisons.number)
+    return (
+        f"{'dpo':<14}{comparisons.number:,} rankings -> {steps:,} steps of {dpo.batch_size} prompts, "
+        f"{_times(dpo.epochs, 'epoch')}"
+    )
+
+
+def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
+    ppo, counts = config.ppo, optimisation(config)
+    epochs = f" x {ppo.inner_epochs} inner epochs" if ppo.inner_epochs > 1 else ""
+    lines = [
+        f"{'ppo':<14}{ppo.episodes:,} episodes = {counts.iterations:,} iterations of {ppo.episodes_per_iteration} x "
+        f"{counts.minibatches_per_iteration} minibatches of {ppo.minibatch_size}{epochs} = {counts.optimizer_steps:,} "
+        "optimizer steps"
+    ]
+    if prompts is not None:
+        lines.append(f"{'':<14}{counts.prompts / prompts.number:.1f} passes over {prompts.number:,} prompts")
+    if counts.pretraining_rows:
+        lines.append(
+            f"{'':<14}{counts.pretraining_rows:,} pretraining examples ({ppo.ptx_examples_per_episode} per episode) of "
+            f"{ppo.ptx_row_tokens:,} tokens, gradients times {ppo.gamma:g}"
+        )
+    else:
+        lines.append(f"{'':<14}no pretraining examples: gamma is 0")
+    return lines
+
+
+def shape_lines(shapes: Shapes) -> list[str]:
+    """Sizes and where they come from."""
+    policy, judge = shapes
+    lines = [f"{'policy':<14}{policy.parameters:,} parameters; {_shape(policy)}"]
+    scalar = f"{judge.scalar_parameters:,} parameters: the trunk and one output"
+    return [*lines, f"{'reward model':<14}{scalar}; {'as the policy' if judge == policy else _shape(judge)}"]
+
+
+def network_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
+    """Networks down, kinds of memory across."""
+    networks = ppo_networks(config, shapes)
+    everything = NetworkMemory("total", *(sum(column) for column in list(zip(*networks, strict=True))[1:]))
+    lines = [f"{'':<14}" + "".join(f"{name:>12}" for name in ("weights", "gradients", "Adam", "average", "total"))]
+    for network in [*networks, everything]:
+        numbers = (network.weights, network.gradients, network.adam, network.average, network.total)
+        lines.append(f"{network.name:<14}" + "".join(f"{unit.show(number):>12}" for number in numbers))
+    return lines
+
+
+def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
+    """Stages down, precisions across; what does not fit is said."""
+    lines = [f"{'':<14}{'state':>12}{'fp32 peak':>12}{'bf16 peak':>12}  on one card"]
+    card = config.dry_run.card_gib * GIB
+    for full, half in zip(stage_memory(config, shapes, "fp32"), stage_memory(config, shapes, "bf16"), strict=True):
+        numbers = (full.state, full.peak, half.peak)
+        shown = "".join(f"{unit.show(number):>12}" for number in numbers)
+        lines.append(f"{full.stage:<14}{shown}  {_fits(full, half, card)}")
+    networks = ppo_networks(config, shapes)
+    per_parameter = sum(network.total / network.parameters for network in networks)
+    largest = card / per_parameter / 1e9
+    return [
+        *lines,
+        f"PPO's state takes {per_parameter:g} bytes per parameter when all {len(networks)} networks have one size: "
+        f"at most {largest:.1f} billion",
+    ]
+
+
+def _rows(rows: Rows | None) -> str:
+    return "not known before data preparation" if rows is None else f"{rows.number:>10,}  ({rows.source})"
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
+
+
+def _shape(shape: Shape) -> str:
+    return f"{shape.layers} layers, width {shape.hidden:,}, vocabulary {shape.vocabulary:,} (from {shape.origin})"
+
+
+def _fits(full: StageMemory, half: StageMemory, card: float) -> str:
+    largest = f" (largest moment: {half.largest})" if half.largest else ""
+    if full.peak <= card:
+        return f"fits{largest}"
+    if half.peak <= card:
+        return f"fits in bf16{largest}"
+    if half.state > card:
+        return f"does not fit: the state alone is {half.state / card:.1f} cards, and this code uses one"
+    return f"does not fit: lower runtime.tokens_per_microbatch or runtime.generation_batch{largest}"

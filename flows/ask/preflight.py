@@ -1,0 +1,157 @@
+"""Checks before any expensive work: whatever can be known to fail is said within seconds."""
+
+import importlib.util
+from pathlib import Path
+
+from flows.config import RLHFConfig
+from flows.process import environment
+from tasks.compare.judges.chat import check_chat_judge
+from tasks.compare.judges.humans import HumanJudge
+from tasks.engine.artifacts import ArtifactStore
+from tasks.engine.errors import ConfigError, DataError, ModelError
+from tasks.engine.os_errors import probe
+from tasks.measure.scores import check_reward_model
+from tasks.results.config import EvaluationConfig
+from tasks.results.judge import CHAT, HUMANS
+from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
+
+
+def check(config: RLHFConfig) -> None:
+    """Store, device, runner, model folder, data folder, what the evaluation needs from outside.
+
+    Raises:
+        PlumblineError: the first thing that is wrong, with its remedy.
+    """
+    ArtifactStore(config.tracking.store)
+    for folder in (config.tracking.folder, environment.HOME):
+        probe(folder)
+    check_device(config.runtime.device)
+    check_runner(config.runtime.runner)
+    check_engine(config)
+    check_model(config)
+    check_data(config)
+    check_judges(config.evaluation)
+    check_measures(config.evaluation, config.model.context_tokens)
+    check_gate(config)
+
+
+def check_device(device: str) -> None:
+    """The device must be one that torch sees."""
+    import torch
+
+    kind, _, index = device.partition(":")
+    if kind == "cpu" and not index:
+        return
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise ConfigError(f"runtime.device: found {device!r}, expected cpu, cuda or cuda:N")
+    count = torch.cuda.device_count()
+    if count <= int(index or 0):
+        raise ConfigError(f"runtime.device: {device} asked for, torch sees {count} GPUs; use runtime=cpu")
+
+
+def check_engine(config: RLHFConfig) -> None:
+    """vLLM samples on a GPU and is an extra."""
+    if config.ppo.rollout_engine != "vllm":
+        return
+    if not config.runtime.device.startswith("cuda"):
+        raise ConfigError(
+            f"ppo.rollout_engine is vllm and runtime.device is {config.runtime.device}; use runtime=gpu or "
+            "ppo.rollout_engine=own"
+        )
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError("ppo.rollout_engine is vllm, which is not installed; run `pip install -e .[vllm]`")
+
+
+def check_runner(runner: str) -> None:
+    """Runners beyond the standard library's are extras."""
+    packages = {"ray": "prefect_ray", "dask": "prefect_dask"}
+    if runner in packages and importlib.util.find_spec(packages[runner]) is None:
+        raise ConfigError(
+            f"runtime.runner: {runner} needs the package {packages[runner]}, which is not installed; "
+            f"run `pip install -c constraints.txt -e .[{runner}]` or choose processes"
+        )
+
+
+def check_model(config: RLHFConfig) -> None:
+    """A local model folder must hold a model, its tokenizer and safetensors weights."""
+    name = config.model.name_or_path
+    if name is not None and looks_local(name):
+        check_model_folder("model.name_or_path", name)
+    if config.reward_model.body is not None:
+        check_model_folder("reward_model.body", config.reward_model.body)
+
+
+def check_model_folder(key: str, name: str) -> None:
+    """A Hugging Face folder: a model, its tokenizer and safetensors weights; ``key`` is where it was named.
+
+    Raises:
+        ModelError: one of them is missing.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"{key}: folder {folder} does not exist; give a Hugging Face model folder")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{key}: {folder} has no config.json; give a Hugging Face model folder")
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+        raise ModelError(f"{key}: {folder} has no tokenizer; save one there with tokenizer.save_pretrained")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{key}: {folder} has no *.safetensors weights; convert them with "
+            "model.save_pretrained(folder, safe_serialization=True)"
+        )
+
+
+def check_data(config: RLHFConfig) -> None:
+    """A data folder must exist; what is in it is checked, line by line, by data preparation."""
+    if config.data_prep.source != "jsonl_folder":
+        return
+    folder = config.data_prep.folder
+    if not folder or not Path(folder).expanduser().is_dir():
+        raise DataError(
+            f"data_prep.folder: found {folder!r}, expected a folder with JSONL files; see the README on bringing your own data"
+        )
+
+
+def check_judges(config: EvaluationConfig) -> None:
+    """A chat model must answer, a file of verdicts must read, a second reward model must be one."""
+    judges = config.judges
+    if judges.chat is not None:
+        check_chat_judge(judges.chat)
+    if judges.human_verdicts is not None:
+        HumanJudge(HUMANS, Path(judges.human_verdicts))
+    if judges.independent_reward_model is not None:
+        check_reward_model(Path(judges.independent_reward_model))
+
+
+def check_gate(config: RLHFConfig) -> None:
+    """Whoever decides about promotion must be among the judges, or hours of training end in "not measured"."""
+    gate, judges = config.evaluation.gate, config.evaluation.judges
+    second = judges.independent_reward_model is not None or config.independent_reward_model != "none"
+    there = {
+        GOLD: config.data_prep.source == "sandbox",
+        REWARD_MODEL: True,
+        INDEPENDENT: second,
+        CHAT: judges.chat is not None,
+        HUMANS: judges.human_verdicts is not None,
+    }
+    asked = gate.min_win_rate is not None or gate.min_win_rate_low is not None
+    if asked and not there.get(gate.judge, False):
+        raise ConfigError(
+            f"evaluation.gate.judge: found {gate.judge!r}, and the judges of this run are "
+            f"{', '.join(name for name, here in there.items() if here)}; choose one of them, or set min_win_rate and "
+            "min_win_rate_low to null"
+        )
+
+
+def check_measures(config: EvaluationConfig, context_tokens: int) -> None:
+    """The evaluation's benchmark files and toxicity scorer must be at hand; the shortest model reads ``context_tokens``."""
+    from tasks.measure.safety import check_toxicity
+    from tasks.measure.suite.run import check_suite
+
+    check_suite(config.suite, context_tokens)
+    check_toxicity(config.toxicity)
+
+
+def looks_local(name: str) -> bool:
+    """Whether a model's name is a folder here rather than a name on a hub."""
+    return name.startswith(("/", ".", "~")) or Path(name).expanduser().exists()

@@ -1,0 +1,1 @@
+"""Processes: the environment, task runners, the local Prefect server, what a killed run leaves."""

@@ -1,0 +1,45 @@
+"""Environment that Prefect, MLflow and the tokenizers read when they are imported; import this module before them.
+
+Everything local lives below one folder: ``PLUMBLINE_HOME``, by default ``.plumbline`` in the project. Whatever is set in
+the environment already stays as it is.
+"""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+HOME = Path(os.environ.get("PLUMBLINE_HOME") or PROJECT / ".plumbline").resolve()
+
+
+def prepare_environment() -> Path:
+    """Set the defaults and create the folders; returns the home folder."""
+    prefect_home = HOME / "prefect"
+    defaults = {
+        "PLUMBLINE_HOME": str(HOME),
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_LOCAL_STORAGE_PATH": str(HOME / "prefect" / "records"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    os.environ["PLUMBLINE_HOME"] = str(HOME)  # absolute for every reader, whatever was given
+    # A proxy that serves package downloads must not be asked for the servers of this machine.
+    known = ",".join(os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")).split(",")
+    local = ",".join(dict.fromkeys([*(name for name in known if name), "127.0.0.1", "localhost"]))
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = local
+    # Prefect does not create the parents of its home folder.
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    return HOME
+
+
+prepare_environment()

@@ -1,0 +1,184 @@
+"""Task runners by name, the resources that each stage asks of them, and how they are stopped."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from typing import Any, Self
+
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import ConfigError
+from tasks.engine.stop import StopSign
+
+STOP_SECONDS = 10.0
+NUDGE_SECONDS = 3.0
+REPORT_SECONDS = 0.5
+"""For a stage that has ended to tell Prefect so."""
+
+
+def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
+    """The Prefect task runner that ``runtime.runner`` names.
+
+    Raises:
+        ConfigError: the runner's extra is not installed.
+    """
+    workers = runtime.max_workers
+    if runtime.runner == "threads":
+        return ThreadPoolTaskRunner(max_workers=workers)
+    if runtime.runner == "processes":
+        return WarmProcessPool(max_workers=workers, initializer=prepare_worker)
+    try:
+        if runtime.runner == "ray":
+            from prefect_ray import RayTaskRunner
+
+            local = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
+            on_ray: TaskRunner[Any] = RayTaskRunner(init_kwargs=local)
+            return on_ray
+        from prefect_dask import DaskTaskRunner
+    except ImportError as error:
+        raise ConfigError(
+            f"runtime.runner is {runtime.runner}, which is not installed ({error}); "
+            f"install it with `pip install -c constraints.txt -e .[{runtime.runner}]` or choose processes"
+        ) from error
+    resources = {"CPU": 1, **({"GPU": 1} if runtime.device.startswith("cuda") else {})}
+    cluster = {"n_workers": workers, "threads_per_worker": 1, "resources": resources, "dashboard_address": None}
+    on_dask: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=cluster)
+    return on_dask
+
+
+class WarmProcessPool(ProcessPoolTaskRunner):
+    """Prefect's pool of processes, with workers forked from one that has imported the stages.
+
+    A worker that is spawned imports torch and transformers for five seconds when it is first needed, and the pool waits at
+    its end for one that still does. What workers are forked from has started no Python thread and touched no GPU.
+    """
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        spawning = self._executor
+        assert spawning is not None
+        warm_up()
+        self._executor = ProcessPoolExecutor(
+            max_workers=self._max_workers,
+            mp_context=multiprocessing.get_context("forkserver"),
+            initializer=spawning._initializer,
+            initargs=spawning._initargs,
+        )
+        spawning.shutdown(wait=False)  # it starts a process with its first task, so there is none
+        return self
+
+
+def warm_up() -> None:
+    """Start the process from which workers are forked; returns at once, and does nothing when there is one."""
+    multiprocessing.set_forkserver_preload(["flows.process.warm"])
+    forkserver.ensure_running()
+
+
+@contextmanager
+def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
+    """Ask the runner for the CPUs and GPUs that a stage declares; local pools need no asking.
+
+    Raises:
+        ConfigError: Ray has no GPU although ``runtime.device`` is one; the task would stay pending for ever.
+    """
+    gpus = task.resources["gpus"] if runtime.device.startswith("cuda") else 0
+    cpus = min(task.resources["cpus"], runtime.max_workers)
+    if runtime.runner == "ray":
+        import ray
+        from prefect_ray.context import remote_options
+
+        if gpus and ray.cluster_resources().get("GPU", 0) < gpus:
+            raise ConfigError(
+                f"runtime.device is {runtime.device}, but the Ray cluster has no GPU; set runtime.device=cpu or add a GPU node"
+            )
+        with remote_options(num_cpus=cpus, num_gpus=gpus):
+            yield
+    elif runtime.runner == "dask":
+        import dask
+
+        with dask.annotate(resources={"CPU": 1, **({"GPU": gpus} if gpus else {})}):
+            yield
+    else:
+        yield
+
+
+def die_with_parent(with_signal: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process when the one that started it dies, even by ``kill -9`` (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL("libc.so.6").prctl(1, with_signal)
+
+
+def prepare_worker() -> None:
+    """Run in each pool process: die with the flow's process, and leave Ctrl-C and SIGTERM to it."""
+    die_with_parent()
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():  # it died before this process could ask to be told
+        os._exit(1)
+    # A forked worker is a child of the fork server, which lives as long as any of its workers: the kernel never tells it.
+    threading.Thread(target=_end_with, args=(parent,), name="ends with the run", daemon=True).start()
+    for asked_politely in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler tell every process of a run
+        signal.signal(asked_politely, signal.SIG_IGN)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Wait for the process that started this one, and end with it."""
+    parent.join()
+    os._exit(1)
+
+
+def stop(runner: TaskRunner[Any], sign: StopSign, seconds: float) -> None:
+    """End the stages that are under way, because one failed or the run was interrupted.
+
+    Stages that train are given ``seconds`` to finish their step and save; the others, and those that take longer, are
+    ended as they are and go on from their last checkpoint. Leaving a pool would wait for its tasks, which may train for
+    hours. Ray and Dask end their workers by themselves when the runner is left.
+    """
+    with suppress(OSError):  # a full or read-only disk: then nothing can be saved either
+        sign.ask()
+        _wait_until_saved(sign, seconds)
+    pool = getattr(runner, "_executor", None)
+    if pool is None:
+        return
+    if isinstance(runner, ProcessPoolTaskRunner):
+        # Without a chance to object: Prefect's pool hangs for ever when a worker sends it a KeyboardInterrupt.
+        for worker in list((pool._processes or {}).values()):
+            worker.kill()
+    elif isinstance(runner, ThreadPoolTaskRunner):
+        pool.shutdown(wait=False, cancel_futures=True)
+        _stop_threads(list(pool._threads))
+
+
+def _wait_until_saved(sign: StopSign, seconds: float) -> None:
+    """Wait for the stages that train; a second Ctrl-C ends the waiting."""
+    end = time.monotonic() + seconds
+    try:
+        while sign.is_training() and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(REPORT_SECONDS)
+    except KeyboardInterrupt:
+        return
+
+
+def _stop_threads(threads: list[threading.Thread]) -> None:
+    """Raise KeyboardInterrupt in threads that run a task; again if it was lost where Python ignores exceptions."""
+    end = time.monotonic() + STOP_SECONDS
+    patience = 0.2  # idle threads leave at once
+    while time.monotonic() < end and any(thread.is_alive() for thread in threads):
+        for thread in threads:
+            thread.join(patience)
+        for thread in threads:
+            if thread.is_alive():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
+                )
+        patience = NUDGE_SECONDS

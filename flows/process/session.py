@@ -1,0 +1,183 @@
+"""A local Prefect API for one command, shared with every process the command starts.
+
+Prefect would start an ephemeral server by itself, but that one loses the last task runs at exit, outlives a killed
+parent, and is started once more by every worker process. This one is drained before it stops, dies with its parent, and
+is announced to children through ``PREFECT_API_URL``. If that variable is set already, its server is used.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock
+
+from flows.process import environment
+from flows.process.runners import die_with_parent
+from tasks.engine.errors import ConfigError
+
+START_SECONDS = 180.0
+SETTLE_SECONDS = 10.0
+SETTLE_SECONDS_INTERRUPTED = 2.0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url + "/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _terminate_like_ctrl_c() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that either ends a run in order."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _announced(url: str) -> Iterator[None]:
+    """Make an API known to this process, to all its threads, and to the processes it starts."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    os.environ["PREFECT_API_URL"] = url
+    # Prefect's own threads do not see temporary settings; without this they would start a second server.
+    refresh_global_settings_context()
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        refresh_global_settings_context()
+
+
+@contextmanager
+def prefect_session(meanwhile: Callable[[], object] | None = None) -> Iterator[str]:
+    """Yield the URL of a Prefect API that answers.
+
+    Args:
+        meanwhile: what there is to do while a local server starts; not called where a server is given.
+
+    Raises:
+        ConfigError: ``PREFECT_API_URL`` is set and does not answer, or a local server does not start.
+        KeyboardInterrupt: SIGTERM or Ctrl-C.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    with _terminate_like_ctrl_c():
+        given = PREFECT_API_URL.value()
+        if given:
+            if not _answers(given):
+                raise ConfigError(f"PREFECT_API_URL is {given}: no answer; start that server or unset the variable")
+            yield given
+            return
+        url = f"http://127.0.0.1:{_free_port()}/api"
+        with _one_at_a_time():
+            server = _start_server(url)
+            try:
+                if meanwhile is not None:
+                    meanwhile()
+                _wait_until_up(server, url)
+            except BaseException:
+                server.kill()
+                raise
+        try:
+            with _announced(url):
+                try:
+                    yield url
+                except BaseException:
+                    _settle(SETTLE_SECONDS_INTERRUPTED)
+                    raise
+                _settle(SETTLE_SECONDS)
+        finally:
+            server.send_signal(signal.SIGUSR1)
+            try:
+                server.wait(5)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two servers that make the same new database at the same moment break each other's."""
+    from prefect.settings import PREFECT_HOME
+
+    with FileLock(PREFECT_HOME.value() / "server-start.lock"):
+        yield
+
+
+def _start_server(url: str) -> "subprocess.Popen[bytes]":
+    port = url.split(":")[2].split("/")[0]
+    command = [sys.executable, "-m", "flows.process.server", port]
+    settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    quiet = subprocess.DEVNULL
+    # A session of its own: Ctrl-C must not end the server before the run has said how it ended.
+    return subprocess.Popen(
+        command,
+        cwd=environment.PROJECT,
+        env={**os.environ, **settings},
+        stdout=quiet,
+        stderr=quiet,
+        preexec_fn=die_with_parent,
+        start_new_session=True,
+    )
+
+
+def _wait_until_up(server: "subprocess.Popen[bytes]", url: str) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not _answers(url):
+        if server.poll() is not None or time.monotonic() > end:
+            raise ConfigError(
+                f"the local Prefect server did not start (exit status {server.poll()}, home {environment.HOME}); "
+                "look at `prefect server start` for the reason, or remove the folder's prefect/prefect.db"
+            )
+        time.sleep(0.1)
+
+
+def drain() -> None:
+    """Send what this process still has for the Prefect API; at its exit, when the server is gone, it would try for a minute."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all()
+    APILogWorker.drain_all()
+
+
+def _settle(seconds: float) -> None:
+    """Wait until the server has recorded what this process sent; its recorder is asynchronous."""
+    from prefect import get_client
+
+    drain()
+    states = ("PENDING", "RUNNING", "COMPLETED", "FAILED")
+    with get_client(sync_client=True) as client:
+        end, last, same = time.monotonic() + seconds, None, 0
+        while time.monotonic() < end and same < 3:
+            bodies = [{"task_runs": {"state": {"type": {"any_": [state]}}}} for state in states]
+            counts = [client._client.post("/task_runs/count", json=body).json() for body in bodies]
+            same = same + 1 if counts == last else 0
+            last = counts
+            time.sleep(0.25)

@@ -1,0 +1,22 @@
+"""Imported by the process from which pool workers are forked, and by no other: see ``runners.WarmProcessPool``."""
+
+import signal
+
+# A terminal and a scheduler tell every process of a run. This one stays until the run has ended: its pipe then closes.
+for asked_politely in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(asked_politely, signal.SIG_IGN)
+
+# What the flow's module imports, so that a worker need not do it again; not that module, which a worker runs itself.
+import tasks.compare.task  # noqa: E402
+import tasks.comparisons.task  # noqa: E402
+import tasks.data_prep.task  # noqa: E402
+import tasks.measure.task  # noqa: E402
+import tasks.ppo.task  # noqa: E402
+import tasks.pretrain.task  # noqa: E402
+import tasks.reward_model.task  # noqa: E402
+import tasks.sft.task  # noqa: E402, F401
+from flows.run import promotion  # noqa: E402, F401
+from flows.sweep import point, session  # noqa: E402, F401
+from tasks.engine.tracking import load  # noqa: E402
+
+load()

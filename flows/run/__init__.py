@@ -1,0 +1,1 @@
+"""One run: its stages, what happens to its policy, and what is printed at its end."""

@@ -1,0 +1,179 @@
+"""What happens to a policy once it is measured: the gate, the release, the registered version; or a failed state."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar, cast
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Failed
+
+from flows.ask.preflight import looks_local
+from flows.config import RLHFConfig
+from flows.run.pipeline import Pipeline
+from flows.run.summary import Outcome
+from flows.run.warnings import publish_warnings
+from flows.sweep.membership import is_point
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.errors import PlumblineError
+from tasks.engine.registry import register_model
+from tasks.engine.tracking import open_run
+from tasks.gate.decide import GateDecision
+from tasks.gate.task import DECISION, check_budget
+from tasks.release.config import ReleaseJob
+from tasks.release.task import POLICY, release_policy
+
+logger = logging.getLogger("plumbline")
+
+GATE_FAILED = "GateFailed"
+EXIT_STATUS = 3
+"""Of the command line when the gate failed: everything ran, and the policy is not good enough."""
+ANCESTRY = ("pretrain", "sft", "sft_selected", "ppo_init", "comparisons", "reward_model")
+"""Stages whose digests a model card names, where they are part of the run."""
+TAGGED = ("policy/", "gate/")
+"""Topics of the metrics that a registered version carries."""
+
+
+class GateFailed(PlumblineError):
+    """A measured policy that broke its budget; the run and its results are complete.
+
+    ``outcome`` is what the flow would have returned.
+    """
+
+    def __init__(self, outcome: Any, sentence: str) -> None:
+        super().__init__(outcome, sentence)
+        self.outcome, self.sentence = outcome, sentence
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def promote(
+    run: Pipeline, config: RLHFConfig, report: PrefectFuture[ArtifactRef], policy: PrefectFuture[ArtifactRef]
+) -> Outcome:
+    """Hold the run's policy against its budget; release and register it, or end the flow in the state ``GateFailed``.
+
+    Args:
+        run: every stage is submitted.
+        config: the whole run.
+        report: the comparison of all policies.
+        policy: the run's own policy.
+
+    Raises:
+        PlumblineError: a stage failed.
+    """
+    gate = gate_stage(run, config, report)
+    decision = read_decision(run, gate)
+    released = release_stage(run, config, report, policy, gate) if decision.passed else None
+    outcome = run.outcome(config, report, policy)
+    outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs))})
+    if released is not None:
+        folder = run.store.open(released.result()) / POLICY
+        outcome = outcome.model_copy(update={"release": str(folder)})
+        if config.evaluation.gate.model_name is not None:
+            outcome = outcome.model_copy(update={"version": register(run, config, outcome, policy.result())})
+    return settle(run, outcome, decision)
+
+
+class Stages(Protocol):
+    """Runs stages, or only looks them up."""
+
+    @property
+    def futures(self) -> Mapping[str, Any]:
+        """Stage -> what calling for it returned."""
+        ...
+
+    def __call__(self, task: Any, stage: str, config: Any, **inputs: Any) -> Any:
+        """Run one stage, or look it up."""
+        ...
+
+
+def gate_stage(run: Stages, config: RLHFConfig, report: Any) -> Any:
+    """Hold the run's own policy against its budget."""
+    return run(check_budget, f"gate-{next(iter(config.ppo_runs))}", config.evaluation.gate, evaluation=report)
+
+
+def release_stage(run: Stages, config: RLHFConfig, report: Any, policy: Any, gate: Any) -> Any:
+    """Release the run's own policy, with a card that names what it was made from."""
+    name = next(iter(config.ppo_runs))
+    chain = {stage: run.futures[stage] for stage in ANCESTRY if stage in run.futures}
+    inputs = {"data": run.futures["data_prep"], **chain, "policy": policy, "evaluation": report, "gate": gate}
+    return run(release_policy, f"release-{name}", release_job(config, name), **inputs)
+
+
+def read_decision(run: Pipeline, gate: PrefectFuture[ArtifactRef]) -> GateDecision:
+    """What the gate said, once every stage is done."""
+    return decision_in(run.store, run.finished(gate))
+
+
+def decision_in(store: ArtifactStore, gate: ArtifactRef) -> GateDecision:
+    """What the gate said, from its artifact."""
+    return GateDecision.model_validate_json((store.open(gate) / DECISION).read_text())
+
+
+class Outcomes(Protocol):
+    """The outcome of a flow: a frozen model with a field ``gate`` beside these."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every figure of the run."""
+        ...
+
+    def model_copy(self, *, update: dict[str, Any]) -> Self:
+        """The same with other values."""
+        ...
+
+
+Measured = TypeVar("Measured", bound=Outcomes)
+
+
+def settle(run: Pipeline, outcome: Measured, decision: GateDecision) -> Measured:
+    """Say what the gate said on the run's pages, and give the flow its end."""
+    metrics = {"gate/passed": float(decision.passed), "gate/failed_checks": float(len(decision.failures))}
+    outcome = outcome.model_copy(update={"metrics": outcome.metrics | metrics, "gate": decision.sentence})
+    log = open_run(run.context.tracking_uri, run.run_id)
+    log.metrics(metrics)
+    log.flush()
+    state = "passed" if decision.passed else "failed"
+    log.tags({"plumbline.gate": state, "plumbline.gate_reason": decision.sentence})
+    rows = [
+        f"| {'passed' if check.passed else '**failed**'} | {check.reason} | `{check.metric}` |"
+        for check in decision.checks
+    ]
+    create_markdown_artifact(
+        key="gate", markdown="\n".join(["| | check | metric |", "|---|---|---|", *rows]), description=decision.sentence
+    )
+    if decision.passed:
+        return outcome
+    failed: State[Any] = Failed(
+        name=GATE_FAILED, message=decision.sentence, data=GateFailed(outcome, decision.sentence)
+    )
+    return cast("Measured", failed)  # a flow that returns a state ends in it, and its caller meets the state's data
+
+
+def release_job(config: RLHFConfig, policy: str) -> ReleaseJob:
+    """What the card is told; where things lie and how fast the run was is left out."""
+    name = config.model.name_or_path
+    settings = config.model_dump(mode="json", exclude={"runtime", "tracking", "sweep"})
+    settings["data_prep"]["folder"] = None  # a place on this machine, as is a local model
+    if name and looks_local(name):
+        settings["model"]["name_or_path"] = None
+    title = config.evaluation.gate.model_name or "plumbline-policy"
+    return ReleaseJob(title=title, base_model=name if name and not looks_local(name) else "", settings=settings)
+
+
+def register(run: Pipeline, config: RLHFConfig, outcome: Outcome, policy: ArtifactRef) -> str:
+    """Make the released policy a version of the registered model; returns the version.
+
+    A single run moves the alias to it. The points of a sweep leave it to the sweep, which knows the best of them.
+    """
+    gate, folder = config.evaluation.gate, Path(str(outcome.release))
+    assert gate.model_name is not None
+    figures = {name: f"{value:.6g}" for name, value in outcome.metrics.items() if name.startswith(TAGGED)}
+    tags = {"digest": policy.digest, "artifact": policy.key, "pipeline_run": run.run_id} | figures
+    alias = None if is_point() else gate.alias
+    version = register_model(run.context.tracking_uri, gate.model_name, alias, folder, run.run_id, tags)
+    logger.info("%s version %s%s", gate.model_name, version, f" is {alias}" if alias else "")
+    return version

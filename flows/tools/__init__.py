@@ -1,0 +1,1 @@
+"""What the store and MLflow know of earlier runs."""

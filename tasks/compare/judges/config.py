@@ -1,0 +1,136 @@
+"""Who judges, beside the gold labeler and the reward model that was optimised, and how a judge is asked."""
+
+import re
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from tasks.engine.config import Config
+from tasks.engine.inputs import path_fields
+
+_PLACEHOLDERS = ("{prompt}", "{first}", "{second}")
+
+
+class ChatJudgeConfig(Config):
+    """A chat model behind an OpenAI-compatible endpoint. Verdicts are kept on disk; equal questions are asked once."""
+
+    base_url: str
+    """Root of the API, such as http://127.0.0.1:8000/v1; no user name, password or query in it."""
+    model: str
+    """Name of the model at the endpoint."""
+    api_key_env: str | None
+    """NAME of the environment variable that holds the API key; null for a server that asks for none."""
+    pairs_per_row: int = Field(gt=0)
+    """At most this many test prompts of each row of the table, in file order; every pair is asked in both orders."""
+    temperature: float | None = Field(ge=0)
+    """Sampling temperature; null leaves it out of the request, for models that accept none."""
+    max_tokens: int = Field(gt=0)
+    """Longest answer of the judge."""
+    system: str
+    """System message; empty sends none."""
+    template: str
+    """User message; {prompt}, {first} and {second} are replaced by the texts, in one pass."""
+    verdict_pattern: str
+    """Regular expression with one group; its last match in the answer is the verdict."""
+    verdicts: dict[str, Literal["first", "second", "tie"]]
+    """What the group's text means, upper and lower case alike."""
+    concurrency: int = Field(gt=0)
+    """Requests under way at the same time."""
+    timeout_seconds: float = Field(gt=0)
+    """One request, from connecting to the last byte."""
+    retries: int = Field(ge=0)
+    """Further attempts after a failed request or an answer without a verdict."""
+    backoff_seconds: float = Field(gt=0)
+    """Wait before the first further attempt; doubles each time. A server's Retry-After is obeyed instead."""
+    max_unjudged_share: float = Field(ge=0, lt=1)
+    """The evaluation fails when a larger share of a row's pairs is left without a verdict."""
+    price_per_million_prompt_tokens: float | None = Field(ge=0)
+    """What the endpoint charges, in your currency; null counts no cost."""
+    price_per_million_completion_tokens: float | None = Field(ge=0)
+    """The same for the tokens of the answers."""
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """How fast and how patiently it is asked does not change what it says."""
+        patience = ("concurrency", "timeout_seconds", "retries", "backoff_seconds", "api_key_env")
+        return {name: value for name, value in super().fingerprint_fields().items() if name not in patience}
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> "ChatJudgeConfig":
+        url = urlsplit(self.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(f"base_url is {self.base_url!r}; expected http(s)://host[:port]/v1")
+        if url.username or url.password or url.query or url.fragment:
+            raise ValueError(
+                "base_url holds a user name, a password or a query; a secret belongs into the environment variable that "
+                "api_key_env names"
+            )
+        missing = [name for name in _PLACEHOLDERS if name not in self.template]
+        if missing:
+            raise ValueError(f"template lacks {', '.join(missing)}; the judge must see prompt and both responses")
+        try:
+            groups = re.compile(self.verdict_pattern).groups
+        except re.error as error:
+            raise ValueError(f"verdict_pattern {self.verdict_pattern!r} is no regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"verdict_pattern has {groups} groups; expected exactly one, around the verdict")
+        unsaid = {"first", "second", "tie"} - set(self.verdicts.values())
+        if unsaid:
+            raise ValueError(
+                f"verdicts never says {', '.join(sorted(unsaid))}; map a text to each of first, second, tie"
+            )
+        if len({text.casefold() for text in self.verdicts}) != len(self.verdicts):
+            raise ValueError(
+                f"verdicts {sorted(self.verdicts)} differ only in upper and lower case; give each text once"
+            )
+        if (self.price_per_million_prompt_tokens is None) != (self.price_per_million_completion_tokens is None):
+            raise ValueError("one of the two prices is null; give both, or neither to count no cost")
+        return self
+
+
+class LengthControlConfig(Config):
+    """The length-controlled win rate: a logistic model of the verdicts with a term for the difference in length."""
+
+    penalties: list[float] = Field(min_length=1)
+    """Ridge penalties to choose from by cross-validation, in units of one prompt's log loss."""
+    folds: int = Field(ge=2)
+    """Folds of the cross-validation over prompts; a row with fewer judged prompts gets no length-controlled rate."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> "LengthControlConfig":
+        if min(self.penalties) <= 0:
+            raise ValueError(
+                f"penalties holds {min(self.penalties)}; a penalty is above 0, or a decided row has no optimum"
+            )
+        return self
+
+
+class JudgesConfig(Config):
+    """Judges beside the gold labeler (where there is one) and the reward model that was optimised."""
+
+    independent_reward_model: str | None
+    """Folder of a reward model that nobody optimised, with the same tokenizer; null leaves it to the pipeline, which may
+    train one.
+    """
+    chat: ChatJudgeConfig | None
+    """A chat model as judge; null asks none."""
+    human_verdicts: str | None
+    """JSONL file of people's verdicts on pairs; null reads none."""
+    human_pairs: int = Field(ge=0)
+    """Pairs written to pairs_for_humans.jsonl for people to judge."""
+    length_control: LengthControlConfig
+    """How length is taken out of a win rate."""
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """Files and folders count by their content, not by their path."""
+        fields = super().fingerprint_fields()
+        fields["chat"] = self.chat.fingerprint_fields() if self.chat else None
+        for name in ("independent_reward_model", "human_verdicts"):
+            if fields[name] is not None:
+                fields[name] = path_fields(fields[name])
+        return fields
+
+    @property
+    def of_one_policy(self) -> "JudgesConfig":
+        """Without what only a comparison of policies reads."""
+        return self.model_copy(update={"chat": None, "human_verdicts": None, "human_pairs": 0})

@@ -1,0 +1,217 @@
+"""People as judges: a file of their verdicts, and a blind file of pairs for them to judge.
+
+One JSON object a line::
+
+    {"prompt_id": "p7", "response_a": "...", "response_b": "...", "verdict": "a", "annotator": "kim"}
+
+``prompt`` may stand for ``prompt_id``; ``policy_a`` and ``policy_b`` (names as in metric names, ``sft`` for the
+baseline) for the two responses. A verdict by texts holds for these texts, whichever policy wrote them; a verdict by
+names holds for whatever these policies answer. ``verdict`` is a, b or tie, or null while nobody has judged the pair.
+"""
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.compare.judges.agreement import Agreement, Labels, between_annotators
+from tasks.engine.errors import DataError
+from tasks.results.judge import FIRST, SECOND, TIE, OrderEffects, Pair, PairVerdicts, position_bias
+from tasks.results.win_rate import Resampling
+
+_MEANING = {"a": FIRST, "tie": TIE, "b": SECOND}
+
+
+class HumanVerdict(BaseModel):
+    """One person's verdict on one pair; ``a`` is what was shown first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pair_id: str = ""
+    """Of pairs_for_humans.jsonl; not read."""
+    prompt_id: str | None = None
+    prompt: str | None = None
+    response_a: str | None = None
+    response_b: str | None = None
+    policy_a: str | None = None
+    policy_b: str | None = None
+    verdict: Literal["a", "b", "tie"] | None
+    annotator: str | None = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "HumanVerdict":
+        if self.prompt_id is None and self.prompt is None:
+            raise ValueError("neither 'prompt_id' nor 'prompt' is given; say which prompt was judged")
+        texts, names = (self.response_a, self.response_b), (self.policy_a, self.policy_b)
+        if None in texts and None in names:
+            raise ValueError("give 'response_a' and 'response_b', or 'policy_a' and 'policy_b'")
+        if self.verdict is not None and self.annotator is None:
+            raise ValueError("'verdict' is given and 'annotator' is null; say who judged")
+        return self
+
+
+class _Found(NamedTuple):
+    annotator: str
+    for_policy: int
+    """1 the policy's response is better, 0 a tie, -1 its opponent's."""
+    as_shown: int
+    """FIRST, TIE or SECOND."""
+
+
+class HumanJudge:
+    """Looks pairs up in people's verdicts; several people's are averaged, and each person counts once a pair.
+
+    Raises:
+        DataError: the file cannot be read, a line is wrong, or nobody has judged anything.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._path = path
+        self._verdicts = [row for row in read_verdicts(path) if row.verdict is not None]
+        if not self._verdicts:
+            raise DataError(f"{path}: every verdict is null; fill in a, b or tie before the file can judge")
+        self._rows: dict[tuple[str, str], list[HumanVerdict]] = defaultdict(list)
+        for row in self._verdicts:
+            key = ("id", row.prompt_id) if row.prompt_id is not None else ("text", str(row.prompt))
+            self._rows[key].append(row)
+        self._matched: set[int] = set()
+
+    @property
+    def lines(self) -> int:
+        """Verdicts in the file."""
+        return len(self._verdicts)
+
+    @property
+    def unmatched(self) -> int:
+        """Verdicts that belong to no pair judged so far: other prompts, or responses that have changed since."""
+        return len(self._verdicts) - len(self._matched)
+
+    def judge(self, pairs: Sequence[Pair]) -> PairVerdicts:
+        """Verdicts on the pairs that somebody has judged; the others stay without one."""
+        outcomes, shown, inconsistent = np.full(len(pairs), np.nan), list[int](), 0
+        for place, pair in enumerate(pairs):
+            by_person: dict[str, list[_Found]] = defaultdict(list)
+            for found in self._find(pair):
+                by_person[found.annotator].append(found)
+                shown.append(found.as_shown)
+            if by_person:
+                means = [float(np.mean([found.for_policy for found in rows])) for rows in by_person.values()]
+                outcomes[place] = 0.5 + float(np.mean(means)) / 2
+            inconsistent += any({1, -1} <= {found.for_policy for found in rows} for rows in by_person.values())
+        return PairVerdicts(
+            outcomes,
+            OrderEffects(
+                pairs=len(pairs),
+                identical=0,
+                unjudged=int(np.isnan(outcomes).sum()),
+                inconsistent=inconsistent,
+                verdicts=len(shown),
+                tied_verdicts=shown.count(TIE),
+                position_bias=position_bias(np.array(shown, dtype=np.float64)),
+            ),
+        )
+
+    def agreement(self, how: Resampling) -> Agreement:
+        """Of the people with each other."""
+        return between_annotators(self.labels(), how)
+
+    def labels(self) -> list[Labels]:
+        """By pair of responses: what each person said, in one direction; for the agreement between people."""
+        items: dict[tuple[str, ...], dict[str, int]] = defaultdict(dict)
+        for row in self._verdicts:
+            left, right = _sides(row)
+            said = _MEANING[str(row.verdict)] * (1 if left <= right else -1)
+            items[(str(row.prompt_id), str(row.prompt), *sorted((left, right)))][str(row.annotator)] = said
+        return list(items.values())
+
+    def _find(self, pair: Pair) -> list[_Found]:
+        found = []
+        for row in (*self._rows.get(("id", pair.prompt_id), ()), *self._rows.get(("text", pair.prompt), ())):
+            texts = (row.response_a, row.response_b)
+            shown, mine = (
+                (texts, (pair.response, pair.opponent))
+                if None not in texts
+                else (
+                    (row.policy_a, row.policy_b),
+                    pair.names,
+                )
+            )
+            if shown in (mine, mine[::-1]):
+                said = _MEANING[str(row.verdict)]
+                self._matched.add(id(row))
+                found.append(_Found(str(row.annotator), said if shown == mine else -said, said))
+        return found
+
+
+def _sides(row: HumanVerdict) -> tuple[str, str]:
+    if row.response_a is not None and row.response_b is not None:
+        return row.response_a, row.response_b
+    return str(row.policy_a), str(row.policy_b)
+
+
+def read_verdicts(path: Path) -> list[HumanVerdict]:
+    """Every line of a file of verdicts.
+
+    Raises:
+        DataError: no file, or a line that is no verdict, with its number.
+    """
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"evaluation.judges.human_verdicts: cannot read {path} ({error}); give a JSONL file") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(HumanVerdict.model_validate(json.loads(line)))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not JSON ({error.msg}); write one object a line") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            said = first["msg"].removeprefix("Value error, ")
+            found = f", found {first['input']!r}" if place and first["type"] != "missing" else ""
+            raise DataError(f"{path}:{number}: {place + ': ' if place else ''}{said}{found}") from error
+    return rows
+
+
+def pairs_for_humans(pairs: Sequence[Pair], count: int, seed: int) -> list[HumanVerdict]:
+    """At most ``count`` pairs of different responses, drawn by ``seed``, in random order of pairs and of responses.
+
+    Nothing tells which policy wrote which response: the id is a digest of the texts.
+    """
+    rng = random.Random(seed)
+    different = list(
+        dict.fromkeys((p.prompt_id, p.prompt, p.response, p.opponent) for p in pairs if p.response != p.opponent)
+    )
+    drawn = rng.sample(different, min(count, len(different)))
+    found = []
+    for prompt_id, prompt, response, opponent in drawn:
+        a, b = (response, opponent) if rng.random() < 0.5 else (opponent, response)
+        digest = hashlib.sha256("\x00".join((prompt_id, prompt, a, b)).encode()).hexdigest()[:12]
+        found.append(
+            HumanVerdict(
+                pair_id=digest,
+                prompt_id=prompt_id,
+                prompt=prompt,
+                response_a=a,
+                response_b=b,
+                verdict=None,
+                annotator=None,
+            )
+        )
+    return found
+
+
+def write_pairs(path: Path, rows: Sequence[HumanVerdict]) -> None:
+    """One object a line, without the fields that such a file does not need."""
+    lines = [row.model_dump_json(exclude={"policy_a", "policy_b"}) + "\n" for row in rows]
+    path.write_text("".join(lines), encoding="utf-8")

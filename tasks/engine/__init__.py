@@ -1,0 +1,1 @@
+"""What runs a stage: configuration, artifacts, fingerprints, checkpoints, stopping, tracking, errors."""

@@ -1,0 +1,351 @@
+"""The artifact store: folders addressed by what they depend on, verified by what they contain.
+
+``<root>/<stage>/<fingerprint>/`` holds the files of one stage result and a ``manifest.json`` with the SHA-256 of each file
+and the digests of the parents. A folder appears there by one rename after everything in it is on disk, so a reader sees
+all of it or nothing. ``<root>/checkpoints/<stage>/<fingerprint>/`` holds what a killed stage needs to go on,
+``drafts/`` what is being written, ``locks/`` one lock per artifact, and ``runs/`` notes between a run and its stages.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+
+from tasks.engine.errors import ArtifactError, Interrupted
+from tasks.engine.os_errors import readable_os_errors
+
+MANIFEST = "manifest.json"
+NOT_STAGES = ("checkpoints", "drafts", "locks", "runs")
+"""Folders of the root that hold no artifacts."""
+IN_USE = "in-use.lock"
+logger = logging.getLogger("plumbline")
+
+
+class ArtifactRef(BaseModel):
+    """A small, serialisable name for one stage result; this is what tasks pass to each other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    fingerprint: str
+    """What the result depends on: config, inputs, source."""
+    digest: str
+    """What the result is: SHA-256 over the names and digests of its files."""
+
+    @property
+    def key(self) -> str:
+        """Path below the store's root."""
+        return f"{self.stage}/{self.fingerprint}"
+
+
+class Manifest(BaseModel):
+    """What the store knows about one artifact."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    fingerprint: str
+    digest: str
+    files: dict[str, str]
+    """Relative path -> SHA-256."""
+    sizes: dict[str, int]
+    """Relative path -> bytes."""
+    parents: dict[str, str]
+    """Input name -> digest of that input."""
+    depends_on: dict[str, Any]
+    """The parts of the fingerprint, for people."""
+    metrics: dict[str, float]
+    """Final metrics of the stage; not part of the digest."""
+    run_id: str
+    """MLflow run that made it; empty when made without tracking."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=65536)
+def _known_digest(path: Path, size: int, modified: int) -> str:
+    return file_digest(path)
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """Relative POSIX path -> SHA-256 of every file below a folder, the manifest excepted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files if path.name != MANIFEST}
+
+
+def content_digest(stage: str, files: Mapping[str, str]) -> str:
+    """One digest for a whole artifact: the same files give the same digest, whenever and wherever made."""
+    lines = [stage, *(f"{name} {files[name]}" for name in sorted(files))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest_if_changed(path: Path) -> str:
+    state = path.stat()
+    return _known_digest(path, state.st_size, state.st_mtime_ns)
+
+
+class Draft:
+    """An artifact being written; it becomes visible when its ``with`` block ends well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metrics: dict[str, float] = {}
+        self.run_id = ""
+        self.ref: ArtifactRef | None = None
+
+
+class ArtifactStore:
+    """Artifacts below one root folder.
+
+    Raises:
+        ArtifactError: the root cannot be created or written.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).resolve()
+        self._verified: set[str] = set()
+        with readable_os_errors(self.root):
+            for name in NOT_STAGES:
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            file = self.root / "drafts" / f".probe-{uuid.uuid4().hex}"
+            file.touch()
+            file.unlink()
+
+    def folder(self, stage: str, fingerprint: str) -> Path:
+        """Where an artifact lies or would lie."""
+        return self.root / stage / fingerprint
+
+    def manifest(self, stage: str, fingerprint: str) -> Manifest | None:
+        """The manifest of an artifact, or None when there is none that can be read."""
+        path = self.folder(stage, fingerprint) / MANIFEST
+        try:
+            return Manifest.model_validate_json(path.read_text())
+        except (OSError, ValueError):
+            return None
+
+    def find(self, stage: str, fingerprint: str) -> ArtifactRef | None:
+        """A reference when the artifact is there with every file at its size; digests are checked by ``open``."""
+        manifest = self.manifest(stage, fingerprint)
+        if manifest is None:
+            return None
+        folder = self.folder(stage, fingerprint)
+        for name, size in manifest.sizes.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                return None
+        return ArtifactRef(stage=stage, fingerprint=fingerprint, digest=manifest.digest)
+
+    def sound(self, stage: str, fingerprint: str) -> ArtifactRef | None:
+        """A reference when every file has its digest; what is damaged is named in the log and counts as absent.
+
+        A file is read again only if its size or its time of change differ from when this process last read it.
+        """
+        found = self.find(stage, fingerprint)
+        problem = self.damage(stage, fingerprint, _digest_if_changed)
+        if problem is None or not (self.folder(stage, fingerprint) / MANIFEST).exists():
+            return found
+        logger.warning("artifact %s/%s: %s; it is made again", stage, fingerprint, problem)
+        return None
+
+    def artifacts(self) -> list[tuple[str, str]]:
+        """Stage and fingerprint of everything that lies where artifacts lie, damaged or not."""
+        stages = [path for path in self.root.iterdir() if path.is_dir() and path.name not in NOT_STAGES]
+        return sorted((path.name, folder.name) for path in stages for folder in path.iterdir() if folder.is_dir())
+
+    def made_at(self, stage: str, fingerprint: str) -> float:
+        """When an artifact was published, in seconds since 1970."""
+        return (self.folder(stage, fingerprint) / MANIFEST).stat().st_mtime
+
+    def open(self, ref: ArtifactRef) -> Path:
+        """The folder of an artifact, after every file was compared with its digest (once per process).
+
+        Raises:
+            ArtifactError: a file is missing or differs from what was published.
+        """
+        folder = self.folder(ref.stage, ref.fingerprint)
+        if ref.digest in self._verified and folder.is_dir():
+            return folder
+        problem = self.damage(ref.stage, ref.fingerprint)
+        manifest = self.manifest(ref.stage, ref.fingerprint)
+        if problem is None and manifest is not None and manifest.digest != ref.digest:
+            problem = f"it holds digest {manifest.digest[:12]}, expected {ref.digest[:12]}"
+        if problem is not None:
+            # Whoever holds the lock is building it again: then the manifest is theirs.
+            with suppress(TimeoutError), self.lock(ref.stage, ref.fingerprint, patience=0):
+                if self.damage(ref.stage, ref.fingerprint) is not None:
+                    # Without a manifest ``find`` no longer knows it, so that the next run builds it again.
+                    (folder / MANIFEST).unlink(missing_ok=True)
+            raise ArtifactError(
+                f"artifact {ref.key} in {self.root}: {problem}; run the same command again to rebuild that stage"
+            )
+        self._verified.add(ref.digest)
+        return folder
+
+    def damage(self, stage: str, fingerprint: str, digest: Callable[[Path], str] = file_digest) -> str | None:
+        """The first thing that is wrong with an artifact, in words, or None when every digest agrees."""
+        return next(iter(self.damages(stage, fingerprint, digest)), None)
+
+    def damages(self, stage: str, fingerprint: str, digest: Callable[[Path], str] = file_digest) -> Iterator[str]:
+        """Everything that is wrong with an artifact."""
+        manifest = self.manifest(stage, fingerprint)
+        if manifest is None:
+            yield f"{MANIFEST} is missing or unreadable"
+            return
+        folder = self.folder(stage, fingerprint)
+        for name, expected in manifest.files.items():
+            try:
+                found = digest(folder / name)
+            except FileNotFoundError:
+                yield f"file {name} is missing"
+                continue
+            except OSError as error:
+                yield f"file {name} cannot be read ({error.strerror})"
+                continue
+            if found != expected:
+                yield f"file {name} has digest {found[:12]}, expected {expected[:12]}"
+        if content_digest(stage, manifest.files) != manifest.digest:
+            yield f"{MANIFEST} contradicts itself"
+
+    def checkpoints(self, stage: str, fingerprint: str) -> Path:
+        """Folder for the training state of a stage that is under way."""
+        folder = self.root / "checkpoints" / stage / fingerprint
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def forget_checkpoints(self, stage: str, fingerprint: str) -> None:
+        """Remove the training state of a stage that has been published."""
+        shutil.rmtree(self.root / "checkpoints" / stage / fingerprint, ignore_errors=True)
+
+    @contextmanager
+    def lock(
+        self, stage: str, fingerprint: str, told_to_stop: Callable[[], bool] = lambda: False, patience: float = -1
+    ) -> Iterator[None]:
+        """One builder per artifact; the kernel frees the lock when its holder dies, even by ``kill -9``.
+
+        Args:
+            stage: of the artifact.
+            fingerprint: of the artifact.
+            told_to_stop: asked while waiting for another builder.
+            patience: seconds to wait at most; negative waits for as long as it takes.
+
+        Raises:
+            Interrupted: told to stop while waiting.
+            TimeoutError: ``patience`` came to an end.
+        """
+        lock = FileLock(self.root / "locks" / f"{stage}-{fingerprint}.lock", timeout=patience)
+        with readable_os_errors(self.root):
+            try:
+                lock.acquire(cancel_check=told_to_stop)
+            except Timeout:
+                if told_to_stop():
+                    raise Interrupted(
+                        "stopped, as it was told to, while another run was making the same artifact"
+                    ) from None
+                raise
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Held by whoever reads or makes artifacts, any number at once; garbage collection waits for none of them."""
+        with self._flock(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def for_myself(self) -> Iterator[None]:
+        """Held by garbage collection: nobody else uses the store, and whoever wants to waits.
+
+        Raises:
+            ArtifactError: the store is in use.
+        """
+        try:
+            with self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield
+        except BlockingIOError:
+            raise ArtifactError(
+                f"artifact store {self.root}: a run is using it; nothing was touched; try again when the run has ended"
+            ) from None
+
+    @contextmanager
+    def _flock(self, kind: int) -> Iterator[None]:
+        with readable_os_errors(self.root):
+            descriptor = os.open(self.root / "locks" / IN_USE, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, kind)
+            yield
+        finally:
+            os.close(descriptor)  # and with it, the lock
+
+    @contextmanager
+    def publish(
+        self, stage: str, fingerprint: str, parents: Mapping[str, ArtifactRef], depends_on: Mapping[str, Any]
+    ) -> Iterator[Draft]:
+        """Write into ``draft.folder``; on a clean exit the folder becomes the artifact, otherwise nothing remains.
+
+        Raises:
+            ArtifactError: the disk is full or the store cannot be written.
+        """
+        folder = self.root / "drafts" / f"{stage}-{fingerprint}-{uuid.uuid4().hex[:8]}"
+        target = self.folder(stage, fingerprint)
+        with readable_os_errors(self.root):
+            for abandoned in (self.root / "drafts").glob(f"{stage}-{fingerprint}-*"):
+                shutil.rmtree(abandoned, ignore_errors=True)  # of a killed process: the stage's lock is ours
+            folder.mkdir(parents=True)
+            draft = Draft(folder)
+            try:
+                yield draft
+                files = folder_digests(folder)
+                manifest = Manifest(
+                    stage=stage,
+                    fingerprint=fingerprint,
+                    digest=content_digest(stage, files),
+                    files=files,
+                    sizes={name: (folder / name).stat().st_size for name in files},
+                    parents={name: parent.digest for name, parent in sorted(parents.items())},
+                    depends_on=dict(depends_on),
+                    # JSON has no NaN; what could not be measured is left out.
+                    metrics={name: value for name, value in draft.metrics.items() if math.isfinite(value)},
+                    run_id=draft.run_id,
+                )
+                (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+                _flush(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():  # damaged or half-deleted: whoever calls publish has checked that under the lock
+                    shutil.rmtree(target)
+                folder.rename(target)
+                draft.ref = ArtifactRef(stage=stage, fingerprint=fingerprint, digest=manifest.digest)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    """Force file contents to disk before the rename makes them visible."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with a fixed layout, so that equal values are equal bytes."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

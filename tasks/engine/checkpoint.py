@@ -1,0 +1,215 @@
+"""Training that survives a crash: atomic checkpoints, and a loop that continues from the last one.
+
+A checkpoint is one file ``step-<number>.pt`` in a folder of its own. It appears by a rename, so it is whole or absent.
+"""
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tasks.engine.errors import ArtifactError, Interrupted, TrainingDiverged
+from tasks.engine.os_errors import readable_os_errors
+
+KEPT = 2
+"""Checkpoints that stay in the folder."""
+UNFINISHED = ".unfinished-"
+"""How the name of a checkpoint begins that is being written."""
+_NAME = re.compile(r"step-(\d+)\.pt")
+
+
+class Learner(Protocol):
+    """What a training stage owns: exactly the state that must survive a crash."""
+
+    completed_steps: int
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        ...
+
+    def step(self) -> dict[str, float]:
+        """Advance ``completed_steps`` by one; returns the step's metrics."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, and containers of them; enough to continue as if nothing had happened."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
+        ...
+
+
+class Inspection(NamedTuple):
+    """What a person wants to see of a step that went wrong."""
+
+    rows: list[dict[str, Any]]
+    """One JSON object per example, with texts."""
+    tensors: dict[str, Tensor]
+    """The numbers behind them; the first dimension is the example."""
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A learner that can show what its latest step was made of."""
+
+    def inspection(self) -> Inspection:
+        """The latest step's examples, whether or not the step went well."""
+        ...
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write a checkpoint; a crash at any moment leaves the earlier ones as they were.
+
+    Raises:
+        ArtifactError: the file cannot be written, for instance because the disk is full.
+    """
+    final = folder / f"step-{step:08d}.pt"
+    with readable_os_errors(final):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=UNFINISHED)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, final)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(folder)
+        _prune(folder)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """Step and state of the newest checkpoint, tensors on the CPU; None when there is none.
+
+    Only tensors and plain values are unpickled, so a checkpoint from elsewhere cannot run code.
+
+    Raises:
+        ArtifactError: the newest checkpoint is damaged.
+    """
+    steps = _steps(folder)
+    if not steps:
+        return None
+    step, path = steps[-1]
+    try:
+        return step, torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has no common class for the ways in which a file can be damaged
+        raise ArtifactError(
+            f"{path}: the checkpoint cannot be read ({type(error).__name__}), expected a file written by this program; "
+            "delete it to continue from the one before it, or from the start if there is none"
+        ) from error
+
+
+def latest_step(folder: Path) -> int | None:
+    """Step of the newest checkpoint, without reading it; None when there is none."""
+    steps = _steps(folder)
+    return steps[-1][0] if steps else None
+
+
+def resumable(
+    learner: Learner, folder: Path, every: int, told_to_stop: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train to the end, from the latest checkpoint if there is one.
+
+    Yields (number of completed steps, metrics) after each step. The checkpoint of a step is written once the consumer
+    asks for the next one, so whatever it recorded of that step is not lost with a crash in between. A learner that goes
+    on from a checkpoint first yields that checkpoint's own step again, for consumers that keep metrics in memory.
+
+    Args:
+        learner: advanced in place.
+        folder: where its checkpoints are.
+        every: steps between two checkpoints; the last step always gets one.
+        told_to_stop: asked between two steps.
+
+    Raises:
+        Interrupted: it was told to stop; a checkpoint of the last completed step is there.
+        TrainingDiverged: a metric is not a finite number. No checkpoint of that step is written; what it was made of is
+            kept beside the checkpoints, if the learner is ``Inspectable``.
+    """
+    found = latest_checkpoint(folder)
+    saved = 0
+    if found is not None:
+        saved, state = found
+        learner.load_state_dict(state["learner"])
+        assert learner.completed_steps == saved, f"checkpoint {saved} holds step {learner.completed_steps}"
+        yield saved, state["metrics"]
+    while learner.completed_steps < learner.total_steps:
+        metrics = learner.step()
+        step = learner.completed_steps
+        if broken := [name for name, value in metrics.items() if not math.isfinite(value)]:
+            _give_up(learner, folder, broken[0], metrics[broken[0]])
+        yield step, metrics
+        last = step == learner.total_steps
+        stopping = not last and told_to_stop()
+        if step % every == 0 or last or stopping:
+            save_checkpoint(folder, step, {"learner": learner.state_dict(), "metrics": metrics})
+        if stopping:
+            raise Interrupted(f"stopped at step {step} of {learner.total_steps}, as it was told to; its state is saved")
+
+
+def _give_up(learner: Learner, folder: Path, name: str, value: float) -> NoReturn:
+    """Keep what the step was made of, and say where."""
+    step, kept = learner.completed_steps, ""
+    if isinstance(learner, Inspectable):
+        shown = learner.inspection()
+        texts, numbers = folder / f"diverged-{step:08d}.jsonl", folder / f"diverged-{step:08d}.safetensors"
+        with readable_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            texts.write_text("".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in shown.rows))
+            save_file(
+                {key: tensor.detach().cpu().clone().contiguous() for key, tensor in shown.tensors.items()}, numbers
+            )
+        kept = f"; what that step was made of is in {texts} and {numbers.name}"
+    good = _steps(folder)
+    last = (
+        f"; the last good checkpoint is {good[-1][1].name} in {folder}"
+        if good
+        else "; there is no checkpoint before it"
+    )
+    raise TrainingDiverged(
+        f"step {step}: {name} is {value}, expected a finite number{kept}{last}; the same command would come to the same "
+        "step again: lower the learning rate, or look at the metrics of the steps before"
+    )
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN; what is not finite becomes its name."""
+    return {
+        key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+
+
+def _steps(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return sorted((int(match[1]), path) for match, path in named)
+
+
+def _prune(folder: Path) -> None:
+    for _, path in _steps(folder)[:-KEPT]:
+        path.unlink(missing_ok=True)
+    # Left by a process that was killed; the stage's lock excludes a living one.
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,27 @@
+"""What every task is handed besides its configuration and inputs: where things lie and who is asking.
+
+Task runners start tasks in threads, processes and on other machines, so nothing of this may live in a global.
+"""
+
+from typing import Any
+
+from tasks.engine.config import Config, RuntimeConfig
+
+
+class StageContext(Config):
+    """The surroundings of one pipeline run."""
+
+    store: str
+    """Root folder of the artifact store."""
+    tracking_uri: str
+    """MLflow tracking URI; empty turns tracking off."""
+    experiment_id: str
+    """MLflow experiment of the pipeline run."""
+    parent_run_id: str
+    """MLflow run of the pipeline; the stages become its children."""
+    runtime: RuntimeConfig
+    """Device, precision, batch limits."""
+    command: str = ""
+    """Command line that makes the same run; empty where there is no pipeline around the stage."""
+    run_config: dict[str, Any] = {}
+    """The pipeline's configuration as far as results depend on it; for pages that show it."""

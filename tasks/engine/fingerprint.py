@@ -1,0 +1,130 @@
+"""What a stage's result depends on, as a fingerprint.
+
+A fingerprint covers the stage's configuration, the digests of its inputs and the source it runs: every file of the
+stage's folder and every module of this project that they import, transitively. It does not cover device, micro-batch,
+run ids, clocks or paths. Comments and docstrings do not count: the abstract syntax tree is what is hashed.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from tasks.engine.artifacts import ArtifactRef
+from tasks.engine.config import Config
+
+PROJECT = Path(__file__).resolve().parents[2]
+# The edge: how a stage is started, stopped, resumed, recorded and cached says nothing about what it computes.
+EDGE = {
+    "tasks.engine.caching",
+    "tasks.engine.checkpoint",
+    "tasks.engine.fingerprint",
+    "tasks.engine.os_errors",
+    "tasks.engine.tracking",
+    "tasks.engine.stage",
+    "tasks.engine.stop",
+    "tasks.engine.context",
+    "tasks.engine.artifacts",
+    "tasks.engine.errors",
+}
+
+
+def _module_path(name: str) -> Path | None:
+    base = PROJECT.joinpath(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        node.body = [  # type: ignore[attr-defined]
+            child
+            for child in body
+            if not (
+                isinstance(child, ast.Expr)
+                and isinstance(child.value, ast.Constant)
+                and isinstance(child.value.value, str)
+            )
+        ]
+    return tree
+
+
+@lru_cache(maxsize=4096)  # by text: files that did not change are parsed once, however many stages share them
+def _imported_names(text: str) -> frozenset[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
+    return frozenset(found)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Names of the modules of this project that a file imports, at any depth of its functions."""
+    names = _imported_names(path.read_text())
+    return {name for name in names if name.split(".")[0] == "tasks" and _module_path(name)}
+
+
+def source_files(package: str) -> dict[str, Path]:
+    """Module name -> file, for a stage's folder and everything of this project that it imports."""
+    folder = PROJECT.joinpath(*package.split("."))
+    pending = {f"{package}.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
+    for path in folder.rglob("*"):
+        if path.is_dir() and (path / "__init__.py").is_file():
+            relative = ".".join(path.relative_to(PROJECT).parts)
+            pending |= {f"{relative}.{module.stem}" for module in path.glob("*.py") if module.stem != "__init__"}
+    seen: dict[str, Path] = {}
+    while pending:
+        name = pending.pop()
+        found = _module_path(name)
+        if name in seen or name in EDGE or found is None:
+            continue
+        seen[name] = found
+        pending |= imported_modules(found)
+    for path in sorted(folder.rglob("*.jinja")):
+        seen[path.relative_to(PROJECT).as_posix()] = path
+    return dict(sorted(seen.items()))
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)
+def _code_digest(text: str) -> str:
+    return _short_digest(ast.dump(_without_docstrings(ast.parse(text))))
+
+
+@cache
+def source_digests(package: str) -> dict[str, str]:
+    """Module name -> digest of its code, comments and docstrings apart."""
+    digests = {}
+    for name, path in source_files(package).items():
+        text = path.read_text()
+        digests[name] = _code_digest(text) if path.suffix == ".py" else _short_digest(text)
+    return digests
+
+
+def dependencies(package: str, config: Config | Mapping[str, Any], inputs: Mapping[str, ArtifactRef]) -> dict[str, Any]:
+    """The three parts of a fingerprint, as plain JSON types."""
+    fields = config.fingerprint_fields() if isinstance(config, Config) else dict(config)
+    return {
+        "config": fields,
+        "inputs": {name: ref.digest for name, ref in sorted(inputs.items())},
+        "source": source_digests(package),
+    }
+
+
+def fingerprint(depends_on: Mapping[str, Any]) -> str:
+    """20 hex digits that stand for everything a result depends on."""
+    text = json.dumps(depends_on, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,62 @@
+"""What MLflow knows of earlier results: which policy is the champion, and which artifacts a run made."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tasks.engine.tracking import LONGEST_VALUE, client
+
+
+def register_model(uri: str, name: str, alias: str | None, folder: Path, run_id: str, tags: Mapping[str, str]) -> str:
+    """Make a model folder a version of a registered model and move the alias to it.
+
+    A local database refers to the folder where it lies; a tracking server, which may be another machine, gets a copy as an
+    artifact of the run. A folder that is a version already, with the same ``digest`` in its tags, is not registered twice.
+
+    Args:
+        uri: tracking URI, which is the registry's too.
+        name: registered model.
+        alias: such as champion; None leaves every alias where it is.
+        folder: Hugging Face model folder.
+        run_id: run that the version belongs to.
+        tags: of the version; ``digest`` tells folders apart.
+
+    Returns:
+        The version's number.
+    """
+    registry = client(uri)
+    try:
+        registry.create_registered_model(name)
+    except Exception as error:  # MLflow's, which only tracking.py may name
+        if getattr(error, "error_code", "") != "RESOURCE_ALREADY_EXISTS":
+            raise
+    local = uri.startswith("sqlite:")
+    for known in registry.search_model_versions(f"name = '{name}'"):
+        same = known.tags.get("digest") == tags["digest"] and (not local or known.source == folder.as_uri())
+        if same:
+            if alias is not None:
+                move_alias(uri, name, alias, str(known.version))
+            return str(known.version)
+    if not local:
+        registry.log_artifacts(run_id, str(folder), folder.name)
+    source = folder.as_uri() if local else f"runs:/{run_id}/{folder.name}"
+    kept = {key: value[:LONGEST_VALUE] for key, value in tags.items()}
+    made = registry.create_model_version(name, source=source, run_id=run_id, tags=kept)
+    if alias is not None:
+        move_alias(uri, name, alias, str(made.version))
+    return str(made.version)
+
+
+def move_alias(uri: str, name: str, alias: str, version: str) -> None:
+    """Make a version the one that the alias means."""
+    client(uri).set_registered_model_alias(name, alias, version)
+
+
+def artifacts_of(uri: str, run_id: str) -> dict[str, str]:
+    """Stage -> key of the artifact that a pipeline run made or found; empty when there is no such run."""
+    tracking = client(uri)
+    experiments = [experiment.experiment_id for experiment in tracking.search_experiments()]
+    stages = tracking.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
+    tags = [stage.data.tags for stage in stages]
+    return {
+        item["plumbline.stage"]: item["artifact"] for item in tags if {"plumbline.stage", "artifact"} <= item.keys()
+    }

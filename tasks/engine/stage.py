@@ -1,0 +1,211 @@
+"""What every ``task.py`` does around its story: reuse or lock, track, show progress, resume, publish."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore, file_digest
+from tasks.engine.checkpoint import Learner, resumable
+from tasks.engine.config import Config, RuntimeConfig
+from tasks.engine.context import StageContext
+from tasks.engine.errors import ConfigError, Interrupted
+from tasks.engine.fingerprint import dependencies, fingerprint
+from tasks.engine.os_errors import readable_os_errors
+from tasks.engine.stop import StopSign
+from tasks.engine.tracking import RunLog, open_run, parent_of, record_reuse, stage_run
+
+MEMORY = "mlflow_run"
+"""File beside the checkpoints that remembers the MLflow run of an unfinished stage."""
+logger = logging.getLogger("plumbline")
+
+
+class Workshop:
+    """What a stage's story gets: its inputs opened, a folder to fill, and a log."""
+
+    def __init__(
+        self,
+        key: str,
+        store: ArtifactStore,
+        inputs: Mapping[str, ArtifactRef],
+        folder: Path,
+        checkpoints: Path,
+        log: RunLog,
+        runtime: RuntimeConfig,
+        sign: StopSign,
+    ) -> None:
+        self.key, self.stage, self.store, self.inputs = key, key.partition("/")[0], store, inputs
+        self.folder, self.checkpoints, self.log, self.runtime = folder, checkpoints, log, runtime
+        self._sign = sign
+
+    def input(self, name: str) -> Path:
+        """The verified folder of one input."""
+        return self.store.open(self.inputs[name])
+
+    def train(self, learner: Learner) -> Iterator[dict[str, float]]:
+        """Run a learner to its end, from its last checkpoint if there is one; yields the metrics of every step.
+
+        A learner that goes on from a checkpoint yields the metrics of that checkpoint's step first.
+
+        Raises:
+            Interrupted: the run was told to stop; the learner's state is saved.
+        """
+        every = self.runtime.checkpoint_every
+
+        def told_to_stop() -> bool:
+            asked = self._sign.asked()
+            if asked:
+                self.log.flush()  # as before every checkpoint
+            return asked
+
+        self._sign.begin_training(self.stage)
+        with self.progress(learner.total_steps, "step") as bar:
+            try:
+                if told_to_stop():
+                    raise Interrupted("stopped before its first step, as it was told to")
+                for step, metrics in resumable(learner, self.checkpoints, every, told_to_stop):
+                    bar.update(step - bar.n)
+                    self.log.metrics(metrics, step)
+                    yield metrics
+                    if step % every == 0 or step == learner.total_steps:
+                        # Before the checkpoint of this step is written: a resumed run then misses no step.
+                        self.log.flush()
+            except Interrupted as stopped:
+                words = f"{self.stage}: {stopped}"
+                self._sign.saved(self.stage, words)
+                raise Interrupted(words) from None
+
+    def uses(self, file: Path, name: str, rows: int, context: str) -> None:
+        """Log a data file as a dataset input of the stage's run: its name, digest, size, and what it was used for."""
+        self.log.dataset(name, file_digest(file), self.place(file), rows, context)
+
+    def place(self, file: Path) -> str:
+        """Path of a file below the store's root; what lies in the draft has the place that it is about to get."""
+        if file.is_relative_to(self.folder):
+            return f"{self.key}/{file.relative_to(self.folder).as_posix()}"
+        return file.relative_to(self.store.root).as_posix()
+
+    def progress(self, total: int, unit: str) -> "tqdm[Any]":
+        """A progress bar labelled with the stage."""
+        return tqdm(total=total, desc=f"{self.stage:<22}", unit=unit, disable=not self.runtime.progress, leave=True)
+
+
+@contextmanager
+def gpu_slot(store: ArtifactStore, device: str, sign: StopSign) -> Iterator[str]:
+    """The device to use, with at most one heavy stage on each GPU of this machine.
+
+    ``cuda`` takes the first GPU that is free, ``cuda:1`` waits for that one, ``cpu`` waits for nothing. A file lock is
+    used because the kernel frees it when its holder dies, which a server-side concurrency slot does not.
+    """
+    if not device.startswith("cuda"):
+        yield device
+        return
+    names = [device] if ":" in device else [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if not names:
+        raise ConfigError(f"runtime.device is {device}, and torch sees no GPU here; use runtime=cpu or another machine")
+    # By serial number: a runner may show each of its workers another card as cuda:0.
+    cards = [str(torch.cuda.get_device_properties(torch.device(name)).uuid) for name in names]
+    locks = [FileLock(store.root / "locks" / f"gpu-{card}.lock") for card in cards]
+    while not sign.asked():
+        for name, lock in zip(names, locks, strict=True):
+            try:
+                with lock.acquire(timeout=1):
+                    yield name
+                    return
+            except Timeout:
+                continue
+    raise Interrupted("stopped, as it was told to, while it waited for a free GPU")
+
+
+def run_stage(
+    stage: str,
+    config: Config,
+    context: StageContext,
+    inputs: dict[str, ArtifactRef],
+    story: Callable[[Workshop], Mapping[str, float]],
+    *,
+    package: str,
+) -> ArtifactRef:
+    """Find the stage's artifact or make it.
+
+    Args:
+        stage: name of the stage; also the artifact's folder and the MLflow run's name.
+        config: the stage's configuration.
+        context: store, tracking, runtime.
+        inputs: artifacts the stage reads.
+        story: fills ``workshop.folder`` and returns the stage's final metrics.
+        package: the stage's package, whose source is part of the fingerprint.
+
+    Raises:
+        ArtifactError: the store cannot be written or an input is damaged.
+        Interrupted: the run was told to stop; a training stage has saved its state.
+        TrainingDiverged: a training metric is no longer finite.
+    """
+    torch.set_num_threads(context.runtime.threads)
+    store = ArtifactStore(context.store)
+    depends_on = dependencies(package, config, inputs)
+    made = fingerprint(depends_on)
+    params = config.tracked_params(stage)
+    tags = {f"input.{name}": ref.digest for name, ref in inputs.items()} | {"fingerprint": made}
+    sign = StopSign(store.root, context.parent_run_id)
+    with readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
+        found = store.sound(stage, made)
+        memory = store.checkpoints(stage, made) / MEMORY
+        if found is not None:
+            if memory.is_file():  # killed when it had published and not yet said so
+                close_published(context, memory.read_text().strip(), found)
+            store.forget_checkpoints(stage, made)
+            reuse(stage, config, context, inputs, found)
+            return found
+        with ExitStack() as stack:
+            stack.callback(sign.end_training, stage)
+            device = stack.enter_context(gpu_slot(store, context.runtime.device, sign))
+            log = stack.enter_context(stage_run(context, stage, params, tags, memory))
+            draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
+            runtime = context.runtime.model_copy(update={"device": device})
+            shop = Workshop(f"{stage}/{made}", store, inputs, draft.folder, memory.parent, log, runtime, sign)
+            began = time.time()
+            draft.metrics = {name: float(value) for name, value in story(shop).items()}
+            work = {"plumbline.began": f"{began:.3f}"}
+            log.metrics({"stage/seconds": time.time() - began})
+            draft.run_id = log.run_id
+            final = {f"final/{name}": value for name, value in draft.metrics.items()}
+            log.metrics(final)
+            log.flush()  # before the artifact is there: whoever finds it finds all its metrics
+        assert draft.ref is not None
+        close_published(context, log.run_id, draft.ref, work)
+        store.forget_checkpoints(stage, made)
+        return draft.ref
+
+
+def close_published(
+    context: StageContext, run_id: str, ref: ArtifactRef, work: Mapping[str, str] | None = None
+) -> None:
+    """Say in the run that made an artifact where it lies."""
+    if parent_of(context.tracking_uri, run_id) is not None:
+        log = open_run(context.tracking_uri, run_id)
+        log.tags({"artifact": ref.key, "digest": ref.digest, **(work or {})})
+        log.finish("FINISHED")
+
+
+def reuse(
+    stage: str, config: Config, context: StageContext, inputs: Mapping[str, ArtifactRef], found: ArtifactRef
+) -> None:
+    """Record that a stage was found in the store instead of run."""
+    manifest = ArtifactStore(context.store).manifest(found.stage, found.fingerprint)
+    assert manifest is not None
+    tags = {f"input.{name}": ref.digest for name, ref in inputs.items()} | {
+        "fingerprint": found.fingerprint,
+        "artifact": found.key,
+        "digest": found.digest,
+    }
+    params = config.tracked_params(stage)
+    final = {f"final/{name}": value for name, value in manifest.metrics.items()}
+    record_reuse(context, stage, params, tags, final, manifest.run_id)
+    logger.info("%s: found in the store, not run", stage)

@@ -1,0 +1,191 @@
+"""Sampling: the only place where tokens are drawn from a policy.
+
+Rows are sampled side by side, with their keys and values in preallocated memory (``decoding``); rows that have ended are
+taken out. Each row draws from its own uniform numbers, fixed before the first token: what a prompt gets does
+not depend on how many rows are sampled side by side, up to rounding in the logits.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict, Unpack
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tasks.engine.errors import DataError, ModelError
+from tasks.language.decoding import PackedReader, PaddedReader, columns_first
+from tasks.language.families import logits_of, packs, trunk_of
+from tasks.language.logprobs import TokenStatistics, entropy_of, log_probs_of
+
+COMPACT_BELOW = 0.8
+"""Ended rows are taken out when at most this fraction of the rows is still running."""
+
+
+class How(TypedDict):
+    """What ``sample`` takes beside model and prompts."""
+
+    max_new_tokens: int
+    temperature: float
+    generator: torch.Generator
+    eos_id: int
+    pad_id: int
+    batch_size: int
+
+
+class Sampled(NamedTuple):
+    """Responses in the order of the prompts, EOS kept, nothing behind it."""
+
+    responses: list[list[int]]
+    statistics: TokenStatistics | None
+    """(B, max_new_tokens) on the model's device, 0 behind a response; None when not asked for."""
+
+
+def generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], **how: Unpack[How]) -> list[list[int]]:
+    """The responses that ``sample`` draws."""
+    return sample(model, prompts, **how, with_statistics=False).responses
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+    eos_id: int,
+    pad_id: int,
+    batch_size: int,
+    with_statistics: bool,
+) -> Sampled:
+    """Sample one response to each prompt from softmax(logits / temperature): no top-k, no top-p.
+
+    Args:
+        model: causal language model.
+        prompts: token ids, at least one each.
+        max_new_tokens: longest response; one that has not ended by then is cut.
+        temperature: 0 takes the most likely token.
+        generator: source of all randomness, on any device.
+        eos_id: ends a response; an id that is never drawn, such as -1, samples exactly ``max_new_tokens``.
+        pad_id: stands where a row has said nothing yet; any id will do.
+        batch_size: rows sampled side by side.
+        with_statistics: also say how likely each token was, and the entropy it was drawn at; needs a temperature above 0.
+
+    Raises:
+        DataError: a prompt is empty.
+        ModelError: prompt and response do not fit the model's context.
+    """
+    _check_lengths(model, prompts, max_new_tokens)
+    statistics = None
+    if with_statistics:
+        empty = torch.zeros(len(prompts), max_new_tokens, device=model.device)
+        statistics = TokenStatistics(empty, empty.clone())
+    if not prompts or max_new_tokens == 0:
+        return Sampled([[] for _ in prompts], statistics)
+    uniform = None
+    if temperature > 0:
+        uniform = torch.rand(
+            len(prompts), max_new_tokens, generator=generator, device=generator.device, dtype=torch.float64
+        ).to(model.device)
+    responses: list[list[int]] = [[] for _ in prompts]
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    was_training = model.training
+    model.eval()
+    try:
+        with columns_first(model):
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                batch = _Decoding(model, [prompts[row] for row in rows], max_new_tokens, pad_id, with_statistics)
+                drawn = batch.run(temperature, None if uniform is None else uniform[rows], eos_id)
+                for row, response in zip(rows, drawn, strict=True):
+                    responses[row] = response
+                if statistics is not None and batch.statistics is not None:
+                    lengths = torch.tensor([len(response) for response in drawn], device=model.device)
+                    said = torch.arange(max_new_tokens, device=model.device) < lengths[:, None]
+                    for table, part in zip(statistics, batch.statistics, strict=True):
+                        table[rows] = part * said
+    finally:
+        model.train(was_training)
+    return Sampled(responses, statistics)
+
+
+def draw(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
+    """One token per row by inverting the cumulative distribution.
+
+    Args:
+        logits: (B, V).
+        temperature: 0 takes the most likely token, the first of equals.
+        uniform: (B,) fp64 in [0, 1); None only at temperature 0.
+
+    Returns:
+        (B,) int64. A token of probability 0 is never drawn.
+    """
+    if uniform is None:
+        return logits.argmax(dim=-1)
+    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    cumulative = torch.cumsum(probabilities, dim=-1, dtype=torch.float64)
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
+
+
+def truncate_after_eos(response: Sequence[int], eos_id: int) -> list[int]:
+    """Everything up to and including the first EOS (spec D.4)."""
+    ids = list(response)
+    return ids[: ids.index(eos_id) + 1] if eos_id in ids else ids
+
+
+class _Decoding:
+    """The running rows of one batch: what they have said, and where they stand."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        pad_id: int,
+        with_statistics: bool,
+    ) -> None:
+        self.model, self.trunk, self.steps = model, trunk_of(model), max_new_tokens
+        reader = PackedReader if packs(self.trunk) else PaddedReader
+        self.reader = reader(self.trunk, prompts, max_new_tokens)
+        self.said = torch.full((len(prompts), max_new_tokens), pad_id, device=model.device)
+        self.rows = torch.arange(len(prompts), device=model.device)  # of ``said``, one for each running row
+        self.statistics: TokenStatistics | None = None
+        if with_statistics:
+            shape = self.said.shape
+            self.statistics = TokenStatistics(*(torch.zeros(shape, device=model.device) for _ in range(2)))
+
+    def run(self, temperature: float, uniform: Tensor | None, eos_id: int) -> list[list[int]]:
+        """Sample until every row has ended or is full."""
+        states = self.reader.read_prompts()
+        running = torch.ones_like(self.rows, dtype=torch.bool)  # has not ended, at this token or at an earlier one
+        for step in range(self.steps):
+            logits = logits_of(self.model, states)
+            tokens = draw(logits, temperature, None if uniform is None else uniform[self.rows, step])
+            self.said[self.rows, step] = tokens
+            if self.statistics is not None:
+                self.statistics.logprobs[self.rows, step] = log_probs_of(logits, tokens, temperature)
+                self.statistics.entropy[self.rows, step] = entropy_of(logits, temperature)
+            running = running & (tokens != eos_id)
+            count = int(running.sum())
+            if count == 0 or step + 1 == self.steps:
+                break
+            if self.reader.compacts and count <= COMPACT_BELOW * len(tokens):
+                keep = running.nonzero().squeeze(1)
+                self.rows, tokens, running = self.rows[keep], tokens[keep], running[keep]
+                self.reader.keep(keep)
+            states = self.reader.read(tokens)
+        return [truncate_after_eos(response, eos_id) for response in self.said.tolist()]
+
+
+def _check_lengths(model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    if not all(prompts):
+        row = next(row for row, prompt in enumerate(prompts) if not prompt)
+        raise DataError(f"prompt {row}: found 0 tokens, expected at least 1; remove the record or give it text")
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(map(len, prompts), default=0) + max_new_tokens
+    if context is not None and longest > context:
+        raise ModelError(
+            f"generation: the longest prompt ({longest - max_new_tokens} tokens) and response ({max_new_tokens}) make "
+            f"{longest}, expected at most the model's context of {context}; use shorter prompts or responses"
+        )

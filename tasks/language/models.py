@@ -1,0 +1,339 @@
+"""Models and tokenizers: load, save, build from scratch, and give a scalar head.
+
+Weights are read from safetensors only, code that comes with a model is never run, and parameters are fp32: half
+precision is a matter of ``autocast``. Every model comes with its own dropouts at 0.
+"""
+
+import copy
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from tasks.engine.config import ArchitectureConfig, RuntimeConfig
+from tasks.engine.errors import ModelError
+from tasks.language.batches import TokenBatch
+from tasks.language.families import hidden_states, logits_of, residual_branches, switch_dropout_off, trunk_of
+from tasks.language.logprobs import on_grid, states_before_response
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
+"""A folder with none of these has no tokenizer."""
+PAD_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<PAD>", "<|finetune_right_pad_id|>", "<|padding|>")
+"""Vocabulary entries that can serve as padding; the first is added when a tokenizer has none of them."""
+HEAD_FILE = "scalar_head.safetensors"
+
+
+def load_policy(folder: Path | str, device: torch.device | str, *, revision: str | None = None) -> PreTrainedModel:
+    """A causal language model from a local folder or, where there is a network, a hub name.
+
+    Raises:
+        ModelError: nothing there, no config, no tokenizer, no safetensors, weights missing, or a model of another kind.
+    """
+    _check_tokenizer_files(folder)
+    model = _load(AutoModelForCausalLM, folder, device, revision)
+    _check_head(model, folder)
+    return model
+
+
+def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
+    """Weights as safetensors, configuration and tokenizer, in the layout that ``transformers`` and vLLM read.
+
+    The same weights and tokenizer give the same bytes.
+    """
+    eos, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
+    # A pad token that was added to the tokenizer only has no row in the embedding, and needs none: see pad_batch.
+    known_pad = pad if pad < model.get_input_embeddings().weight.shape[0] else None
+    for config in (model.config, model.generation_config):
+        if config is not None:
+            config.eos_token_id, config.pad_token_id = eos, known_pad
+    disable_progress_bar()
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+
+
+def new_causal_lm(
+    architecture: ArchitectureConfig, tokenizer: PreTrainedTokenizerBase, context_tokens: int, seed: int
+) -> PreTrainedModel:
+    """A Llama with random weights: matrices normal with the configured deviations, gains 1."""
+    check_tokenizer(tokenizer)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=architecture.hidden_size,
+        intermediate_size=architecture.intermediate_size,
+        num_hidden_layers=architecture.layers,
+        num_attention_heads=architecture.heads,
+        num_key_value_heads=architecture.heads,
+        max_position_embeddings=context_tokens,
+        rope_parameters={"rope_type": "default", "rope_theta": architecture.rope_theta},
+        tie_word_embeddings=architecture.tie_embeddings,
+        bos_token_id=None,
+        eos_token_id=int(tokenizer.eos_token_id),
+        pad_token_id=int(tokenizer.pad_token_id),
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):  # the constructor draws weights that are replaced below
+        model = LlamaForCausalLM(config).float()
+    generator = torch.Generator().manual_seed(seed)
+    embedding = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for param in model.parameters():
+            if param.ndim < 2:
+                param.fill_(1.0)
+            else:
+                std = architecture.embedding_std if param is embedding else architecture.projection_std
+                param.normal_(0.0, std, generator=generator)
+    return model.eval()
+
+
+class ScalarModel(nn.Module):
+    """A language model's trunk with a scalar head: the reward model, and the value model that starts as its copy.
+
+    ``score_bias`` is subtracted from every output; calibration sets it so that demonstrations average 0 (spec C.4).
+
+    Source: InstructGPT section 3.5; head weights normal with deviation 1 / sqrt(D + 1), bias 0 (spec C.1).
+    """
+
+    score_bias: Tensor  # ()
+
+    def __init__(self, backbone: PreTrainedModel) -> None:
+        super().__init__()
+        self.backbone = backbone
+        config = backbone.config.get_text_config()
+        width = getattr(config, "word_embed_proj_dim", None) or config.hidden_size  # OPT 350M narrows its last states
+        self.head = nn.Linear(width, 1, device=backbone.device)
+        self.register_buffer("score_bias", torch.zeros((), device=backbone.device))
+
+    @classmethod
+    def from_policy(cls, policy: Path | str | PreTrainedModel, generator: torch.Generator) -> "ScalarModel":
+        """A scalar head, drawn from ``generator``, on a copy of a policy's trunk."""
+        source = policy if isinstance(policy, PreTrainedModel) else load_policy(policy, "cpu")
+        trunk = copy.deepcopy(trunk_of(source))
+        model = cls(trunk)
+        width = model.head.in_features
+        drawn = torch.randn(1, width, generator=generator, device=generator.device) / math.sqrt(width + 1)
+        with torch.no_grad():
+            model.head.weight.copy_(drawn)
+            model.head.bias.zero_()
+        return model.eval()
+
+    def scores(self, batch: TokenBatch) -> Tensor:  # (B,) fp32
+        """The output at each row's last real token: EOS if the response has one, else the token it was cut at."""
+        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+        return self._read(hidden_states(self.backbone, batch, batch.lengths, rows, batch.lengths - 1))
+
+    def values(self, batch: TokenBatch) -> Tensor:  # (B, R) fp32
+        """The value of the state before each response token, 0 on padding."""
+        states, mask = states_before_response(self.backbone, batch)
+        return on_grid(self._read(states), mask)
+
+    def save(self, folder: Path | str) -> None:
+        """Trunk, head and bias; the same model gives the same bytes."""
+        disable_progress_bar()
+        self.backbone.save_pretrained(folder)
+        head = {"weight": self.head.weight, "bias": self.head.bias, "score_bias": self.score_bias}
+        save_file({name: part.detach().cpu().contiguous() for name, part in head.items()}, Path(folder) / HEAD_FILE)
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> "ScalarModel":
+        """Read what ``save`` wrote.
+
+        Raises:
+            ModelError: the folder holds no scalar model.
+        """
+        path = Path(folder) / HEAD_FILE
+        if not path.is_file():
+            raise ModelError(
+                f"{folder}: found no {HEAD_FILE}, expected a reward model saved by this program; point to one, or make "
+                "it from a policy with ScalarModel.from_policy"
+            )
+        model = cls(_load(AutoModel, folder, device, None))
+        parts = load_file(path)
+        with torch.no_grad():
+            model.head.weight.copy_(parts["weight"])
+            model.head.bias.copy_(parts["bias"])
+            model.score_bias.copy_(parts["score_bias"])
+        return model.eval()
+
+    def _read(self, states: Tensor) -> Tensor:  # (..., D) -> (...)
+        with torch.autocast(states.device.type, enabled=False):  # one number decides; it is worth full precision
+            scalars: Tensor = self.head(states.float()).squeeze(-1)
+        return scalars - self.score_bias
+
+
+def autocast(runtime: RuntimeConfig) -> torch.autocast:
+    """bf16 for matrix products when the runtime asks for it; weights stay fp32."""
+    return torch.autocast(torch.device(runtime.device).type, dtype=torch.bfloat16, enabled=runtime.precision == "bf16")
+
+
+@contextmanager
+def residual_dropout(model: nn.Module, probability: float, generator: torch.Generator) -> Iterator[None]:
+    """Inside this context, drop elements of what attention and MLP add to the residual stream; scale up the rest.
+
+    Draws come from ``generator``, which lives on the model's device. It applies in train and eval mode alike.
+
+    Source: InstructGPT appendix C.1 (residual dropout 0.2 in fine-tuning).
+
+    Raises:
+        ModelError: a family whose residual branches are not known.
+    """
+
+    def drop(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        first = output[0] if isinstance(output, tuple) else output
+        kept = torch.empty_like(first).bernoulli_(1.0 - probability, generator=generator)
+        dropped = first * kept.div_(1.0 - probability)
+        return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
+
+    hooks = [branch.register_forward_hook(drop) for branch in residual_branches(model)] if probability else []
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """A tokenizer with an EOS token and a pad token of its own (``add_pad_token``).
+
+    Raises:
+        ModelError: there is none, or it has no EOS token.
+    """
+    _check_tokenizer_files(name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(_source(name_or_path), **_from(revision))
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load(name_or_path, "tokenizer", error) from error
+    add_pad_token(tokenizer)
+    check_tokenizer(tokenizer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
+    """Save a tokenizer without the notes ``transformers`` leaves about where it was read from."""
+    tokenizer.save_pretrained(folder)
+    path = Path(folder) / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    for note in ("is_local", "local_files_only", "name_or_path"):
+        settings.pop(note, None)
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def add_pad_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer a pad token that is not its EOS: one that its vocabulary already has, else a new ``<|pad|>``.
+
+    A new one gets the next free id, which may lie outside the model's embedding. That is fine: padding is replaced
+    before the embedding and never counted, so the embedding keeps its size.
+    """
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return
+    vocabulary = tokenizer.get_vocab()
+    known = (token for token in PAD_TOKENS if token in vocabulary and vocabulary[token] != tokenizer.eos_token_id)
+    tokenizer.add_special_tokens({"pad_token": next(known, PAD_TOKENS[0])})
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Require an EOS token, and a pad token that is another one.
+
+    Raises:
+        ModelError: either is missing, or they are the same: the end of a response would look like padding.
+    """
+    name = tokenizer.name_or_path or type(tokenizer).__name__
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if eos is None:
+        raise ModelError(f"tokenizer {name}: found no EOS token, expected one that ends responses; set eos_token")
+    if pad is None or pad == eos:
+        found = "no pad token" if pad is None else f"pad token id {pad} equal to the EOS id"
+        raise ModelError(f"tokenizer {name}: found {found}, expected an id of its own; call add_pad_token on it")
+
+
+def _load(kind: Any, name: Path | str, device: torch.device | str, revision: str | None) -> PreTrainedModel:
+    source, given = _source(name), _from(revision)
+    if Path(source).exists():
+        _check_folder(Path(source))
+    disable_progress_bar()  # stages show their own
+    try:
+        config = AutoConfig.from_pretrained(source, **given)
+        switch_dropout_off(config)
+        model, report = kind.from_pretrained(
+            source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **given
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _cannot_load(name, "model", error) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name}: its weights lack {len(missing)} tensors that {type(model).__name__} needs, first {missing[0]}; "
+            "expected the complete model; save it again with save_pretrained"
+        )
+    return model.to(device).eval()
+
+
+def _check_head(model: PreTrainedModel, name: Path | str) -> None:
+    """Trunk and output head, called apart as every stage does, must make the model's own logits."""
+    ids = torch.tensor([[0, 1]], device=model.device)
+    with torch.no_grad():
+        own = model(input_ids=ids, use_cache=False).logits
+        states = trunk_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+        same = torch.allclose(own, logits_of(model, states), rtol=1e-3, atol=1e-3)
+    if not same:
+        raise ModelError(
+            f"{name}: {type(model).__name__} changes its logits behind the output head in a way this program does not "
+            "know; choose a model of another family"
+        )
+
+
+def _source(name: Path | str) -> str:
+    """A local folder if there is one of that name, else the name on a hub."""
+    folder = Path(name).expanduser()
+    return str(folder) if folder.exists() else str(name)
+
+
+def _from(revision: str | None) -> dict[str, Any]:
+    return {"revision": revision or "main", "trust_remote_code": False}
+
+
+def _check_tokenizer_files(name: Path | str) -> None:
+    folder = Path(_source(name))
+    if folder.exists() and not any((folder / file).exists() for file in TOKENIZER_FILES):
+        raise ModelError(
+            f"{name}: found no tokenizer, expected one of {', '.join(TOKENIZER_FILES)}; save it there with "
+            "tokenizer.save_pretrained(folder)"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: found no config.json, expected a Hugging Face model folder; check the path")
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        found = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
+        raise ModelError(
+            f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load "
+            "them where you trust them and call model.save_pretrained(folder)"
+        )
+
+
+def _cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
+    reason = str(error).strip().split("\n")[0]
+    return ModelError(
+        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face "
+        "folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the "
+        "folder"
+    )

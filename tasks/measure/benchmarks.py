@@ -1,0 +1,127 @@
+"""Automatic benchmarks, item by item, so that two policies can be compared on the same items.
+
+Source: InstructGPT appendix D: multiple choice by the highest average per-token log-probability; generated answers at
+temperature 0, cut at the first newline. (The paper's text says "lowest" log-probability, an evident slip.)
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tasks.engine.config import RuntimeConfig
+from tasks.language.batches import microbatches, pad_batch
+from tasks.language.generation import generate
+from tasks.language.logprobs import response_logprobs
+from tasks.language.models import autocast
+from tasks.language.text import decode_response, encode_prompt, encode_response
+from tasks.records.records import BenchmarkItem, Document
+from tasks.results.config import EvaluationConfig
+from tasks.results.sheet import DocumentLoss, TaskResult
+
+_WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+
+
+class Subject(NamedTuple):
+    """The model under evaluation and what is needed to run it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    runtime: RuntimeConfig
+
+
+def run_benchmarks(subject: Subject, items: Sequence[BenchmarkItem], config: EvaluationConfig) -> dict[str, TaskResult]:
+    """Answer every item; results by task, tasks in the order of their first item."""
+    correct: dict[str, int] = {}
+    choices = [item for item in items if item.form == "choice"]
+    exact = [item for item in items if item.form == "exact"]
+    correct.update(zip([item.item_id for item in choices], _answer_choices(subject, choices, config), strict=True))
+    correct.update(zip([item.item_id for item in exact], _answer_exact(subject, exact, config), strict=True))
+    by_task: dict[str, list[str]] = {}
+    for item in items:
+        by_task.setdefault(item.task, []).append(item.item_id)
+    return {
+        task: TaskResult(item_ids=ids, correct=[correct[item_id] for item_id in ids]) for task, ids in by_task.items()
+    }
+
+
+def choose(logprobs: Sequence[float], tokens: Sequence[int], normalisation: str) -> int:
+    """Index of the best choice, from the summed log-probability and the token count of each; the first of
+    equals.
+    """
+    divisors = [max(count, 1) if normalisation == "per_token" else 1 for count in tokens]
+    scores = [total / divisor for total, divisor in zip(logprobs, divisors, strict=True)]
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def matches(answer: str, references: Sequence[str]) -> bool:
+    """Whether ``answer``, up to its first newline, begins with a reference; case, spacing and glued marks
+    are ignored.
+    """
+    words = _words(answer.split("\n", 1)[0])
+    return any(words[: len(reference)] == reference for reference in map(_words, references) if reference)
+
+
+def document_losses(subject: Subject, documents: Sequence[Document], config: EvaluationConfig) -> DocumentLoss:
+    """Negative log-likelihood of each document, EOS before it (as in packed pretraining) and after it."""
+    eos = int(subject.tokenizer.eos_token_id)
+    rows = [encode_response(subject.tokenizer, document.text)[: config.context_tokens - 1] for document in documents]
+    totals = sequence_logprobs(subject, [[eos]] * len(rows), rows)
+    return DocumentLoss(nll=[-total for total in totals], tokens=[len(row) for row in rows])
+
+
+@torch.no_grad()
+def sequence_logprobs(
+    subject: Subject, prompts: list[list[int]], responses: list[list[int]], temperature: float = 1.0
+) -> list[float]:
+    """Summed log-probability of each response given its prompt, nats."""
+    totals = [0.0] * len(prompts)
+    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+    pad = int(subject.tokenizer.pad_token_id)
+    for rows in microbatches(lengths, subject.runtime.tokens_per_microbatch) if lengths else []:
+        batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad)
+        with autocast(subject.runtime):
+            logprobs = response_logprobs(subject.model, batch.to(subject.model.device), temperature)  # (B, R)
+        mask = batch.response_mask.to(logprobs.device)
+        for row, total in zip(rows, torch.where(mask, logprobs, 0.0).sum(dim=1).tolist(), strict=True):
+            totals[row] = total
+    return totals
+
+
+def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: EvaluationConfig) -> list[int]:
+    prompts, responses = [], []
+    for item in items:
+        context = encode_prompt(subject.tokenizer, item.context, config.context_tokens)
+        for choice in item.choices:
+            prompts.append(context)
+            responses.append(encode_response(subject.tokenizer, choice)[:-1])  # the choice itself, without EOS
+    totals = sequence_logprobs(subject, prompts, responses)
+    correct, start = [], 0
+    for item in items:
+        stop = start + len(item.choices)
+        counts = [len(response) for response in responses[start:stop]]
+        correct.append(int(choose(totals[start:stop], counts, config.benchmark_normalisation) == item.answer))
+        start = stop
+    return correct
+
+
+def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: EvaluationConfig) -> list[int]:
+    with autocast(subject.runtime):
+        answers = generate(
+            subject.model,
+            [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
+            max_new_tokens=config.benchmark_answer_tokens,
+            temperature=0.0,
+            generator=torch.Generator(),  # greedy: nothing is drawn
+            eos_id=int(subject.tokenizer.eos_token_id),
+            pad_id=int(subject.tokenizer.pad_token_id),
+            batch_size=subject.runtime.generation_batch,
+        )
+    texts = [decode_response(subject.tokenizer, answer) for answer in answers]
+    return [int(matches(text, item.references)) for text, item in zip(texts, items, strict=True)]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD_OR_MARK.findall(text.lower())

@@ -1,0 +1,295 @@
+"""Measure one policy: its responses to the test prompts, what the judges say of them, and what it still knows."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tasks.language.generation import generate
+from tasks.language.models import ScalarModel, autocast
+from tasks.language.text import decode_response, encode_prompt
+from tasks.measure.benchmarks import Subject, document_losses, run_benchmarks, sequence_logprobs
+from tasks.measure.layouts import LAYOUTS
+from tasks.measure.safety import toxicity_scorer
+from tasks.measure.scores import GoldLabeler, RewardModelJudge
+from tasks.measure.suite.run import run_suite
+from tasks.measure.vocabularies import ReadsAnew, same_vocabulary
+from tasks.records.data import PreparedData
+from tasks.records.records import Prompt
+from tasks.results.best_of_n import best_of_n_estimate, best_of_n_kl, pick_best
+from tasks.results.config import EvaluationConfig
+from tasks.results.judge import Answers, ScoreJudge
+from tasks.results.safety_figure import SafetyFigure
+from tasks.results.sheet import (
+    GOLD,
+    GREEDY,
+    INDEPENDENT,
+    OPPONENT,
+    REWARD_MODEL,
+    SAMPLED,
+    BestOfPoint,
+    PolicySheet,
+    PromptSamples,
+    Response,
+    Toxicity,
+    Truthfulness,
+    best_of,
+)
+from tasks.results.win_rate import Floats, Interval, Resampling, bootstrap_mean, derived_seed
+from tasks.sandbox.safety import truthfulness
+from tasks.sandbox.world import World
+
+Progress = Callable[[str], None]
+
+
+class Yardsticks(NamedTuple):
+    """What a policy is measured with: the policy its KL is taken to, and the reward models."""
+
+    reference: PreTrainedModel | None
+    """None when its vocabulary is another: log-probabilities of different tokens do not compare."""
+    reward: ScalarModel | None
+    tokenizer: PreTrainedTokenizerBase
+    """Of the reward models and of the data."""
+    independent: ScalarModel | None = None
+    """A reward model that nobody optimised."""
+
+
+def evaluate_policy(
+    name: str,
+    subject: Subject,
+    yardsticks: Yardsticks,
+    data: PreparedData,
+    config: EvaluationConfig,
+    *,
+    baseline: bool,
+    on_progress: Progress,
+) -> PolicySheet:
+    """Measure the policy ``subject``, called ``name`` (base, sft, ppo, ppo_ptx, or any other).
+
+    The baseline (SFT) also draws its second set of responses, which every policy is compared with, and the candidates
+    of best-of-n. ``on_progress`` is told the name of each part as it begins.
+    """
+    world = data.world()
+    prompts = data.prompts_for_test()[: config.test_prompts]
+    judges = _judges(world, yardsticks, subject, config)
+    sets: dict[str, list[Response]] = {}
+    on_progress("responses")
+    sampled = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, SAMPLED))
+    sets[SAMPLED] = _judge(sampled, prompts, judges)
+    greedy = _answer(subject, prompts, config, 0.0, 0)
+    sets[GREEDY] = _judge(greedy, prompts, judges)
+    on_progress("baseline")
+    curve: list[BestOfPoint] = []
+    if baseline:
+        again = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, OPPONENT))
+        sets[OPPONENT] = _judge(again, prompts, judges)
+        if config.best_of_n and yardsticks.reward is not None:
+            picks, curve = _best_of_n(subject, judges, prompts, config)
+            sets.update(picks)
+    on_progress("benchmarks")
+    benchmarks = run_benchmarks(subject, data.benchmarks(), config)
+    suite = run_suite(subject, config)
+    # The perplexity of other tokens is another quantity.
+    comparable = same_vocabulary(subject.tokenizer, yardsticks.tokenizer)
+    documents = data.documents("valid")[: config.perplexity_documents] if comparable else []
+    on_progress("safety")
+    toxicity, toxicity_figures = _toxicity(subject, data, config)
+    truth = _truthfulness(world, prompts, sets)
+    return PolicySheet(
+        name=name,
+        temperature=config.temperature,
+        kl=_kl(name, subject, yardsticks.reference, sampled, config),
+        benchmarks=benchmarks | suite.benchmarks,
+        documents=document_losses(subject, documents, config) if documents else None,
+        toxicity=toxicity,
+        truthfulness=truth,
+        safety=[*toxicity_figures, *_truth_figures(truth, config), *suite.safety],
+        best_of_curve=curve,
+        samples=_by_prompt(prompts, sets),
+    )
+
+
+def _answer(
+    subject: Subject, prompts: Sequence[Prompt], config: EvaluationConfig, temperature: float, seed: int
+) -> Answers:
+    device = subject.model.device
+    eos = int(subject.tokenizer.eos_token_id)
+    encoded = [encode_prompt(subject.tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
+    with autocast(subject.runtime):
+        tokens = generate(
+            subject.model,
+            encoded,
+            max_new_tokens=config.response_tokens,
+            temperature=temperature,
+            generator=torch.Generator(device=device).manual_seed(seed),
+            eos_id=eos,
+            pad_id=int(subject.tokenizer.pad_token_id),
+            batch_size=subject.runtime.generation_batch,
+        )
+    return Answers(
+        prompts=encoded,
+        tokens=tokens,
+        texts=[decode_response(subject.tokenizer, response) for response in tokens],
+        finished=[bool(response) and response[-1] == eos for response in tokens],
+    )
+
+
+def _judges(
+    world: World | None, yardsticks: Yardsticks, subject: Subject, config: EvaluationConfig
+) -> list[ScoreJudge]:
+    """Who gives every response a number."""
+    models = {REWARD_MODEL: yardsticks.reward, INDEPENDENT: yardsticks.independent}
+    pad, tokens = int(yardsticks.tokenizer.pad_token_id), subject.runtime.tokens_per_microbatch
+    judges: list[ScoreJudge] = [
+        RewardModelJudge(name, model, pad, tokens) for name, model in models.items() if model is not None
+    ]
+    if not same_vocabulary(subject.tokenizer, yardsticks.tokenizer):
+        judges = [ReadsAnew(judge, yardsticks.tokenizer, config.prompt_tokens) for judge in judges]
+    return judges if world is None else [*judges, GoldLabeler(GOLD, world)]
+
+
+def _judge(answers: Answers, prompts: Sequence[Prompt], judges: Sequence[ScoreJudge]) -> list[Response]:
+    scores = {judge.name: judge.score(prompts, answers) for judge in judges}
+    return [
+        Response(
+            text=answers.texts[row],
+            finished=answers.finished[row],
+            tokens=len(answers.tokens[row]),
+            scores={name: found[row] for name, found in scores.items()},
+        )
+        for row in range(len(prompts))
+    ]
+
+
+def _best_of_n(
+    subject: Subject, judges: Sequence[ScoreJudge], prompts: Sequence[Prompt], config: EvaluationConfig
+) -> tuple[dict[str, list[Response]], list[BestOfPoint]]:
+    """Responses picked by the reward model for each n, and the curve over n = 1, 2, 4, ... of all candidates."""
+    some, count = prompts[: config.best_of_n_prompts], max(config.best_of_n)
+    repeated = [prompt for prompt in some for _ in range(count)]
+    answers = _answer(subject, repeated, config, config.temperature, derived_seed(config.seed, "best of n"))
+    candidates = _judge(answers, repeated, judges)
+    names = list(candidates[0].scores)
+    table = {
+        name: np.array([c.scores[name] for c in candidates], dtype=np.float64).reshape(len(some), count)
+        for name in names
+    }
+    proxy = table[REWARD_MODEL]
+    picks = {
+        best_of(n): [candidates[row * count + int(best)] for row, best in enumerate(pick_best(proxy, n))]
+        for n in config.best_of_n
+    }
+    sizes = sorted({2**power for power in range(count.bit_length()) if 2**power <= count} | set(config.best_of_n))
+    curve = [
+        BestOfPoint(
+            n=n,
+            kl=best_of_n_kl(n),
+            scores={name: float(best_of_n_estimate(proxy, table[name], n).mean()) for name in names},
+        )
+        for n in sizes
+    ]
+    return picks, curve
+
+
+def _kl(
+    name: str, subject: Subject, reference: PreTrainedModel | None, answers: Answers, config: EvaluationConfig
+) -> Interval | None:
+    if reference is None:
+        return None
+    how = Resampling(config.confidence, config.bootstrap_samples, config.seed).named("kl", name)
+    return bootstrap_mean(_kl_per_response(subject, reference, answers, config.temperature), how)
+
+
+def _kl_per_response(subject: Subject, reference: PreTrainedModel, answers: Answers, temperature: float) -> Floats:
+    """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats."""
+    own = sequence_logprobs(subject, answers.prompts, answers.tokens, temperature)
+    other = sequence_logprobs(subject._replace(model=reference), answers.prompts, answers.tokens, temperature)
+    return np.array(own, dtype=np.float64) - np.array(other, dtype=np.float64)
+
+
+def _toxicity(
+    subject: Subject, data: PreparedData, config: EvaluationConfig
+) -> tuple[Toxicity | None, list[SafetyFigure]]:
+    """Scores of the continuations of bare prompts, and a figure for each prompt type."""
+    scorer = toxicity_scorer(config.toxicity, subject.runtime.device)
+    prompts = data.toxicity_prompts()[: config.toxicity_prompts]
+    if scorer is None or not prompts:
+        return None, []
+    scores, figures = {}, []
+    for layout in config.toxicity.layouts:
+        prefix = LAYOUTS[layout].prefix
+        asked = [prompt.model_copy(update={"text": prefix + prompt.text}) for prompt in prompts]
+        # An instruction takes no room from the prompt behind it, which is cut at its beginning.
+        room = config.prompt_tokens + len(encode_prompt(subject.tokenizer, prefix, sys.maxsize))
+        seed = derived_seed(config.seed, "toxicity", *([layout] if prefix else []))
+        wider = config.model_copy(update={"prompt_tokens": room})
+        answers = _answer(subject, asked, wider, config.temperature, seed)
+        scores[layout] = scorer.score(answers.texts)
+        told = _Told("toxicity", LAYOUTS[layout].told, scorer.name, scorer.unit)
+        figures.append(_figure(told, scores[layout], config))
+    bare = Toxicity(scorer=scorer.name, layout="the bait prompt alone (InstructGPT's 'basic')", scores=scores["basic"])
+    return bare, figures
+
+
+class _Told(NamedTuple):
+    """What a safety figure says beside its numbers."""
+
+    measure: str
+    layout: str
+    scorer: str
+    unit: str
+
+
+def _figure(told: _Told, values: Sequence[float], config: EvaluationConfig) -> SafetyFigure:
+    how = Resampling(config.confidence, config.bootstrap_samples, config.seed).named("safety", *told)
+    mean = bootstrap_mean(np.array(values, dtype=np.float64), how)
+    return SafetyFigure(**told._asdict(), n=len(values), estimate=mean.estimate, low=mean.low, high=mean.high)
+
+
+def _truth_figures(answers: dict[str, Truthfulness], config: EvaluationConfig) -> list[SafetyFigure]:
+    figures = []
+    for decoding, found in answers.items():
+        how = "greedy" if decoding == GREEDY else f"T = {config.temperature:g}"
+        both = [int(true and told) for true, told in zip(found.true, found.informative, strict=True)]
+        for measure, values in (
+            ("true", found.true),
+            ("informative", found.informative),
+            ("true and informative", both),
+        ):
+            told = _Told(f"answers {measure}", f"the question alone, {how}", "sandbox_facts", "share")
+            figures.append(_figure(told, values, config))
+    return figures
+
+
+def _truthfulness(
+    world: World | None, prompts: Sequence[Prompt], sets: dict[str, list[Response]]
+) -> dict[str, Truthfulness]:
+    """Only questions about things have a myth: their metadata says task "thing"."""
+    asked = [row for row, prompt in enumerate(prompts) if prompt.metadata.get("task") == "thing"]
+    if world is None or not asked:
+        return {}
+    found = {}
+    for decoding in (SAMPLED, GREEDY):
+        truths = [truthfulness(world, prompts[row], sets[decoding][row].text) for row in asked]
+        found[decoding] = Truthfulness(
+            true=[int(truth.true) for truth in truths],
+            informative=[int(truth.informative) for truth in truths],
+            held_out=[int(bool(prompts[row].metadata.get("held_out"))) for row in asked],
+        )
+    return found
+
+
+def _by_prompt(prompts: Sequence[Prompt], sets: dict[str, list[Response]]) -> list[PromptSamples]:
+    return [
+        PromptSamples(
+            prompt_id=prompt.prompt_id,
+            kind=prompt.kind,
+            held_out=bool(prompt.metadata.get("held_out")),
+            prompt=prompt.text,
+            responses={decoding: rows[row] for decoding, rows in sets.items() if row < len(rows)},
+        )
+        for row, prompt in enumerate(prompts)
+    ]

@@ -1,0 +1,83 @@
+"""Judges that give every response a number."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tasks.engine.errors import ModelError
+from tasks.language.batches import microbatches, pad_batch
+from tasks.language.models import HEAD_FILE, ScalarModel
+from tasks.records.records import Prompt
+from tasks.results.judge import Answers
+from tasks.sandbox.gold import gold_score
+from tasks.sandbox.world import World
+
+
+class GoldLabeler:
+    """The embedded world's gold labeler, who knows the truth."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name = name
+        self._world = world
+
+    def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
+        """See :func:`tasks.sandbox.gold.gold_score`."""
+        return [
+            gold_score(self._world, prompt, text, finished).total
+            for prompt, text, finished in zip(prompts, answers.texts, answers.finished, strict=True)
+        ]
+
+
+class RewardModelJudge:
+    """A reward model: the one that was optimised, or a second one that nobody optimised."""
+
+    def __init__(self, name: str, model: ScalarModel, pad_id: int, tokens_per_microbatch: int) -> None:
+        self.name = name
+        self._model, self._pad, self._tokens = model, pad_id, tokens_per_microbatch
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
+        """The scalar at the end of each response, in reward-model points."""
+        scores = [0.0] * len(answers.tokens)
+        lengths = [len(p) + len(r) for p, r in zip(answers.prompts, answers.tokens, strict=True)]
+        device = self._model.head.weight.device
+        for rows in microbatches(lengths, self._tokens) if lengths else []:
+            batch = pad_batch([answers.prompts[row] for row in rows], [answers.tokens[row] for row in rows], self._pad)
+            found = self._model.scores(batch.to(device)).float().tolist()  # (B,)
+            for row, score in zip(rows, found, strict=True):
+                scores[row] = score
+        return scores
+
+
+INDEPENDENT_KNOB = "evaluation.judges.independent_reward_model"
+
+
+def check_reward_model(folder: Path, knob: str = INDEPENDENT_KNOB) -> None:
+    """Whether a folder holds a reward model, as far as its files tell; ``knob`` is where it was named.
+
+    Raises:
+        ModelError: it does not.
+    """
+    missing = [name for name in ("config.json", HEAD_FILE) if not (folder.expanduser() / name).is_file()]
+    if missing:
+        raise ModelError(
+            f"{knob}: {folder} has no {' and no '.join(missing)}; give the `model` folder of a reward model that this "
+            "program trained"
+        )
+
+
+def load_reward_model(folder: Path, device: str, vocabulary: int, knob: str = INDEPENDENT_KNOB) -> ScalarModel:
+    """A reward model given by its folder; it must know the pipeline's tokens. ``knob`` is where it was named.
+
+    Raises:
+        ModelError: there is none, or its vocabulary is smaller than the tokenizer's.
+    """
+    model = ScalarModel.load(folder.expanduser(), device).eval()
+    known = int(model.backbone.get_input_embeddings().weight.shape[0])
+    if known < vocabulary:
+        raise ModelError(
+            f"{knob}: {folder} knows {known} tokens, the tokenizer of the evaluated policies has ids up to "
+            f"{vocabulary - 1}; give a reward model trained with the same tokenizer"
+        )
+    return model

@@ -1,0 +1,1 @@
+"""What travels between stages: prompts, demonstrations, rankings, and the readers of the data artifacts."""

@@ -1,0 +1,127 @@
+"""Rankings as training sees them: ordered pairs, token sequences, whole prompts in batches."""
+
+import random
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from tasks.language.text import encode_prompt, encode_response
+from tasks.records.records import Comparison
+
+TieNormaliser = Literal["all_pairs", "surviving_pairs"]
+
+
+class RankedPairs(NamedTuple):
+    """Every ordered pair of a batch of ranked prompts; indices point into the concatenated completions."""
+
+    winners: Tensor  # (M,) int64
+    losers: Tensor  # (M,) int64
+    weights: Tensor  # (M,) fp64, 1/Z of the pair's prompt
+
+
+def ordered_pairs(ranks: Sequence[int]) -> list[tuple[int, int]]:
+    """(winner, loser) for every pair that the ranking orders; tied pairs are left out (InstructGPT C.2)."""
+    count = len(ranks)
+    pairs = []
+    for first in range(count):
+        for second in range(first + 1, count):
+            if ranks[first] < ranks[second]:
+                pairs.append((first, second))
+            elif ranks[second] < ranks[first]:
+                pairs.append((second, first))
+    return pairs
+
+
+def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser) -> RankedPairs:
+    """Collect the pairs of several prompts whose completions lie one after another.
+
+    Args:
+        rankings: ranks of each prompt's completions; 1 is best, equal ranks are ties.
+        tie_normaliser: ``all_pairs`` divides by K(K-1)/2, so a ranking with ties weighs less, as the formula is
+            printed; ``surviving_pairs`` divides by the pairs that are left.
+    """
+    winners: list[int] = []
+    losers: list[int] = []
+    weights: list[float] = []
+    start = 0
+    for ranks in rankings:
+        pairs = ordered_pairs(ranks)
+        normaliser = len(ranks) * (len(ranks) - 1) // 2 if tie_normaliser == "all_pairs" else len(pairs)
+        for winner, loser in pairs:
+            winners.append(start + winner)
+            losers.append(start + loser)
+            weights.append(1.0 / normaliser)
+        start += len(ranks)
+    return RankedPairs(
+        torch.tensor(winners, dtype=torch.long),
+        torch.tensor(losers, dtype=torch.long),
+        torch.tensor(weights, dtype=torch.float64),
+    )
+
+
+class SequenceLimits(Protocol):
+    """What a stage's configuration says of the longest sequences."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Longest prompt."""
+        ...
+
+    @property
+    def response_tokens(self) -> int:
+        """Longest response, EOS included."""
+        ...
+
+
+class RankedSequences(NamedTuple):
+    """One batch element as tokens: a prompt and its ranked completions."""
+
+    prompt: list[int]
+    completions: list[list[int]]
+    ranks: list[int]
+
+
+def tokens_of(comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config: SequenceLimits) -> RankedSequences:
+    """Encode one comparison; a completion that was cut off keeps its last token and gets no EOS."""
+    completions = []
+    for text, finished in zip(comparison.completions, comparison.ended, strict=True):
+        ids = encode_response(tokenizer, text)
+        completions.append((ids if finished else ids[:-1] or ids)[: config.response_tokens])
+    return RankedSequences(
+        encode_prompt(tokenizer, comparison.prompt.text, config.prompt_tokens), completions, list(comparison.ranks)
+    )
+
+
+def group_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: int) -> list[list[int]]:
+    """Group whole prompts so that each group's completions, padded, fit the token budget; at least one prompt
+    each."""
+
+    def width(element: RankedSequences) -> int:
+        return len(element.prompt) + max(len(ids) for ids in element.completions)
+
+    groups: list[list[int]] = []
+    completions = 0
+    for index in sorted(range(len(elements)), key=lambda index: width(elements[index])):
+        # Widths ascend, so this element's width is the padded width of the group it joins.
+        count = len(elements[index].completions)
+        if groups and (completions + count) * width(elements[index]) <= tokens_per_microbatch:
+            groups[-1].append(index)
+            completions += count
+        else:
+            groups.append([index])
+            completions = count
+    return groups
+
+
+def epoch_batches(elements: int, *, epochs: int, batch_size: int, seed: int) -> list[list[int]]:
+    """The elements of every optimizer step: each epoch visits each element once, in a fresh order."""
+    draws = random.Random(seed)
+    batches = []
+    for _ in range(epochs):
+        order = list(range(elements))
+        draws.shuffle(order)
+        batches += [order[start : start + batch_size] for start in range(0, elements, batch_size)]
+    return batches

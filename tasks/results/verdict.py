@@ -1,0 +1,204 @@
+"""The comparison in words. Every sentence follows from intervals, never from a point estimate alone."""
+
+from collections.abc import Sequence
+
+from tasks.results.comparison import JUDGES, PolicyRow, title_of
+from tasks.results.sheet import REWARD_MODEL
+from tasks.results.win_rate import Interval
+
+_NOT_RL = ("base", "sft", "dpo")
+
+
+def percent(value: float) -> str:
+    """0.6412 -> 64.1 %."""
+    return f"{100 * value:.1f} %"
+
+
+def percent_interval(interval: Interval) -> str:
+    """64.1 % [60.1, 68.0]."""
+    return f"{percent(interval.estimate)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def points(interval: Interval) -> str:
+    """A change of a share, in signed percentage points: -1.5 [-2.6, -0.4]."""
+    return f"{_signed(interval.estimate)} [{_signed(interval.low)}, {_signed(interval.high)}]"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def leading_policy(rows: Sequence[PolicyRow]) -> str:
+    """The policy the verdict is about: PPO-ptx if measured, else the last trained by RL, else SFT."""
+    policies = [row.policy for row in rows]
+    trained = [policy for policy in policies if policy not in _NOT_RL]
+    return "ppo_ptx" if "ppo_ptx" in trained else (trained[-1] if trained else "sft")
+
+
+def deciding_judge(rows: Sequence[PolicyRow], judges: Sequence[str]) -> str:
+    """The most trusted judge that ruled on every row; the reward model always did."""
+    return next(judge for judge in judges if all(judge in row.rulings for row in rows))
+
+
+def verdict(rows: Sequence[PolicyRow], judges: Sequence[str]) -> str:
+    """Whether the leading policy beats SFT, at both decodings, and at what tax."""
+    by_key = {row.key: row for row in rows}
+    policy, judge = leading_policy(rows), deciding_judge(rows, judges)
+    title = title_of(policy)
+    if policy == "sft":
+        return "Only SFT was measured against itself; train a policy to compare it with."
+    sampled, greedy = by_key[policy].win[judge].bootstrap, by_key[f"{policy}_greedy"].win[judge].bootstrap
+    text = (
+        f"{title} {_standing(sampled)} SFT when both are sampled ({percent_interval(sampled)}) and "
+        f"{_standing(greedy)} it when both are greedy ({percent_interval(greedy)}), by the {JUDGES[judge]}"
+    )
+    change = by_key[policy].change_vs_base
+    if change is not None:
+        text += f"; the benchmark mean moves by {points(change)} points against the base model"
+    return text + "."
+
+
+def notes(rows: Sequence[PolicyRow], judges: Sequence[str]) -> list[str]:
+    """The caveats that these numbers call for."""
+    by_key = {row.key: row for row in rows}
+    policy, judge = leading_policy(rows), deciding_judge(rows, judges)
+    found = [_who_judges(judge), _sharpening(by_key, policy, judge)]
+    if policy != "sft":
+        found += [
+            _over_optimised(by_key, policy, judge),
+            _blame(by_key, policy, judge),
+            _length(by_key, policy, judge),
+            *[_disagreement(by_key, policy, judge, other) for other in judges],
+            *[_order(by_key[policy], other) for other in judges],
+            _toxicity(by_key, policy),
+        ]
+    return [note for note in found if note]
+
+
+def _standing(rate: Interval) -> str:
+    if rate.low > 0.5:
+        return "beats"
+    return "loses to" if rate.high < 0.5 else "is level with"
+
+
+def _who_judges(judge: str) -> str:
+    if judge != REWARD_MODEL:
+        return ""
+    return (
+        "The only judge is the reward model that PPO and best-of-n optimised: these win rates show that the "
+        "optimisation worked, not that the responses are better."
+    )
+
+
+def _sharpening(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
+    control = by_key["sft_greedy"].win[judge].bootstrap
+    text = (
+        "Sharpening control: SFT decoded greedily, with no RL at all, scores "
+        f"{percent_interval(control)} against SFT sampled."
+    )
+    if policy == "sft":
+        return text
+    sampled, greedy = by_key[policy].win[judge].bootstrap, by_key[f"{policy}_greedy"].win[judge].bootstrap
+    if sampled.low > 0.5 and greedy.low <= 0.5:
+        text += f" {title_of(policy)} shows no gain beyond what this decoding gives for free."
+    return text
+
+
+def _over_optimised(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
+    win = by_key[policy].win
+    if judge == REWARD_MODEL or REWARD_MODEL not in win:  # an evaluation on its own may have no reward model
+        return ""
+    if win[REWARD_MODEL].bootstrap.low > 0.5 and win[judge].bootstrap.high < 0.5:
+        return (
+            f"Over-optimised: the reward model prefers {title_of(policy)} to SFT while the {JUDGES[judge]} prefers SFT."
+        )
+    return ""
+
+
+def _blame(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
+    """Best-of-n optimises the same reward model without any training, so it tells which of the two failed.
+
+    "Good" is an interval above one half. What the optimised reward model thinks of its own optimisers says nothing about
+    itself, so without another judge nobody is blamed.
+    """
+    picks = [row for row in by_key.values() if row.decoding.startswith("best_of_")]
+    # Of a model from elsewhere it is not known that PPO trained it, nor against which reward model.
+    if not picks or judge == REWARD_MODEL or not policy.startswith("ppo"):
+        return ""
+    best = max(picks, key=lambda row: row.win[judge].rate)
+    pick, trained = best.win[judge].bootstrap, by_key[policy].win[judge].bootstrap
+    figures = f"({best.title}: {percent_interval(pick)}; {title_of(policy)}: {percent_interval(trained)})"
+    if trained.low > 0.5:
+        if pick.low > 0.5:
+            return f"Stage blame: none. Best-of-n with the same reward model and {title_of(policy)} both beat SFT {figures}."
+        return (
+            f"Stage blame: none for PPO. {title_of(policy)} beats SFT although best-of-n with the same reward model is not "
+            f"shown to {figures}; a larger n would say more about the reward model."
+        )
+    if pick.low <= 0.5:
+        return (
+            f"Stage blame: the reward model. Neither best-of-n, which needs no training, nor {title_of(policy)} is shown to "
+            f"beat SFT {figures}: look at the comparisons and the reward model before PPO."
+        )
+    proxy = by_key[policy].win[REWARD_MODEL].bootstrap
+    why = (
+        f"the reward model itself prefers it ({percent_interval(proxy)}), so it went too far or the wrong way: look at "
+        "beta, episodes and the over-optimisation curve"
+        if proxy.low > 0.5
+        else f"not even the reward model prefers it ({percent_interval(proxy)}), so it did not learn: look at learning "
+        "rates, episodes and the value model"
+    )
+    return (
+        f"Stage blame: PPO. Best-of-n with the same reward model beats SFT and {title_of(policy)} is not shown to "
+        f"{figures}; {why}."
+    )
+
+
+def _length(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
+    """Says so when a win or a loss goes away once length is taken out."""
+    ruling = by_key[policy].rulings[judge]
+    raw, controlled = ruling.win.bootstrap, ruling.length_controlled
+    if controlled is None or _standing(raw) == _standing(controlled):
+        return ""
+    return (
+        f"Length matters: at equal length the {JUDGES[judge]} would prefer {title_of(policy)} to SFT in "
+        f"{percent_interval(controlled)} of prompts, against {percent_interval(raw)} as the responses are."
+    )
+
+
+def _disagreement(by_key: dict[str, PolicyRow], policy: str, judge: str, other: str) -> str:
+    """Another judge that neither decides nor was optimised, and comes to the opposite conclusion."""
+    if other in (judge, REWARD_MODEL) or other not in by_key[policy].rulings:
+        return ""
+    mine, theirs = by_key[policy].win[judge].bootstrap, by_key[policy].win[other].bootstrap
+    if not (mine.low > 0.5 > theirs.high or mine.high < 0.5 < theirs.low):
+        return ""
+    return f"Judges disagree: the {JUDGES[other]} gives {title_of(policy)} {percent_interval(theirs)} against SFT."
+
+
+def _order(row: PolicyRow, judge: str) -> str:
+    orders = row.rulings[judge].orders if judge in row.rulings else None
+    if orders is None:
+        return ""
+    parts = [
+        f"{orders.inconsistent} of {orders.pairs} pairs changed their winner with the order",
+        f"position bias {bias(orders.position_bias)}",
+        f"{orders.tied_verdicts} of {orders.verdicts} single verdicts were ties",
+        f"{orders.unjudged} pairs have no verdict and count for nobody",
+    ]
+    if orders.malformed:
+        parts.append(f"{orders.malformed} answers held no verdict and were asked for again")
+    return f"Order effects of the {JUDGES[judge]} on {row.title}: {'; '.join(parts)}."
+
+
+def bias(value: float) -> str:
+    """-0.25 -> \N{MINUS SIGN}0.25, always with its sign."""
+    return f"{value + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _toxicity(by_key: dict[str, PolicyRow], policy: str) -> str:
+    change = by_key[policy].toxicity_change_vs_sft
+    if change is None or not change.excludes_zero:
+        return ""
+    direction = "rises" if change.low > 0 else "falls"
+    return f"Toxicity on bait prompts {direction} by {points(change)} points against SFT."

@@ -1,0 +1,259 @@
+"""The arithmetic of a run: published counts as literals, parameters by hand, memory against what networks really hold."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from flows.ask.arithmetic.counts import fine_tuning, optimisation, ranking, training_rows
+from flows.ask.arithmetic.memory import cache_bytes, network_memory, ppo_networks, stage_memory, training_bytes
+from flows.ask.arithmetic.shapes import Shape, Shapes, shape_of, shapes_of
+from flows.ask.dry_run import page
+from flows.config import RLHFConfig, load
+from tasks.engine.errors import ConfigError, ModelError
+from tasks.language.batches import pad_batch
+from tasks.language.families import hidden_states, trunk_of
+from tasks.language.models import ScalarModel, new_causal_lm
+from tests.unit import tiny
+from tests.unit.ppo import tiny as tiny_ppo
+
+GPT3 = {"1_3b": (24, 2048), "6b": (32, 4096), "175b": (96, 12288)}
+"""Layers and width: GPT-3, table 2.1."""
+
+
+def paper(size: str, *overrides: str) -> RLHFConfig:
+    return load([f"experiment=instructgpt_{size}", *overrides])
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def test_the_published_counts_are_printed() -> None:
+    text = plain(page(paper("1_3b")))
+    for line in (
+        "sft 12,725 demonstrations -> 6,368 steps of 32, 16 epochs",
+        "33,207 rankings -> 519 steps of 64 prompts, 1 epoch; at most 2,304 pairs a step, 199,242 to 1,195,452 in all",
+        "256,000 episodes = 500 iterations of 512 x 8 minibatches of 64 = 4,000 optimizer steps",
+        "8.2 passes over 31,144 prompts",
+        "2,048,000 pretraining examples (8 per episode) of 2,048 tokens, gradients times 27.8",
+    ):
+        assert line in text, f"missing: {line}"
+
+
+@pytest.mark.parametrize(
+    ("size", "sft_rate", "sft_batch", "init_rate", "value_rate", "sft_steps"),
+    [
+        ("1_3b", 9.65e-6, 32, 5.0e-6, 9e-6, 6368),
+        ("6b", 9.65e-6, 32, 1.04e-5, 9e-6, 6368),
+        ("175b", 5.03e-6, 8, 2.45e-6, 5e-6, 25456),
+    ],
+)
+def test_the_recipes_hold_the_published_values(
+    size: str, sft_rate: float, sft_batch: int, init_rate: float, value_rate: float, sft_steps: int
+) -> None:
+    config = paper(size)
+    assert (config.sft.adam.learning_rate, config.sft.batch_size, config.sft.epochs) == (sft_rate, sft_batch, 16)
+    assert (config.sft.residual_dropout, config.sft.final_lr_fraction) == (0.2, 0.1)
+    init = config.ppo_init
+    assert (init.adam.learning_rate, init.batch_size, init.epochs) == (init_rate, sft_batch, 2)
+    assert init.pretraining_fraction == 0.1
+    judge = config.reward_model
+    assert (judge.adam.learning_rate, judge.batch_size, judge.epochs) == (9e-6, 64, 1)
+    assert config.ppo.value_adam.learning_rate == value_rate
+    for adam in (config.sft.adam, init.adam, judge.adam, config.ppo.policy_adam, config.ppo.value_adam):
+        assert (adam.beta1, adam.beta2) == (0.9, 0.95)
+    assert (config.ppo.beta, config.ppo.gamma, config.ppo.ema_decay, config.ppo.policy_clip) == (0.02, 27.8, 0.992, 0.2)
+    assert 2.55e-6 <= config.ppo.policy_adam.learning_rate <= 2.55e-5
+    assert fine_tuning(config.sft, 12725).steps == sft_steps
+    assert shapes_of(config).judge.layers == 32  # one 6B model for all
+
+
+@pytest.mark.parametrize("size", list(GPT3))
+def test_parameters_are_those_of_gpt_3(size: str) -> None:
+    layers, width = GPT3[size]
+    # per layer: 4 attention and 8 MLP matrices, their biases, two norms; then embeddings, positions, the last norm
+    by_hand = layers * (12 * width**2 + 13 * width) + 50257 * width + 2048 * width + 2 * width
+    found = shapes_of(paper(size, "reward_model.body=null")).policy
+    assert found.parameters == by_hand
+    assert by_hand == pytest.approx({"1_3b": 1.3e9, "6b": 6.7e9, "175b": 175e9}[size], rel=0.015)
+    assert found.scalar_parameters == by_hand + width + 1  # the embedding is shared, so the trunk is everything
+
+
+def test_a_model_from_scratch_is_counted_before_it_is_built() -> None:
+    config = load(["scale=miniature", f"model.tokenizer.vocab_size={len(tiny.WORDS)}"])
+    assert config.model.architecture is not None
+    built = new_causal_lm(config.model.architecture, tiny.word_tokenizer(), config.model.context_tokens, 0)
+    scalar = ScalarModel.from_policy(built, torch.Generator().manual_seed(0))
+    found = shapes_of(config).policy
+    assert found.parameters == sum(p.numel() for p in built.parameters())
+    assert found.scalar_parameters == sum(p.numel() for p in scalar.parameters())
+
+
+def test_a_model_folder_is_measured_by_its_config(tmp_path: Path) -> None:
+    model = tiny.gpt2()
+    model.config.save_pretrained(tmp_path)  # no weights
+    found = shapes_of(paper("1_3b", f"model.name_or_path={tmp_path}")).policy
+    assert found.parameters == sum(p.numel() for p in model.parameters())
+    assert (found.layers, found.hidden, found.mlp_width, found.mlp_kept) == (2, 16, 64, 5)
+
+
+def held(networks: Any, optimizers: Any) -> dict[str, int]:
+    """Bytes of all parameters, gradients and optimizer moments."""
+    parameters = [p for network in networks for p in network.parameters()]
+    moments = [
+        value
+        for optimizer in optimizers
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name != "step"
+    ]
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return {
+        "weights": sum(p.nbytes for p in parameters),
+        "gradients": sum(g.nbytes for g in gradients),
+        "adam": sum(m.nbytes for m in moments),
+    }
+
+
+def test_ppo_holds_what_the_arithmetic_says() -> None:
+    learner = tiny_ppo.learner()
+    learner.step()
+    networks = learner.networks
+    policy, scalar = (sum(p.numel() for p in n.parameters()) for n in (networks.policy, networks.value_model))
+    expected = [
+        network_memory("policy", policy, trained=True, averaged=True),
+        network_memory("reference", policy, trained=False),
+        network_memory("reward model", scalar, trained=False),
+        network_memory("value model", scalar, trained=True),
+    ]
+    found = held(networks, learner.optimizers)
+    for kind in found:
+        assert found[kind] == sum(getattr(network, kind) for network in expected), kind
+    assert sum(average.nbytes for average in learner.ema.state_dict().values()) == expected[0].average
+    assert [n._replace(parameters=0, weights=0, gradients=0, adam=0, average=0) for n in expected] == [
+        n._replace(parameters=0, weights=0, gradients=0, adam=0, average=0) for n in ppo_networks(*unwatched())
+    ]
+
+
+def unwatched() -> tuple[RLHFConfig, Shapes]:
+    config = load(["independent_reward_model=none"])
+    return config, shapes_of(config)
+
+
+def test_the_second_reward_model_is_counted_where_it_watches() -> None:
+    config = paper("1_3b")
+    shapes = shapes_of(config)
+    assert [n.name for n in ppo_networks(config, shapes)][4:] == ["second RM"]
+    for change in ("independent_reward_model=none", "ppo.sentinel.every=0"):
+        assert len(ppo_networks(paper("1_3b", change), shapes)) == 4
+
+
+def kept_for_backward(model: PreTrainedModel, tokens: int) -> int:
+    """Bytes that a forward pass of ``tokens`` keeps, weights not counted."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    batch = pad_batch([[5] * (tokens // 2)] * 2, [[], []], 0)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        rows, columns = (batch.input_ids >= 0).nonzero(as_tuple=True)
+        states = hidden_states(trunk_of(model), batch, batch.lengths, rows, columns)
+    assert states.requires_grad
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_activations_are_estimated_within_a_tenth(family: str) -> None:
+    wide: dict[str, Any] = {
+        "llama": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4, "max_position_embeddings": 256},
+        "gpt2": {"n_embd": 64, "n_layer": 4, "n_positions": 256},
+    }
+    model = tiny.FAMILIES[family](**wide[family])
+    estimate = training_bytes(shape_of(model.config, "test"), 512, "fp32")
+    assert estimate == pytest.approx(kept_for_backward(model, 512), rel=0.1)
+
+
+def test_the_cache_is_counted_exactly() -> None:
+    model = tiny.llama(num_attention_heads=4, num_key_value_heads=2)
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(torch.full((3, 10), 5), past_key_values=cache, use_cache=True)
+    nbytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert cache_bytes(shape_of(model.config, "test"), 30, "fp32") == nbytes
+
+
+def test_precision_changes_what_comes_and_goes_not_what_stays() -> None:
+    config = paper("1_3b")
+    shapes = shapes_of(config)
+    for full, half in zip(stage_memory(config, shapes, "fp32"), stage_memory(config, shapes, "bf16"), strict=True):
+        assert full.state == half.state and full.working >= half.working
+    by_hand = 4 * 4 * 1315723264  # fp32: weights, gradients, two moments
+    assert stage_memory(config, shapes, "fp32")[0].state == by_hand
+
+
+def test_what_fits_is_said() -> None:
+    text = plain(page(paper("1_3b", "runtime.generation_batch=8", "reward_model.body=null")))
+    assert re.search(r"sft 19.6 .* fits ", text)
+    assert "48 bytes per parameter when all 5 networks have one size: at most 1.8 billion" in text
+    assert re.search(r"ppo 4,051.5 .* the state alone is 50.6 cards", plain(page(paper("175b"))))
+    assert re.search(r"ppo .* fits", plain(page(load([]))))
+
+
+def test_sandbox_counts_follow_its_configuration() -> None:
+    config = load(["data_prep.sandbox.demonstrations=500", "comparisons.max_prompts=90", "ppo.gamma=0"])
+    rows = training_rows(config)
+    assert rows.demonstrations is not None and rows.comparisons is not None
+    assert rows.demonstrations.number == 470 and rows.comparisons.number == 90  # 6 % of the owners are for validation
+    assert optimisation(config).pretraining_rows == 0
+    assert "no pretraining examples: gamma is 0" in page(config)
+
+
+def test_shuffled_pairs_are_counted_one_by_one() -> None:
+    config = load(["reward_model.batch_element=pair", "reward_model.batch_size=10", "comparisons.completions_max=5"])
+    assert ranking(config, 7) == (7, 10, 7 * 6, 7 * 10)
+
+
+def test_own_data_is_counted_record_by_record(tmp_path: Path) -> None:
+    shots = {"instruction": "do", "shots": [{"query": f"q{i}", "response": "r"} for i in range(3)]}
+    (tmp_path / "demonstrations.jsonl").write_text(
+        json.dumps({"prompt": "a", "response": "b"}) + "\n" + json.dumps(shots) + "\n"
+    )
+    (tmp_path / "rl_prompts.jsonl").write_text(json.dumps({"prompt": "a"}) + "\n")
+    config = load(["experiment=own_data_from_scratch", f"data_prep.folder={tmp_path}", "data_prep.test_fraction=0.15"])
+    rows = training_rows(config)
+    assert rows.demonstrations is not None and rows.demonstrations.number == 3  # four records, three quarters of them
+    assert rows.comparisons is None
+    assert "reward_model steps unknown: no data to count yet; declare dry_run.comparisons" in plain(page(config))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (
+            ["experiment=own_data", "data_prep.folder=x", "model.name_or_path=a/b"],
+            ModelError,
+            "found no a/b/config.json",
+        ),
+        (["experiment=instructgpt_1_3b", "dry_run.policy.model_type=gtp2"], ConfigError, "'gtp2' is not known"),
+        (["experiment=instructgpt_1_3b", "~dry_run.policy.model_type"], ConfigError, "found no model_type"),
+        (["experiment=instructgpt_1_3b", "dry_run.reward_model.model_type=t5"], ModelError, "no causal language model"),
+    ],
+)
+def test_unknown_shapes_are_refused(overrides: list[str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        page(load(overrides))
+
+
+def test_shapes_without_groups_cache_every_head() -> None:
+    found = shape_of(tiny.llama().config, "here")
+    assert isinstance(found, Shape) and (found.key_value_width, found.mlp_kept, found.mlp_width) == (16, 4, 24)

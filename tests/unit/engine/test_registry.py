@@ -1,0 +1,70 @@
+"""The model registry, against a real MLflow database in a temporary folder."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tasks.engine.registry import artifacts_of, register_model
+from tasks.engine.tracking import prepare, start_pipeline_run
+from tasks.language.models import save_policy
+from tests.unit import tiny_models
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
+    """URI, experiment, run."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    experiment = prepare(uri, "rlhf", folder / "artifacts")
+    return uri, experiment, start_pipeline_run(uri, experiment, "run", {}, {})
+
+
+def policy(folder: Path, seed: int) -> Path:
+    save_policy(tiny_models.policy(seed), tiny_models.tokenizer(), folder / "policy")
+    return folder / "policy"
+
+
+def test_versions_the_alias_and_loading(tracked: tuple[str, str, str], tmp_path: Path) -> None:
+    uri, _, run = tracked
+    client = MlflowClient(uri)
+    first, second = policy(tmp_path / "one", 1), policy(tmp_path / "two", 2)
+    assert register_model(uri, "p", "champion", first, run, {"digest": "a", "policy/kl": "0.5"}) == "1"
+    assert register_model(uri, "p", "champion", second, run, {"digest": "b"}) == "2"
+    champion = client.get_model_version_by_alias("p", "champion")
+    assert (champion.version, champion.tags["digest"], champion.run_id) in ((2, "b", run), ("2", "b", run))
+    # the first again: no third version, and the alias goes back
+    assert register_model(uri, "p", "champion", first, run, {"digest": "a"}) == "1"
+    assert len(client.search_model_versions("name = 'p'")) == 2
+    assert client.get_model_version_by_alias("p", "champion").tags["policy/kl"] == "0.5"
+    # nothing was copied, and the registry leads to a folder that transformers loads
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        folder = mlflow.artifacts.download_artifacts("models:/p@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert Path(folder) == first
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    assert loaded.get_input_embeddings().weight.equal(tiny_models.policy(1).get_input_embeddings().weight)
+    assert AutoTokenizer.from_pretrained(folder).eos_token == "<eos>"
+
+
+def test_a_folder_that_moved_is_registered_anew(tracked: tuple[str, str, str], tmp_path: Path) -> None:
+    uri, _, run = tracked
+    old = policy(tmp_path / "old", 1)
+    assert register_model(uri, "moved", "champion", old, run, {"digest": "a"}) == "1"
+    new = old.rename(tmp_path / "new")
+    assert register_model(uri, "moved", "champion", new, run, {"digest": "a"}) == "2"
+
+
+def test_artifacts_of_a_run(tracked: tuple[str, str, str]) -> None:
+    uri, experiment, run = tracked
+    client = MlflowClient(uri)
+    for stage, key in (("data_prep", "data_prep/1"), ("sft", "sft/2"), ("ppo", None)):
+        tags = {"mlflow.parentRunId": run, "plumbline.stage": stage} | ({"artifact": key} if key else {})
+        client.create_run(experiment, tags=tags)
+    assert artifacts_of(uri, run) == {"data_prep": "data_prep/1", "sft": "sft/2"}
+    assert artifacts_of(uri, "nowhere") == {}

@@ -1,0 +1,79 @@
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from tasks.language.text import decode_response, encode_prompt, encode_response
+from tests.unit.tiny import bpe_tokenizer, metaspace_tokenizer, word_tokenizer
+
+TOKENIZERS = {"word": word_tokenizer(), "bpe": bpe_tokenizer(), "metaspace": metaspace_tokenizer()}
+PROMPT, RESPONSE = "q : what color is the cat ? a :", "the cat is red ."
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_prompt_and_response_join_as_one_text(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    joined = encode_prompt(tokenizer, PROMPT, 100) + encode_response(tokenizer, RESPONSE)
+    assert joined == [*tokenizer(f"{PROMPT} {RESPONSE}", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("response", ["", "red", RESPONSE, "the dog is not big , and it is blue ."])
+@pytest.mark.point(7)
+def test_round_trip(kind: str, response: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    if kind == "word" and "it" in response:
+        response = response.replace("it", "not")
+    assert decode_response(tokenizer, encode_response(tokenizer, response)) == response
+
+
+@pytest.mark.parametrize("response", ["\n- item", " two spaces ", "café naïve 123\n", "1 .5 ,a 's"])
+def test_bytes_survive_bpe(response: str) -> None:
+    tokenizer = TOKENIZERS["bpe"]
+    assert decode_response(tokenizer, encode_response(tokenizer, response)) == response
+
+
+def test_decoding_stops_at_the_first_eos() -> None:
+    tokenizer = TOKENIZERS["word"]
+    ids = encode_response(tokenizer, "the cat")
+    assert decode_response(tokenizer, ids + encode_response(tokenizer, "is red")) == "the cat"
+    assert decode_response(tokenizer, ids[:-1]) == "the cat"
+
+
+def test_other_special_tokens_stay_visible() -> None:
+    tokenizer = TOKENIZERS["word"]
+    assert decode_response(tokenizer, [tokenizer.pad_token_id, *encode_response(tokenizer, "red")]) == "<pad> red"
+
+
+def test_a_long_prompt_keeps_its_end() -> None:
+    tokenizer = TOKENIZERS["word"]
+    assert tokenizer.decode(encode_prompt(tokenizer, PROMPT, 3)) == "? a :"
+
+
+def with_start_token() -> PreTrainedTokenizerFast:
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<bos>"})
+    tokenizer.add_bos_token = True
+    return tokenizer
+
+
+def test_a_start_token_may_come_from_a_template_of_the_tokenizer() -> None:
+    """As in Llama 3, whose tokenizer has no setting for it."""
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "<bos>"})
+    start = tokenizer.bos_token_id
+    assert encode_prompt(tokenizer, PROMPT, 100)[0] != start
+    by_template = bpe_tokenizer()
+    by_template.add_special_tokens({"bos_token": "<bos>"})
+    by_template.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", start)]
+    )
+    assert not getattr(by_template, "add_bos_token", False)
+    assert encode_prompt(by_template, PROMPT, 100) == [start, *encode_prompt(tokenizer, PROMPT, 100)]
+
+
+def test_a_start_token_comes_first_even_when_the_prompt_is_cut() -> None:
+    tokenizer = with_start_token()
+    whole = encode_prompt(tokenizer, PROMPT, 100)
+    assert whole[0] == tokenizer.bos_token_id and whole[1:] == encode_prompt(TOKENIZERS["bpe"], PROMPT, 100)
+    assert encode_prompt(tokenizer, PROMPT, 3) == [whole[0], *whole[-2:]]
+    assert tokenizer.bos_token_id not in encode_response(tokenizer, RESPONSE)

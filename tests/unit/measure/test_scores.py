@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tasks.engine.errors import ModelError
+from tasks.language.models import ScalarModel
+from tasks.measure.scores import RewardModelJudge, check_reward_model, load_reward_model
+from tasks.records.records import Prompt
+from tasks.results.judge import Answers
+from tests.unit import tiny_models
+
+
+def reward_model(seed: int) -> ScalarModel:
+    return ScalarModel.from_policy(tiny_models.policy(seed), torch.Generator().manual_seed(seed))
+
+
+def test_a_reward_model_survives_the_disk_and_scores_the_same_whatever_the_batching(tmp_path: Path) -> None:
+    model = reward_model(3)
+    model.save(tmp_path)
+    check_reward_model(tmp_path)
+    loaded = load_reward_model(tmp_path, "cpu", len(tiny_models.tokenizer()))
+    answers = Answers([[5, 6], [7], [5, 6, 7]], [[8, 9, 1], [8], [9, 9]], ["a", "b", "c"], [True, False, False])
+    prompts = [Prompt(prompt_id=str(i), owner_id="o", text="t") for i in range(3)]
+    one_by_one = RewardModelJudge("independent", loaded, 0, 6).score(prompts, answers)
+    together = RewardModelJudge("reward_model", model, 0, 1000).score(prompts, answers)
+    assert one_by_one == pytest.approx(together, abs=1e-5)
+    assert len(set(together)) == 3
+
+
+def test_a_folder_without_a_reward_model_and_another_vocabulary_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no config\.json and no scalar_head\.safetensors"):
+        check_reward_model(tmp_path)
+    reward_model(3).save(tmp_path)
+    with pytest.raises(ModelError, match=r"the tokenizer of the evaluated policies has ids up to 99998"):
+        load_reward_model(tmp_path, "cpu", 99_999)
