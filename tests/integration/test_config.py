@@ -22,7 +22,7 @@ def experiment(name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "overrides",
-    [[], *(experiment(name) for name in options("experiment"))]
+    [[], *(experiment(name) for name in options("experiment")), [*experiment("own_data"), "scale=miniature"]]
     + [[f"scale={name}"] for name in options("scale")]
     + [[f"runtime={name}"] for name in options("runtime")],
     ids=lambda overrides: " ".join(overrides) or "default",
