@@ -10,6 +10,7 @@ from omegaconf.errors import MissingMandatoryValue
 from pydantic import Field, ValidationError, model_validator
 
 from flows.ask.arithmetic.config import DryRunConfig
+from flows.evaluation_config import EvaluationConfig
 from flows.process.environment import PROJECT
 from flows.sweep.config import SweepConfig
 from tasks.comparisons.config import ComparisonsConfig
@@ -21,7 +22,6 @@ from tasks.engine.errors import ConfigError
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
-from tasks.results.config import EvaluationConfig
 from tasks.reward_model.across_labelers import AcrossLabelersJob
 from tasks.reward_model.config import RewardModelConfig
 from tasks.sft.config import SFTConfig

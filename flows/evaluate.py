@@ -34,7 +34,7 @@ from flows.run.promotion import EXIT_STATUS, GateFailed, read_decision, settle
 from flows.run.summary import WIDTH_WITHOUT_TERMINAL, StageRecord, link_pages
 from tasks.adopt.config import AdoptJob
 from tasks.adopt.task import adopt_model
-from tasks.compare.task import COMPARISON, REPORT, compare_policies
+from tasks.compare.task import compare_policies
 from tasks.data_prep.task import prepare_data
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
@@ -43,7 +43,7 @@ from tasks.engine.tracking import load, open_run
 from tasks.gate.task import check_budget
 from tasks.measure.scores import check_reward_model
 from tasks.measure.task import evaluate_policy
-from tasks.results.comparison import PolicyComparison
+from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.table import markdown_table, terminal_table
 
 POLICY, BASELINE = "policy", "sft"
@@ -97,6 +97,8 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
         elif "sft" in known:
             baseline = known.get("sft_selected", known["sft"])
         judged: dict[str, Input] = {"data": data, "reference": known.get("ppo_init", baseline)}
+        if _has_gold(config, known):
+            judged["world"] = data
         if config.reward_model is not None:
             judged["reward_model"] = run(
                 adopt_model, "adopted-reward_model", AdoptJob(folder=config.reward_model, kind="model")
@@ -112,10 +114,10 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
         if baseline is not policy:
             measured[POLICY] = policy
         sheets = {
-            name: run(evaluate_policy, f"evaluation-{name}", config.evaluation.of_one_policy, policy=subject, **judged)
+            name: run(evaluate_policy, f"evaluation-{name}", config.evaluation.measured, policy=subject, **judged)
             for name, subject in measured.items()
         }
-        report = run(compare_policies, "evaluation", config.evaluation, **sheets)
+        report = run(compare_policies, "evaluation", config.evaluation.compared, **sheets)
         gate = run(check_budget, f"gate-{POLICY}", config.evaluation.gate, evaluation=report)
         decision = read_decision(run, gate)
         folder = run.store.open(report.result())

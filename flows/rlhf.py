@@ -76,7 +76,8 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     base = run(train_base, "pretrain", config.pretrain_job, data=data)
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
     ppo_init = run(fine_tune, "ppo_init", config.ppo_init, data=data, base=base)
-    comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft)
+    world = {"world": data} if config.data_prep.source == "sandbox" else {}
+    comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft, **world)
     ranked = {"data": data, "comparisons": comparisons, "sft": sft}
     reward_model = run(train_reward_model, "reward_model", config.reward_model_run, **ranked)
     independent = {}
@@ -89,23 +90,22 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
 
     if config.sft.selection == "reward_model":
         sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
-    trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent}
+    trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent, **world}
     ppo = {name: run(train_ppo, name, knobs, **trained) for name, knobs in config.ppo_runs.items()}
     rivals = {}
     if config.train_dpo:
         rivals["dpo"] = run(train_dpo, "dpo", config.dpo_run, data=data, comparisons=comparisons, ppo_init=ppo_init)
     policies = {"base": base, "sft": sft, **rivals, **ppo}
 
-    judged = {"data": data, "reward_model": reward_model}
+    judged = {"data": data, "reference": ppo_init, "reward_model": reward_model, **world}
     if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
         judged |= independent
-    measured = config.evaluation.of_one_policy
     sheets = {
-        name: run(evaluate_policy, f"evaluation-{name}", measured, policy=policy, reference=ppo_init, **judged)
+        name: run(evaluate_policy, f"evaluation-{name}", config.evaluation.measured, policy=policy, **judged)
         for name, policy in policies.items()
     }
     curves = {f"{name}_policy": policy for name, policy in ppo.items()}
-    report = run(compare_policies, "evaluation", config.evaluation, **sheets, **curves)
+    report = run(compare_policies, "evaluation", config.evaluation.compared, **sheets, **curves)
     return report, next(iter(ppo.values()))
 
 

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from flows.config import RLHFConfig
+from flows.evaluation_config import EvaluationConfig
 from flows.process import environment
 from tasks.compare.judges.chat import check_chat_judge
 from tasks.compare.judges.humans import HumanJudge
@@ -11,7 +12,6 @@ from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
 from tasks.measure.scores import check_reward_model
-from tasks.results.config import EvaluationConfig
 from tasks.results.judge import CHAT, HUMANS
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
 

@@ -20,10 +20,10 @@ from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import PlumblineError
 from tasks.engine.registry import register_model
 from tasks.engine.tracking import open_run
-from tasks.gate.decide import GateDecision
-from tasks.gate.task import DECISION, check_budget
+from tasks.gate.task import check_budget
 from tasks.release.config import ReleaseJob
 from tasks.release.task import POLICY, release_policy
+from tasks.results.decision import DECISION, GateDecision
 
 logger = logging.getLogger("plumbline")
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.compare import plots
+from tasks.compare.config import CompareConfig
 from tasks.results.comparison import JUDGES, PolicyComparison, title_of
-from tasks.results.config import EvaluationConfig
 from tasks.results.sheet import OPPONENT, SAMPLED, PolicySheet, PromptSamples, Response
 from tasks.results.table import (
     BEHAVIOUR,
@@ -47,12 +47,12 @@ class ReportInputs(NamedTuple):
     """What makes the run again; empty when it is not known."""
 
 
-def write_report(path: Path, inputs: ReportInputs, config: EvaluationConfig) -> None:
+def write_report(path: Path, inputs: ReportInputs, config: CompareConfig) -> None:
     """Write the page to ``path``; the same inputs give the same bytes."""
     path.write_text(render_report(inputs, config), encoding="utf-8")
 
 
-def render_report(inputs: ReportInputs, config: EvaluationConfig) -> str:
+def render_report(inputs: ReportInputs, config: CompareConfig) -> str:
     """The page as HTML text."""
     comparison, sheets, histories, run_config, digests, command = inputs
     environment = Environment(
@@ -112,7 +112,7 @@ def _tasks(comparison: PolicyComparison) -> tuple[list[str], list[dict[str, Any]
     return [title_of(policy) for policy in policies], table
 
 
-def _samples(sheets: Mapping[str, PolicySheet], config: EvaluationConfig) -> list[dict[str, Any]]:
+def _samples(sheets: Mapping[str, PolicySheet], config: CompareConfig) -> list[dict[str, Any]]:
     """Prompts drawn by seed, each with every policy's responses in the order of the table."""
     total = len(next(iter(sheets.values())).samples)
     count = min(config.samples_in_report, total)
@@ -121,7 +121,7 @@ def _samples(sheets: Mapping[str, PolicySheet], config: EvaluationConfig) -> lis
 
 
 def _extremes(
-    comparison: PolicyComparison, sheets: Mapping[str, PolicySheet], config: EvaluationConfig
+    comparison: PolicyComparison, sheets: Mapping[str, PolicySheet], config: CompareConfig
 ) -> list[dict[str, Any]]:
     """The prompts on which the leading policy gains and loses most against its opponent, by the deciding judge's score."""
     policy = leading_policy(comparison.rows)
@@ -142,14 +142,12 @@ def _extremes(
 
 
 def _sample(
-    index: int, sheets: Mapping[str, PolicySheet], config: EvaluationConfig, note: str, *, opponent: bool = False
+    index: int, sheets: Mapping[str, PolicySheet], config: CompareConfig, note: str, *, opponent: bool = False
 ) -> dict[str, Any]:
     """One prompt with every policy's responses; the opponent's sample is shown where it explains a gap."""
     row: PromptSamples = next(iter(sheets.values())).samples[index]
     answers = [
-        _answer(
-            title_of(name, decoding, config.temperature) + (" (opponent)" if decoding == OPPONENT else ""), response
-        )
+        _answer(title_of(name, decoding, sheet.temperature) + (" (opponent)" if decoding == OPPONENT else ""), response)
         for name, sheet in sheets.items()
         for decoding, response in sheet.samples[index].responses.items()
         if opponent or decoding != OPPONENT

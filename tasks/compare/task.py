@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.compare.compare import compare_sheets, contests_of
+from tasks.compare.config import CompareConfig
 from tasks.compare.judges.chat import ChatJudge, answer_cache
 from tasks.compare.judges.humans import HumanJudge, pairs_for_humans, write_pairs
 from tasks.compare.report import ReportInputs, write_report
@@ -14,8 +15,7 @@ from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.caching import stage_task
 from tasks.engine.context import StageContext
 from tasks.engine.stage import Workshop, run_stage
-from tasks.results.comparison import PolicyComparison
-from tasks.results.config import EvaluationConfig
+from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.judge import CHAT, HUMANS, PairJudge
 from tasks.results.sheet import BASELINE, PolicySheet, read_sheet
 from tasks.results.verdict import leading_policy, percent
@@ -24,15 +24,13 @@ from tasks.results.win_rate import derived_seed
 logger = logging.getLogger("plumbline")
 
 PARTS = 4  # what policy_sheet.evaluate_policy announces
-COMPARISON = "comparison.json"
-REPORT = "report.html"
 FOR_HUMANS = "pairs_for_humans.jsonl"
 INDEPENDENT_INPUT = "independent_reward_model"
 
 
 @stage_task("comparison of all policies")
 def compare_policies(
-    stage: str, config: EvaluationConfig, context: StageContext, inputs: dict[str, ArtifactRef]
+    stage: str, config: CompareConfig, context: StageContext, inputs: dict[str, ArtifactRef]
 ) -> ArtifactRef:
     """Win rates, alignment tax and safety of every policy against SFT, as numbers and as a page."""
 
@@ -85,7 +83,7 @@ def _digests(shop: Workshop, sheets: Mapping[str, PolicySheet]) -> dict[str, str
     return {name: digest for name, digest in found.items() if not name.endswith("_policy")}
 
 
-def _pair_judges(shop: Workshop, config: EvaluationConfig) -> tuple[ChatJudge | None, HumanJudge | None]:
+def _pair_judges(shop: Workshop, config: CompareConfig) -> tuple[ChatJudge | None, HumanJudge | None]:
     chat, verdicts = config.judges.chat, config.judges.human_verdicts
     return (
         ChatJudge(CHAT, chat, answer_cache(shop.store.root.parent)) if chat is not None else None,
@@ -114,7 +112,7 @@ def _tell(chat: ChatJudge, shop: Workshop) -> None:
     )
 
 
-def _coverage(humans: HumanJudge, config: EvaluationConfig) -> str:
+def _coverage(humans: HumanJudge, config: CompareConfig) -> str:
     between = humans.agreement(resampling(config).named("people"))
     said = (
         f" Where several judged the same pair, {percent(between.exact.estimate)} of {between.comparisons} comparisons agree."
@@ -128,13 +126,13 @@ def _coverage(humans: HumanJudge, config: EvaluationConfig) -> str:
 
 
 def _write_pairs_for_humans(
-    path: Path, sheets: Mapping[str, PolicySheet], comparison: PolicyComparison, config: EvaluationConfig
+    path: Path, sheets: Mapping[str, PolicySheet], comparison: PolicyComparison, config: CompareConfig
 ) -> None:
     """The policy that the verdict is about, at both decodings, against the baseline."""
     policy = leading_policy(comparison.rows)
     pairs = [
         pair
-        for item in contests_of(sheets, config)
+        for item in contests_of(sheets)
         if item.policy == policy and not item.decoding.startswith("best_of_")
         for pair in item.pairs(sheets[BASELINE])
     ]

@@ -13,6 +13,7 @@ from tasks.language.models import load_policy
 from tasks.records.comparison_sets import write_comparisons
 from tasks.records.data import PreparedData
 from tasks.sandbox.labelers import Panel
+from tasks.sandbox.world import World
 
 
 @stage_task("comparisons", cpus=1, gpus=1)
@@ -27,12 +28,12 @@ def collect_comparisons(
             if config.source == "given":
                 collected = take_given(data.comparisons("train"), data.comparisons("valid"), config)
             else:
-                world = data.world()
-                if world is None:
+                if "world" not in shop.inputs:
                     raise DataError(
                         "comparisons.source is sample_and_label, which needs the labelers of the embedded world, and the "
                         "data is not the sandbox's; set comparisons.source=given"
                     )
+                world = World.read(shop.input("world"))
                 collected = sample_and_label(
                     load_policy(shop.input("sft") / "policy", shop.runtime.device),
                     data.tokenizer(),

@@ -43,7 +43,9 @@ def prepare(config: DataPrepConfig, model: ModelConfig, folder: Path) -> dict[st
     _drop_misfits(table, documents, cleaner, ruler)
     _require_enough(config, table, documents)
     # 5. Write.
-    write_prepared_data(folder, _prepared(source, table, documents), tokenizer, source.world)
+    write_prepared_data(folder, _prepared(source, table, documents), tokenizer)
+    if source.world is not None:
+        source.world.write(folder)
     # 6. Check what was written.
     compared = check_no_leaks(folder)
     notices = list(source.notices)

@@ -3,9 +3,11 @@
 Values live in ``conf/``; types and meaning live here. There are no defaults: what a run used is what its YAML says.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Part = TypeVar("Part", bound="Config")
 
 
 class Config(BaseModel):
@@ -16,6 +18,19 @@ class Config(BaseModel):
     def fingerprint_fields(self) -> dict[str, Any]:
         """What a stage's result depends on, as plain JSON types."""
         return self.model_dump(mode="json")
+
+    @property
+    def calls_the_world(self) -> bool:
+        """Whether the embedded world is run whatever the inputs are, so that its source counts."""
+        return False
+
+    def part(self, kind: type[Part]) -> Part:
+        """Those of the values that another class has; groups in them likewise."""
+        values = {name: getattr(self, name) for name in kind.model_fields}
+        for name, field in kind.model_fields.items():
+            if isinstance(values[name], Config) and isinstance(field.annotation, type):
+                values[name] = values[name].part(field.annotation)
+        return kind.model_validate(values)
 
     def tracked_params(self, stage: str) -> dict[str, Any]:
         """The same values as nested parameters, spelled as on the command line."""

@@ -9,9 +9,8 @@ from tasks.engine.context import StageContext
 from tasks.engine.stage import Workshop, run_stage
 from tasks.gate.config import GateConfig
 from tasks.gate.decide import decide
-
-COMPARISON = "comparison.json"  # what the evaluation stage calls it
-DECISION = "gate.json"
+from tasks.results.comparison import COMPARISON
+from tasks.results.decision import DECISION
 
 
 @stage_task("gate")

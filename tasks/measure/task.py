@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedModel
 
 from tasks.engine.artifacts import ArtifactRef
@@ -12,13 +13,14 @@ from tasks.engine.context import StageContext
 from tasks.engine.stage import Workshop, run_stage
 from tasks.language.models import ScalarModel, load_policy, load_tokenizer
 from tasks.measure.benchmarks import Subject
+from tasks.measure.config import MeasureConfig
 from tasks.measure.policy_sheet import Yardsticks
 from tasks.measure.policy_sheet import evaluate_policy as measure
 from tasks.measure.scores import load_reward_model
 from tasks.measure.vocabularies import same_vocabulary
 from tasks.records.data import PreparedData
-from tasks.results.config import EvaluationConfig
 from tasks.results.sheet import BASELINE, write_sheet
+from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
 
@@ -28,13 +30,13 @@ INDEPENDENT_INPUT = "independent_reward_model"
 
 @stage_task("evaluation of a policy", cpus=1, gpus=1)
 def evaluate_policy(
-    stage: str, config: EvaluationConfig, context: StageContext, inputs: dict[str, ArtifactRef]
+    stage: str, config: MeasureConfig, context: StageContext, inputs: dict[str, ArtifactRef]
 ) -> ArtifactRef:
     """Responses, judges' scores, KL, benchmarks, perplexity, toxicity and truthfulness of one policy.
 
     A second reward model judges too when it is an input, or is given by its folder (a flow gives one of the two). The policy's
     name is what follows the dash in ``stage``; ``evaluation-sft`` measures the baseline. The policy brings its tokenizer; the
-    inputs ``reference`` and ``reward_model`` are optional, and what needs them is then left out.
+    inputs ``reference``, ``reward_model`` and ``world`` are optional, and what needs them is then left out.
     """
 
     def story(shop: Workshop) -> Mapping[str, float]:
@@ -47,6 +49,7 @@ def evaluate_policy(
             reward=_optimised_reward_model(shop, len(data.tokenizer())),
             tokenizer=data.tokenizer(),
             independent=_independent(shop, config, len(data.tokenizer())),
+            world=World.read(shop.input("world")) if "world" in shop.inputs else None,
         )
         with shop.progress(PARTS, "part") as bar:
             sheet = measure(
@@ -59,7 +62,7 @@ def evaluate_policy(
                 on_progress=lambda part: bar.update(),
             )
         write_sheet(sheet, shop.folder)
-        return {} if sheet.kl is None else {"kl": sheet.kl.estimate}
+        return {} if sheet.kl is None else {"kl": float(np.mean(sheet.kl))}
 
     return run_stage(stage, config, context, inputs, story, package="tasks.measure")
 
@@ -82,7 +85,7 @@ def _optimised_reward_model(shop: Workshop, vocabulary: int) -> ScalarModel | No
     return load_reward_model(shop.input("reward_model") / "model", shop.runtime.device, vocabulary, "reward_model")
 
 
-def _independent(shop: Workshop, config: EvaluationConfig, vocabulary: int) -> ScalarModel | None:
+def _independent(shop: Workshop, config: MeasureConfig, vocabulary: int) -> ScalarModel | None:
     """The reward model that nobody optimised: the pipeline's own, else one given by its folder, else none."""
     if INDEPENDENT_INPUT in shop.inputs:
         return load_reward_model(shop.input(INDEPENDENT_INPUT) / "model", shop.runtime.device, vocabulary)

@@ -18,6 +18,7 @@ from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import Row
 from tasks.ppo.watch import CURVES, GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner
 from tasks.records.data import PreparedData
+from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
 LAST_ITERATIONS = 5
@@ -41,7 +42,7 @@ def train_ppo(stage: str, config: PPOConfig, context: StageContext, inputs: dict
             shop.input("reward_model") / "model",
             shop.runtime.device,
         )
-        judges = _held_out_judges(shop, data, tokenizer, config)
+        judges = _held_out_judges(shop, tokenizer, config)
         names = [held_out.name for held_out in judges]
         if config.selection not in ("last", *names):
             raise ConfigError(
@@ -75,16 +76,13 @@ def train_ppo(stage: str, config: PPOConfig, context: StageContext, inputs: dict
     return run_stage(stage, config, context, inputs, story, package="tasks.ppo")
 
 
-def _held_out_judges(
-    shop: Workshop, data: PreparedData, tokenizer: PreTrainedTokenizerBase, config: PPOConfig
-) -> list[HeldOutJudge]:
+def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:
     """Gold where there is a world, the independent reward model where there is one."""
     if not config.sentinel.every:
         return []
     judges: list[HeldOutJudge] = []
-    world = data.world()
-    if world is not None:
-        judges.append(GoldJudge(world))
+    if "world" in shop.inputs:
+        judges.append(GoldJudge(World.read(shop.input("world"))))
     if INDEPENDENT in shop.inputs:
         model = ScalarModel.load(shop.input(INDEPENDENT) / "model", shop.runtime.device)
         judges.append(IndependentJudge(model, int(tokenizer.pad_token_id), shop.runtime))

@@ -30,11 +30,11 @@ def train_base(stage: str, config: PretrainJob, context: StageContext, inputs: d
             model = new_causal_lm(model_config.architecture, tokenizer, model_config.context_tokens, knobs.seed)
             model.to(shop.runtime.device)
         end = int(tokenizer.eos_token_id)
-        valid = data.documents("valid")
+        valid = [document.text for document in data.documents("valid")]
         # A model that is adopted needs no text of its own; without any, it is not measured here.
         held_out = pack_documents(encode_documents(tokenizer, valid), knobs.row_tokens, end) if valid else None
         if knobs.steps:
-            documents = data.documents("train")
+            documents = [document.text for document in data.documents("train")]
             shop.uses(data.file("documents", "train"), "documents/train", len(documents), "training")
             rows = pack_documents(encode_documents(tokenizer, documents), knobs.row_tokens, end)
             learner = PretrainLearner(model, rows, knobs, shop.runtime, valid_rows=held_out)

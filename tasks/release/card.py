@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from tasks.gate.decide import GateDecision
 from tasks.release.config import ReleaseJob
 from tasks.results.comparison import JUDGES, PolicyComparison, title_of
+from tasks.results.decision import GateDecision
 from tasks.results.table import markdown_table
 from tasks.results.verdict import percent
 

@@ -12,11 +12,10 @@ from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.caching import stage_task
 from tasks.engine.context import StageContext
 from tasks.engine.stage import Workshop, run_stage
-from tasks.gate.decide import GateDecision
-from tasks.gate.task import COMPARISON, DECISION
 from tasks.release.card import SETTINGS, CardInputs, model_card
 from tasks.release.config import ReleaseJob
-from tasks.results.comparison import PolicyComparison
+from tasks.results.comparison import COMPARISON, PolicyComparison
+from tasks.results.decision import DECISION, GateDecision
 
 POLICY = "policy"
 DEFAULTS = ({"runtime": "cpu"}, {"tracking": "local"}, {"sweep": "tradeoff"})

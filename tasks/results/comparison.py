@@ -1,7 +1,6 @@
 """The record that a comparison of policies leaves: what the table, the page, the tracker and a gate read."""
 
-from tasks.compare.judges.chat import ChatUsage
-from tasks.results.judge import CHAT, HUMANS, OrderEffects
+from tasks.results.judge import CHAT, HUMANS, ChatUsage, OrderEffects
 from tasks.results.safety_figure import SafetyFigure
 from tasks.results.sheet import (
     GOLD,
@@ -15,6 +14,8 @@ from tasks.results.sheet import (
 )
 from tasks.results.win_rate import Interval, WinRate
 
+COMPARISON = "comparison.json"
+REPORT = "report.html"
 JUDGES = {
     GOLD: "gold labeler",
     HUMANS: "people",
