@@ -192,8 +192,9 @@ def test_a_byte_of_ones_own_data_or_model_runs_everything_again(tmp_path: Path) 
 def test_a_word_of_the_embedded_world_touches_ones_own_data_only_where_it_is_asked_for(
     tmp_path: Path, project: Path
 ) -> None:
-    config = load(own(tmp_path))
-    rude = load([*own(tmp_path), "evaluation.toxicity.scorer=sandbox_words"])
+    overrides = own(tmp_path)
+    config = load(overrides)
+    rude = load([*overrides, "evaluation.toxicity.scorer=sandbox_words"])
     fill(config)
     fill(rude)
     with (project / "tasks/sandbox/words.py").open("a") as stream:
