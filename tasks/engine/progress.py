@@ -21,6 +21,8 @@ class Progress(NamedTuple):
     """Where one stage is."""
 
     stage: str
+    process: int
+    """Its number."""
     state: str
     """``running``, ``made``, ``found`` in the store, or ``ended`` without a result."""
     began: float
@@ -59,7 +61,7 @@ class Reporter:
     def __init__(self, folder: Path | None, stage: str) -> None:
         now = time.time()
         self._folder = folder
-        self._now = Progress(stage, "running", now, None, "", 0, 0, now, None, "", "")
+        self._now = Progress(stage, os.getpid(), "running", now, None, "", 0, 0, now, None, "", "")
         self._written = 0.0
         self._write()
 
