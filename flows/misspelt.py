@@ -5,13 +5,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 KEYS = "`--cfg job` prints every key"
 
 
 def flat_keys(values: Mapping[Any, Any], prefix: str = "") -> list[str]:
     """``ppo.policy_adam.beta1`` and the like, every group included."""
     found = []
-    for key, value in values.items():
+    plain: Any = OmegaConf.to_container(values) if isinstance(values, DictConfig) else values
+    for key, value in plain.items():
         found.append(f"{prefix}{key}")
         if isinstance(value, Mapping):
             found += flat_keys(value, f"{prefix}{key}.")

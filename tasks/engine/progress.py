@@ -110,4 +110,4 @@ def read_progress(folder: Path | None) -> list[Progress]:
             found.append(Progress(**json.loads(path.read_text())))
         except OSError:
             continue  # the run has ended meanwhile
-    return sorted(found, key=lambda note: note.began)
+    return sorted(found, key=lambda note: (note.began, note.stage))
