@@ -117,9 +117,6 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
 def main(values: DictConfig) -> list[float] | None:
     """One configuration that Hydra composed: validate, check, run. In a sweep Hydra calls this once a point."""
     tame_logs()
-    for handler in logging.getLogger().handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(_not_told_twice)
     try:
         if asked():
             answer(parse(values))
@@ -142,11 +139,6 @@ def main(values: DictConfig) -> list[float] | None:
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
     return None
-
-
-def _not_told_twice(record: logging.LogRecord) -> bool:
-    """Keep Prefect's tracebacks of failed stages in the log file; on the screen the sentence at the end says why."""
-    return not record.name.startswith("prefect.")
 
 
 def command_line() -> None:

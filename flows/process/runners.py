@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.process.logs import listen, speak_through
 from flows.process.parent import die_with_parent
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
@@ -57,17 +58,26 @@ class WarmProcessPool(ProcessPoolTaskRunner):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        spawning = self._executor
+        spawning: Any = self._executor
         assert spawning is not None
         warm_up()
+        context = multiprocessing.get_context("forkserver")
+        sentences = context.Queue()
+        listen(sentences)
         self._executor = ProcessPoolExecutor(
             max_workers=self._max_workers,
-            mp_context=multiprocessing.get_context("forkserver"),
-            initializer=spawning._initializer,
-            initargs=spawning._initargs,
+            mp_context=context,
+            initializer=_prepare,
+            initargs=(sentences, spawning._initializer, spawning._initargs),
         )
         spawning.shutdown(wait=False)  # it starts a process with its first task, so there is none
         return self
+
+
+def _prepare(sentences: Any, initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Run in each worker, with what Prefect runs there."""
+    speak_through(sentences)
+    initializer(*arguments)
 
 
 def warm_up() -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import threading
 import time
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,12 @@ def stop(runner: TaskRunner[Any], sign: StopSign, seconds: float) -> list[str]:
     Returns:
         What is saved of every stage that was under way, one sentence each.
     """
+    dead = _exit_codes(runner)
     with suppress(OSError):  # a full or read-only disk: then nothing can be saved either
         sign.ask()
-        _wait_until_saved(sign, seconds)
-    ended = [ended_as_it_is(note, seconds) for note in _running(sign) if not sign.has_saved(note.stage)]
+        _wait_until_saved(sign, seconds, dead)
+    under_way = [note for note in _running(sign) if note.process not in dead and not sign.has_saved(note.stage)]
+    ended = [ended_as_it_is(note, seconds) for note in under_way]
     pool = getattr(runner, "_executor", None)
     if pool is not None and isinstance(runner, ProcessPoolTaskRunner):
         # Without a chance to object: Prefect's pool hangs for ever when a worker sends it a KeyboardInterrupt.
@@ -78,9 +81,7 @@ def last_checkpoint(note: Progress) -> str:
 
 def worker_killed(runner: TaskRunner[Any], sign: StopSign) -> WorkerKilled:
     """Which worker of a pool was killed, by what, and what is left of its stage."""
-    pool = getattr(runner, "_executor", None)
-    codes = {pid: worker.exitcode for pid, worker in ((pool and pool._processes) or {}).items()}
-    dead = {pid: code for pid, code in codes.items() if code is not None}
+    dead = _exit_codes(runner)
     code = next(iter(dead.values()), None)
     how = "a signal" if code is None or code >= 0 else f"signal {-code}"
     how = f"{how}; out of memory?" if code in (-9, None) else how if code < 0 else f"exit status {code}"
@@ -91,23 +92,29 @@ def worker_killed(runner: TaskRunner[Any], sign: StopSign) -> WorkerKilled:
     return WorkerKilled(f"a worker was killed ({how}) during {during}; {what}; the same command goes on from there")
 
 
+def _exit_codes(runner: TaskRunner[Any]) -> dict[int, int]:
+    """Of the workers of a pool that have ended."""
+    pool = getattr(runner, "_executor", None)
+    workers = getattr(pool, "_processes", None) or {}
+    return {pid: worker.exitcode for pid, worker in workers.items() if worker.exitcode is not None}
+
+
 def _running(sign: StopSign) -> list[Progress]:
     return [note for note in read_progress(sign.folder) if note.state == "running"]
 
 
-def _wait_until_saved(sign: StopSign, seconds: float) -> None:
+def _wait_until_saved(sign: StopSign, seconds: float, dead: Container[int]) -> None:
     """Wait for the stages that train and can be done in time; a second Ctrl-C ends the waiting."""
     end = time.monotonic() + seconds
     try:
-        while (left := end - time.monotonic()) > 0 and any(_ends_within(note, left) for note in _training(sign)):
+        while (left := end - time.monotonic()) > 0:
+            training = [note for note in _running(sign) if sign.is_training(note.stage) and note.process not in dead]
+            if not any(_ends_within(note, left) for note in training):
+                break
             time.sleep(0.05)
         time.sleep(REPORT_SECONDS)
     except KeyboardInterrupt:
         return
-
-
-def _training(sign: StopSign) -> list[Progress]:
-    return [note for note in _running(sign) if sign.is_training(note.stage)]
 
 
 def _ends_within(note: Progress, seconds: float) -> bool:

@@ -7,8 +7,9 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 AT = "at-"
 PATIENCE = 0.2
@@ -64,6 +65,14 @@ class Reporter:
         self._now = Progress(stage, os.getpid(), "running", now, None, "", 0, 0, now, None, "", "")
         self._written = 0.0
         self._write()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with suppress(OSError):  # a full disk may be why it ended
+                self.end("ended")
 
     def count(self, total: int, unit: str, done: int = 0, checkpoints: Path | str = "") -> None:
         """Say what is counted from now on; ``done`` of it were done earlier."""

@@ -157,7 +157,7 @@ def run_stage(
     tags = {f"input.{name}": ref.digest for name, ref in inputs.items()} | {"fingerprint": made}
     sign = StopSign(store.root, context.parent_run_id)
     report = Reporter(sign.folder, stage)
-    with readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
+    with report, readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
         found = store.sound(stage, made)
         memory = store.checkpoints(stage, made) / MEMORY
         if found is not None:
@@ -168,7 +168,6 @@ def run_stage(
             return found
         with ExitStack() as stack:
             stack.callback(sign.end_training, stage)
-            stack.callback(report.end, "ended")
             device = stack.enter_context(gpu_slot(store, context.runtime.device, sign))
             log = stack.enter_context(stage_run(context, stage, params, tags, memory))
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
