@@ -9,15 +9,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from flows.command import answer_early
+from flows.evaluate_config import EvaluateConfig, evaluate_command, evaluate_results, parse_evaluate
 from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
-from flows.evaluate_config import (  # isort: skip
-    EvaluateConfig,
-    evaluate_command,
-    evaluate_results,
-    parse_evaluate,
-)
+if __name__ == "__main__":
+    answer_early("evaluate", parse_evaluate)
 
+# isort: split
 import hydra
 from omegaconf import DictConfig, OmegaConf
 from prefect import flow
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from flows.ask.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
+from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
 from flows.process.session import prefect_session
 from flows.run.pipeline import Pipeline
@@ -282,6 +282,7 @@ def main(values: DictConfig) -> None:
     try:
         config = as_prepared(parse_evaluate(values), values)
         check(config)
+        DEADLINE.allow(config.runtime.stop_seconds or 0.0)
         with prefect_session(meanwhile=load):
             outcome = evaluate(config)
         say(outcome, config)
@@ -291,9 +292,17 @@ def main(values: DictConfig) -> None:
         sys.exit(EXIT_STATUS)
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
+
+
+def command_line() -> None:
+    """`python -m flows.evaluate`."""
+    try:
+        with ends_in_time():
+            main()
     except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
 
 
 if __name__ == "__main__":
-    main()
+    command_line()

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.command import answer_early
+from flows.config import RLHFConfig, parse
 from flows.process import environment  # first: Prefect reads the environment when it is imported
 
-from flows.config import RLHFConfig, parse  # isort: skip
+if __name__ == "__main__":
+    answer_early("rlhf", parse)
 
+# isort: split
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -23,13 +27,13 @@ from prefect import flow
 
 from flows.ask.flags import answer, asked, take_flags
 from flows.ask.preflight import check
+from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
 from flows.process.runners import warm_up
 from flows.process.session import prefect_session
 from flows.run.pipeline import Pipeline
 from flows.run.promotion import EXIT_STATUS, GateFailed, promote
 from flows.run.summary import Outcome, say_goodbye
-from flows.sweep.plan import require_plugins
 from flows.sweep.point import run_point
 from flows.sweep.session import reported_at_the_end
 from tasks.compare.task import compare_policies
@@ -113,9 +117,6 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
 def main(values: DictConfig) -> list[float] | None:
     """One configuration that Hydra composed: validate, check, run. In a sweep Hydra calls this once a point."""
     tame_logs()
-    for handler in logging.getLogger().handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(_not_told_twice)
     try:
         if asked():
             answer(parse(values))
@@ -125,6 +126,7 @@ def main(values: DictConfig) -> list[float] | None:
         else:
             config = parse(values)
             check(config)
+            DEADLINE.allow(config.runtime.stop_seconds or 0.0)
             if config.runtime.runner == "processes":
                 warm_up()  # while the server starts
             with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=load):
@@ -139,25 +141,19 @@ def main(values: DictConfig) -> list[float] | None:
     return None
 
 
-def _not_told_twice(record: logging.LogRecord) -> bool:
-    """Keep Prefect's tracebacks of failed stages in the log file; on the screen the sentence at the end says why."""
-    return not record.name.startswith("prefect.")
-
-
 def command_line() -> None:
     """`python -m flows.rlhf`: Hydra, with one sentence instead of a traceback for what the user can put right."""
     typed = sys.argv[1:]
     try:
         sys.argv[1:] = take_flags(typed)
-        require_plugins(typed)
         probe(environment.HOME)  # where Hydra makes a folder before this program has a say
-        with reported_at_the_end():
+        with ends_in_time(), reported_at_the_end():
             main()
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
     except KeyboardInterrupt:
         again = shlex.join([Path(sys.executable).name, "-m", "flows.rlhf", *typed])
-        print(f"\ninterrupted; the same command goes on from the last checkpoint: {again}", file=sys.stderr)
+        print(f"\ninterrupted; the same command goes on from what is saved: {again}", file=sys.stderr)
         sys.exit(130)
 
 

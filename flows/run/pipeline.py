@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -11,6 +12,8 @@ from prefect.futures import PrefectFuture, as_completed
 
 from flows.ask.preflight import check
 from flows.config import RLHFConfig, TrackingConfig
+from flows.process.bars import Bars
+from flows.process.deadline import DEADLINE
 from flows.process.leftovers import (
     PROCESS_TAG,
     claim_flow_run,
@@ -20,7 +23,8 @@ from flows.process.leftovers import (
     release_flow_run,
     this_process,
 )
-from flows.process.runners import make_runner, resources_of, stop
+from flows.process.runners import make_runner, resources_of
+from flows.process.stopping import budget, stop, worker_killed
 from flows.run.reproduce import command_of, results_config
 from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, point_tags
@@ -98,6 +102,8 @@ class Pipeline:
         self._in_use = ExitStack()
         self._in_use.enter_context(self.store.in_use())
         self._runner.__enter__()
+        self._bars = Bars(self._sign.folder, self.config.runtime.progress)
+        self._bars.__enter__()
         return self
 
     def __call__(
@@ -125,9 +131,12 @@ class Pipeline:
         Raises:
             PlumblineError: a stage failed; the others are not waited for.
         """
-        for done in as_completed(list(self.futures.values())):
-            done.result()
-        return wanted.result()
+        try:
+            for done in as_completed(list(self.futures.values())):
+                done.result()
+            return wanted.result()
+        except BrokenProcessPool:
+            raise worker_killed(self._runner, self._sign) from None
 
     def records(self) -> list[StageRecord]:
         """What every stage did; those that Prefect found by itself get a run in MLflow that says so.
@@ -177,13 +186,15 @@ class Pipeline:
                 steps.callback(close_stage_runs, self.config.tracking.uri, self.context.experiment_id, self.run_id)
                 steps.callback(crash_tasks_of_this_run)
             steps.callback(self._sign.remove)
+            steps.callback(self._bars.__exit__)
             steps.callback(self._runner.__exit__, kind, error, traceback)
             if error is not None:
                 steps.callback(self._stop)
 
     def _stop(self) -> None:
-        stop(self._runner, self._sign, self.config.runtime.stop_seconds)
-        for words in self._sign.results():
+        seconds = budget(self._sign, self.config.runtime.stop_seconds)
+        DEADLINE.allow(seconds)
+        for words in stop(self._runner, self._sign, seconds):
             print(words, file=sys.stderr)
 
     def _close_tracking(self, error: BaseException | None) -> None:

@@ -139,9 +139,12 @@ class RuntimeConfig(Config):
     """Tasks that may run at the same time."""
     checkpoint_every: int = Field(gt=0)
     """Training steps between two checkpoints (PPO: iterations)."""
-    stop_seconds: float = Field(ge=0)
-    """Time that a run gives its training stages to finish their step and save when it is told to stop."""
+    checkpoint_minutes: float = Field(gt=0)
+    """A step that ends this long after the last checkpoint gets one too, for training whose steps are slow."""
+    stop_seconds: float | None = Field(ge=0)
+    """Most time that a run gives its training stages to finish their step and save when it is told to stop. A step that
+    needs longer, by what the steps before it took, is not waited for. null waits for as long as the steps under way need."""
     debug: bool
     """Check costly invariants at run time, such as the sum of per-token rewards."""
     progress: bool
-    """Show progress bars."""
+    """Show a progress bar per stage where there is a terminal; else, or without one, a line at each stage's start and end."""

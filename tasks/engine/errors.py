@@ -35,3 +35,7 @@ class TrainingDiverged(PlumblineError):
 
 class Interrupted(PlumblineError):
     """A stage was told to stop, saved what it had, and ended."""
+
+
+class WorkerKilled(PlumblineError):
+    """A process that ran a stage was killed from outside, often for its memory."""

@@ -22,8 +22,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 EDGE = {
     "tasks.engine.caching",
     "tasks.engine.checkpoint",
+    "tasks.engine.digests",
     "tasks.engine.fingerprint",
     "tasks.engine.os_errors",
+    "tasks.engine.progress",
     "tasks.engine.tracking",
     "tasks.engine.stage",
     "tasks.engine.stop",

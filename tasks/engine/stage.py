@@ -5,19 +5,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore, file_digest
-from tasks.engine.checkpoint import Learner, resumable
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.checkpoint import Learner, latest_step, resumable
 from tasks.engine.config import Config, RuntimeConfig
 from tasks.engine.context import StageContext
+from tasks.engine.digests import file_digest
 from tasks.engine.errors import ConfigError, Interrupted
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.os_errors import readable_os_errors
+from tasks.engine.progress import Reporter
 from tasks.engine.stop import StopSign
 from tasks.engine.tracking import RunLog, open_run, parent_of, record_reuse, stage_run
 
@@ -39,10 +39,11 @@ class Workshop:
         log: RunLog,
         runtime: RuntimeConfig,
         sign: StopSign,
+        report: Reporter,
     ) -> None:
         self.key, self.stage, self.store, self.inputs = key, key.partition("/")[0], store, inputs
         self.folder, self.checkpoints, self.log, self.runtime = folder, checkpoints, log, runtime
-        self._sign = sign
+        self._sign, self._report = sign, report
 
     def input(self, name: str) -> Path:
         """The verified folder of one input."""
@@ -56,30 +57,29 @@ class Workshop:
         Raises:
             Interrupted: the run was told to stop; the learner's state is saved.
         """
-        every = self.runtime.checkpoint_every
-
-        def told_to_stop() -> bool:
-            asked = self._sign.asked()
-            if asked:
-                self.log.flush()  # as before every checkpoint
-            return asked
-
         self._sign.begin_training(self.stage)
-        with self.progress(learner.total_steps, "step") as bar:
-            try:
-                if told_to_stop():
-                    raise Interrupted("stopped before its first step, as it was told to")
-                for step, metrics in resumable(learner, self.checkpoints, every, told_to_stop):
-                    bar.update(step - bar.n)
-                    self.log.metrics(metrics, step)
-                    yield metrics
-                    if step % every == 0 or step == learner.total_steps:
-                        # Before the checkpoint of this step is written: a resumed run then misses no step.
-                        self.log.flush()
-            except Interrupted as stopped:
-                words = f"{self.stage}: {stopped}"
-                self._sign.saved(self.stage, words)
-                raise Interrupted(words) from None
+        reached = latest_step(self.checkpoints)
+        self._report.count(learner.total_steps, "step", reached or 0, self.checkpoints)
+        steps = resumable(
+            learner,
+            self.checkpoints,
+            self.runtime.checkpoint_every,
+            self._sign.asked,
+            seconds=60 * self.runtime.checkpoint_minutes,
+            before_saving=self.log.flush,  # a resumed run then misses no step
+        )
+        try:
+            if self._sign.asked():
+                came = "before its first step" if reached is None else f"at step {reached} of {learner.total_steps}"
+                raise Interrupted(f"stopped {came}, as it was told to")
+            for step, metrics in steps:
+                self._report.at(step, metrics)
+                self.log.metrics(metrics, step)
+                yield metrics
+        except Interrupted as stopped:
+            words = f"{self.stage}: {stopped}"
+            self._sign.saved(self.stage, words)
+            raise Interrupted(words) from None
 
     def uses(self, file: Path, name: str, rows: int, context: str) -> None:
         """Log a data file as a dataset input of the stage's run: its name, digest, size, and what it was used for."""
@@ -91,9 +91,11 @@ class Workshop:
             return f"{self.key}/{file.relative_to(self.folder).as_posix()}"
         return file.relative_to(self.store.root).as_posix()
 
-    def progress(self, total: int, unit: str) -> "tqdm[Any]":
-        """A progress bar labelled with the stage."""
-        return tqdm(total=total, desc=f"{self.stage:<22}", unit=unit, disable=not self.runtime.progress, leave=True)
+    @contextmanager
+    def progress(self, total: int, unit: str) -> Iterator[Reporter]:
+        """Count something that the stage does; what is yielded has ``update()``."""
+        self._report.count(total, unit)
+        yield self._report
 
 
 @contextmanager
@@ -154,7 +156,8 @@ def run_stage(
     params = config.tracked_params(stage)
     tags = {f"input.{name}": ref.digest for name, ref in inputs.items()} | {"fingerprint": made}
     sign = StopSign(store.root, context.parent_run_id)
-    with readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
+    report = Reporter(sign.folder, stage)
+    with report, readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
         found = store.sound(stage, made)
         memory = store.checkpoints(stage, made) / MEMORY
         if found is not None:
@@ -169,7 +172,7 @@ def run_stage(
             log = stack.enter_context(stage_run(context, stage, params, tags, memory))
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
             runtime = context.runtime.model_copy(update={"device": device})
-            shop = Workshop(f"{stage}/{made}", store, inputs, draft.folder, memory.parent, log, runtime, sign)
+            shop = Workshop(f"{stage}/{made}", store, inputs, draft.folder, memory.parent, log, runtime, sign, report)
             began = time.time()
             draft.metrics = {name: float(value) for name, value in story(shop).items()}
             work = {"plumbline.began": f"{began:.3f}"}
@@ -181,6 +184,7 @@ def run_stage(
         assert draft.ref is not None
         close_published(context, log.run_id, draft.ref, work)
         store.forget_checkpoints(stage, made)
+        report.end("made")
         return draft.ref
 
 
@@ -208,4 +212,4 @@ def reuse(
     params = config.tracked_params(stage)
     final = {f"final/{name}": value for name, value in manifest.metrics.items()}
     record_reuse(context, stage, params, tags, final, manifest.run_id)
-    logger.info("%s: found in the store, not run", stage)
+    Reporter(StopSign(context.store, context.parent_run_id).folder, stage).end("found")

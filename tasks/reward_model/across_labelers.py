@@ -1,14 +1,11 @@
 """Cross-validation over groups of labelers as a task."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-from pydantic import Field
 
 from tasks.engine.artifacts import ArtifactRef, write_json
 from tasks.engine.caching import stage_task
-from tasks.engine.config import Config
 from tasks.engine.context import StageContext
 from tasks.engine.stage import Workshop, run_stage
 from tasks.language.models import ScalarModel
@@ -16,26 +13,9 @@ from tasks.records.comparison_sets import read_comparisons
 from tasks.records.data import PreparedData
 from tasks.records.records import Comparison
 from tasks.reward_model.body import load_body
-from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.cross_labeler import Scorer, cross_labeler_accuracy, cross_labeler_folds
+from tasks.reward_model.job import AcrossLabelersJob
 from tasks.reward_model.train import RewardLearner
-
-
-class AcrossLabelersJob(Config):
-    """How many groups, and how each reward model is trained."""
-
-    labeler_folds: int = Field(ge=2)
-    """Groups of labelers, each held out once."""
-    reward_model: RewardModelConfig
-    """Training of each fold's model."""
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """The files of the reward model's body stand in for its path."""
-        return {"labeler_folds": self.labeler_folds, "reward_model": self.reward_model.fingerprint_fields()}
-
-    def tracked_params(self, stage: str) -> dict[str, Any]:
-        """Both, spelled as on the command line."""
-        return self.model_dump(mode="json")
 
 
 @stage_task("reward model across labelers", cpus=1, gpus=1)
