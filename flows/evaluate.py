@@ -90,19 +90,17 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
     with Pipeline(config, check, evaluate_command, evaluate_results) as run:
         known = artifacts_given(config)
         data: Input = known.get("data_prep") or run(prepare_data, "data_prep", config.data_prep_job)
-        policy = run(adopt_model, f"adopted-{POLICY}", AdoptJob(folder=config.policy, kind="policy"))
+        policy = _adopt(run, "policy", config.policy)
         baseline: Input = policy
         if config.baseline is not None:
-            baseline = run(adopt_model, "adopted-baseline", AdoptJob(folder=config.baseline, kind="policy"))
+            baseline = _adopt(run, "baseline", config.baseline)
         elif "sft" in known:
             baseline = known.get("sft_selected", known["sft"])
         judged: dict[str, Input] = {"data": data, "reference": known.get("ppo_init", baseline)}
         if _has_gold(config, known):
             judged["world"] = data
         if config.reward_model is not None:
-            judged["reward_model"] = run(
-                adopt_model, "adopted-reward_model", AdoptJob(folder=config.reward_model, kind="model")
-            )
+            judged["reward_model"] = _adopt(run, "reward_model", config.reward_model, "model")
         elif "reward_model" in known:
             judged["reward_model"] = known["reward_model"]
         given = config.evaluation.judges.independent_reward_model
@@ -114,11 +112,11 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
         if baseline is not policy:
             measured[POLICY] = policy
         sheets = {
-            name: run(evaluate_policy, f"evaluation-{name}", config.evaluation.measured, policy=subject, **judged)
+            name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=subject, **judged)
             for name, subject in measured.items()
         }
-        report = run(compare_policies, "evaluation", config.evaluation.compared, **sheets)
-        gate = run(check_budget, f"gate-{POLICY}", config.evaluation.gate, evaluation=report)
+        report = run(compare_policies, "evaluation", config.evaluation.compared, about="", **sheets)
+        gate = run(check_budget, "gate", config.evaluation.gate, about=POLICY, evaluation=report)
         decision = read_decision(run, gate)
         folder = run.store.open(report.result())
         comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text())
@@ -137,6 +135,11 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
             version = register_model(run.context.tracking_uri, limits.model_name, limits.alias, place, run.run_id, tags)
             outcome = outcome.model_copy(update={"version": version})
         return settle(run, outcome, decision)
+
+
+def _adopt(run: Pipeline, knob: str, folder: str, kind: str = "policy") -> PrefectFuture[ArtifactRef]:
+    """Make an artifact of the model folder that a key of the configuration names."""
+    return run(adopt_model, "adopted", AdoptJob(folder=folder, knob=knob, kind=kind), about=knob)
 
 
 def artifacts_given(config: EvaluateConfig) -> dict[str, ArtifactRef]:

@@ -30,7 +30,7 @@ from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, point_tags
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import Config, RuntimeConfig
-from tasks.engine.context import StageContext
+from tasks.engine.context import StageContext, StageName
 from tasks.engine.stage import reuse
 from tasks.engine.stop import StopSign
 from tasks.engine.tracking import open_run, parent_of, prepare, start_pipeline_run
@@ -74,7 +74,7 @@ class Pipeline:
         self.config, self._check, self._command_of, self._results_config = config, check, command_of, results_config
         self.store = ArtifactStore(config.tracking.store)
         self._runner = make_runner(config.runtime)
-        self._stages: dict[str, tuple[Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
+        self._stages: dict[str, tuple[StageName, Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
 
     def __enter__(self) -> Self:
         self._check(self.config)  # again, because a Prefect worker calls the flow without its command line
@@ -109,21 +109,23 @@ class Pipeline:
     def __call__(
         self,
         task: Task[..., ArtifactRef],
-        stage: str,
+        group: str,
         config: Config,
+        about: str = "",
         **inputs: PrefectFuture[ArtifactRef] | ArtifactRef,
     ) -> PrefectFuture[ArtifactRef]:
         """Submit one stage; returns at once with a future that later stages take as input."""
+        stage = StageName(group=group, about=about)
         parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
         with resources_of(task, self.config.runtime):
             future: PrefectFuture[ArtifactRef] = self._runner.submit(task, parameters)
-        self._stages[stage] = (config, future, inputs)
+        self._stages[str(stage)] = (stage, config, future, inputs)
         return future
 
     @property
     def futures(self) -> dict[str, PrefectFuture[ArtifactRef]]:
         """Stage name -> future of every stage submitted so far."""
-        return {stage: future for stage, (_, future, _) in self._stages.items()}
+        return {name: future for name, (_, _, future, _) in self._stages.items()}
 
     def finished(self, wanted: PrefectFuture[ArtifactRef]) -> ArtifactRef:
         """Wait for every stage submitted so far; returns what one of them made.
@@ -145,7 +147,7 @@ class Pipeline:
             PlumblineError: a stage failed; the others are not waited for.
         """
         records = []
-        for stage, (config, future, inputs) in self._stages.items():
+        for stage, config, future, inputs in self._stages.values():
             ref = self.finished(future)
             if future.state.name == "Cached":
                 parents = {
@@ -154,7 +156,7 @@ class Pipeline:
                 reuse(stage, config, self.context, parents, ref)
             manifest = self.store.manifest(ref.stage, ref.fingerprint)
             made_by = parent_of(self.context.tracking_uri, manifest.run_id) if manifest else None
-            records.append(StageRecord(stage=stage, artifact=ref.key, ran=made_by == self.run_id))
+            records.append(StageRecord(stage=str(stage), artifact=ref.key, ran=made_by == self.run_id))
         return records
 
     def outcome(

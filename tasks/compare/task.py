@@ -11,10 +11,8 @@ from tasks.compare.judges.chat import ChatJudge, answer_cache
 from tasks.compare.judges.humans import HumanJudge, pairs_for_humans, write_pairs
 from tasks.compare.report import ReportInputs, write_report
 from tasks.compare.rulings import resampling
-from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.judge import CHAT, HUMANS, PairJudge
 from tasks.results.sheet import BASELINE, PolicySheet, read_sheet
@@ -28,48 +26,42 @@ FOR_HUMANS = "pairs_for_humans.jsonl"
 INDEPENDENT_INPUT = "independent_reward_model"
 
 
-@stage_task("comparison of all policies")
-def compare_policies(
-    stage: str, config: CompareConfig, context: StageContext, inputs: dict[str, ArtifactRef]
-) -> ArtifactRef:
+@stage("comparison of all policies")
+def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     """Win rates, alignment tax and safety of every policy against SFT, as numbers and as a page."""
-
-    def story(shop: Workshop) -> Mapping[str, float]:
-        sheets = {name: read_sheet(shop.input(name)) for name in inputs if not name.endswith("_policy")}
-        curves = {
-            name.removesuffix("_policy"): _curve(json.loads((shop.input(name) / "history.json").read_text()))
-            for name in inputs
-            if name.endswith("_policy")
-        }
-        chat, humans = _pair_judges(shop, config)
-        judges: list[PairJudge] = [judge for judge in (chat, humans) if judge is not None]
-        comparison = compare_sheets(sheets, config, judges)
-        if chat is not None:
-            comparison = comparison.model_copy(update={"chat": chat.usage})
-            _tell(chat, shop)
-        if humans is not None:
-            comparison = comparison.model_copy(update={"notes": [*comparison.notes, _coverage(humans, config)]})
-        (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n")
-        if config.judges.human_pairs:
-            _write_pairs_for_humans(shop.folder / FOR_HUMANS, sheets, comparison, config)
-            shop.log.file(shop.folder / FOR_HUMANS)
-        write_report(
-            shop.folder / REPORT,
-            ReportInputs(
-                comparison=comparison,
-                sheets=sheets,
-                histories=curves,
-                run_config=context.run_config or config.fingerprint_fields(),
-                digests=_digests(shop, sheets),
-                command=context.command,
-            ),
-            config,
-        )
-        shop.log.file(shop.folder / COMPARISON)
-        shop.log.file(shop.folder / REPORT)
-        return comparison.metrics
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.compare")
+    sheets = {name: read_sheet(shop.input(name)) for name in shop.inputs if not name.endswith("_policy")}
+    curves = {
+        name.removesuffix("_policy"): _curve(json.loads((shop.input(name) / "history.json").read_text()))
+        for name in shop.inputs
+        if name.endswith("_policy")
+    }
+    chat, humans = _pair_judges(shop, config)
+    judges: list[PairJudge] = [judge for judge in (chat, humans) if judge is not None]
+    comparison = compare_sheets(sheets, config, judges)
+    if chat is not None:
+        comparison = comparison.model_copy(update={"chat": chat.usage})
+        _tell(chat, shop)
+    if humans is not None:
+        comparison = comparison.model_copy(update={"notes": [*comparison.notes, _coverage(humans, config)]})
+    (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n")
+    if config.judges.human_pairs:
+        _write_pairs_for_humans(shop.folder / FOR_HUMANS, sheets, comparison, config)
+        shop.log.file(shop.folder / FOR_HUMANS)
+    write_report(
+        shop.folder / REPORT,
+        ReportInputs(
+            comparison=comparison,
+            sheets=sheets,
+            histories=curves,
+            run_config=shop.context.run_config or config.fingerprint_fields(),
+            digests=_digests(shop, sheets),
+            command=shop.context.command,
+        ),
+        config,
+    )
+    shop.log.file(shop.folder / COMPARISON)
+    shop.log.file(shop.folder / REPORT)
+    return comparison.metrics
 
 
 def _digests(shop: Workshop, sheets: Mapping[str, PolicySheet]) -> dict[str, str]:

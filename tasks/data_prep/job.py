@@ -34,6 +34,6 @@ class DataPrepJob(Config):
         """Which writes its records."""
         return self.data_prep.source == "sandbox"
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Both groups, spelled as on the command line."""
         return self.model_dump(mode="json")

@@ -32,9 +32,9 @@ class Config(BaseModel):
                 values[name] = values[name].part(field.annotation)
         return kind.model_validate(values)
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """The same values as nested parameters, spelled as on the command line."""
-        return {stage.partition("-")[0]: self.model_dump(mode="json")}
+        return {group: self.model_dump(mode="json")}
 
 
 class AdamConfig(Config):

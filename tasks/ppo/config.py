@@ -116,7 +116,7 @@ class PPOConfig(Config):
     seed: int = Field(ge=0)
     """Source of every random choice of the stage."""
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Both PPO and PPO-ptx read the group ``ppo``."""
         return super().tracked_params("ppo")
 

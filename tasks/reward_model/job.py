@@ -20,6 +20,6 @@ class AcrossLabelersJob(Config):
         """The files of the reward model's body stand in for its path."""
         return {"labeler_folds": self.labeler_folds, "reward_model": self.reward_model.fingerprint_fields()}
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Both, spelled as on the command line."""
         return self.model_dump(mode="json")

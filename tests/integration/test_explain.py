@@ -12,11 +12,12 @@ from prefect import Task
 
 from flows.ask.explain import CACHED, Plan, explain, plan_of
 from flows.config import RLHFConfig, load
-from flows.rlhf import instructgpt
+from flows.instructgpt import instructgpt
 from flows.run.promotion import gate_stage, release_stage
 from tasks.engine import fingerprint as fingerprints
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import Config
+from tasks.engine.context import StageName
 from tasks.results.decision import DECISION
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -39,12 +40,15 @@ class Filler:
         self.store, self.passes = store, passes
         self.futures: dict[str, ArtifactRef] = {}
 
-    def __call__(self, task: Task[..., Any], stage: str, config: Config, **inputs: ArtifactRef) -> ArtifactRef:
+    def __call__(
+        self, task: Task[..., Any], group: str, config: Config, about: str = "", **inputs: ArtifactRef
+    ) -> ArtifactRef:
+        stage = str(StageName(group=group, about=about))
         depends_on = fingerprints.dependencies(task.package, config, inputs)  # type: ignore[attr-defined]
         made = fingerprints.fingerprint(depends_on)
         with self.store.publish(stage, made, inputs, depends_on) as draft:
             (draft.folder / "result.txt").write_text(made)
-            if stage.startswith("gate-"):
+            if group == "gate":
                 decision = {"policy": "ppo_ptx", "passed": self.passes, "checks": []}
                 (draft.folder / DECISION).write_text(json.dumps(decision))
         assert draft.ref is not None

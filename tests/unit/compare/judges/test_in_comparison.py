@@ -11,7 +11,7 @@ from tasks.compare.compare import compare_sheets
 from tasks.compare.task import FOR_HUMANS, compare_policies
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import RuntimeConfig
-from tasks.engine.context import StageContext
+from tasks.engine.context import StageContext, StageName
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.judge import Pair, PairVerdicts, judge_both_orders
 from tasks.results.sheet import PolicySheet, Response, write_sheet
@@ -197,7 +197,9 @@ def run(folder: Path, config: EvaluationConfig, sheets: dict[str, PolicySheet]) 
         command="python -m flows.rlhf seed=7",
         run_config={"seed": 7},
     )
-    return store.open(compare_policies.fn("evaluation", config, context, published(store, sheets)))
+    return store.open(
+        compare_policies.fn(StageName(group="evaluation"), config.compared, context, published(store, sheets))
+    )
 
 
 def test_the_stage_asks_once_and_finds_the_answers_again(tmp_path: Path) -> None:
