@@ -18,12 +18,11 @@ from tasks.compare.regression import (
     task_change,
     task_score,
 )
-from tasks.compare.rulings import Contest, contest, resampling, rule
+from tasks.compare.rulings import Contest, contest, judges_of, resampling, rule
 from tasks.engine.errors import DataError
 from tasks.results import verdict
 from tasks.results.best_of_n import best_of_n_kl
 from tasks.results.comparison import (
-    JUDGES,
     PolicyComparison,
     PolicyRow,
     Ruling,
@@ -32,6 +31,7 @@ from tasks.results.comparison import (
     title_of,
 )
 from tasks.results.judge import PairJudge
+from tasks.results.judges import JUDGES
 from tasks.results.safety_figure import check_comparable, safety_figures
 from tasks.results.sheet import BASELINE, GREEDY, OPPONENT, SAMPLED, PolicySheet, best_of_how_many
 from tasks.results.win_rate import Interval, bootstrap_mean
@@ -148,7 +148,7 @@ def _row(
         against=title_of(BASELINE, item.against, sheet.temperature),
         against_decoding=item.against,
         rulings=rulings,
-        scores={judge: float(np.mean([r.scores[judge] for r in item.mine])) for judge in sheets[BASELINE].judges()},
+        scores={judge: float(np.mean([r.scores[judge] for r in item.mine])) for judge in judges_of(sheets[BASELINE])},
         kl=_kl(sheet, item.decoding, config),
         kl_is_bound=item.decoding not in (SAMPLED, GREEDY),
         length=float(np.mean([r.tokens for r in item.mine])),

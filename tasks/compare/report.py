@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.compare import plots
 from tasks.compare.config import CompareConfig
-from tasks.results.comparison import JUDGES, PolicyComparison, title_of
+from tasks.results.comparison import PolicyComparison, title_of
+from tasks.results.judges import JUDGES
 from tasks.results.sheet import OPPONENT, SAMPLED, PolicySheet, PromptSamples, Response
 from tasks.results.table import (
     BEHAVIOUR,
@@ -38,7 +39,7 @@ class ReportInputs(NamedTuple):
     comparison: PolicyComparison
     sheets: Mapping[str, PolicySheet]
     histories: Mapping[str, plots.History]
-    """Each PPO run's metrics, one dict an iteration with ``step``, ``kl`` and ``score``."""
+    """Each PPO run's metrics, one dict an iteration."""
     run_config: Mapping[str, Any]
     """Configuration as plain JSON types."""
     digests: Mapping[str, str]
@@ -67,7 +68,7 @@ def render_report(inputs: ReportInputs, config: CompareConfig) -> str:
         behaviour=policy_table(comparison, BEHAVIOUR),
         judges=judge_table(comparison),
         kinds=kind_table(comparison),
-        deciding=JUDGES[deciding_judge(comparison.rows, comparison.judges)],
+        deciding=JUDGES[deciding_judge(comparison.rows, comparison.judges)].title,
         safety=safety_table(comparison),
         figures={
             "wins": _data_uri(plots.win_rate_bars(comparison)),
@@ -135,7 +136,9 @@ def _extremes(
     best = [index for index in order[::-1][:EXTREMES] if gaps[index] > 0]
     worst = [index for index in order[:EXTREMES] if gaps[index] < 0]
     return [
-        _sample(index, sheets, config, f"{what}: {gaps[index]:+.2f} points of the {JUDGES[scorer]}", opponent=True)
+        _sample(
+            index, sheets, config, f"{what}: {gaps[index]:+.2f} points of the {JUDGES[scorer].title}", opponent=True
+        )
         for what, indices in ((f"best for {title_of(policy)}", best), (f"worst for {title_of(policy)}", worst))
         for index in indices
     ]
@@ -157,7 +160,7 @@ def _sample(
 
 
 def _answer(title: str, response: Response) -> dict[str, str]:
-    scores = [f"{JUDGES[judge]} {response.scores[judge]:.2f}" for judge in JUDGES if judge in response.scores]
+    scores = [f"{JUDGES[judge].title} {response.scores[judge]:.2f}" for judge in JUDGES if judge in response.scores]
     ended = "" if response.finished else "did not end"
     return {
         "title": title,

@@ -7,9 +7,10 @@ import numpy as np
 
 from tasks.compare.config import CompareConfig
 from tasks.compare.length_control import Strength, length_controlled
-from tasks.results.comparison import JUDGES, Ruling
+from tasks.results.comparison import Ruling
 from tasks.results.judge import Pair, PairJudge, PairVerdicts
-from tasks.results.sheet import GOLD, GREEDY, SAMPLED, PolicySheet, Response
+from tasks.results.judges import JUDGES
+from tasks.results.sheet import GREEDY, SAMPLED, PolicySheet, Response
 from tasks.results.win_rate import Floats, Interval, Resampling, WinRate, score_outcomes, win_rate
 
 
@@ -62,7 +63,7 @@ def rule(
     for judge in pair_judges:
         for item in contests:
             said[judge.name][item.key] = judge.judge(item.pairs(baseline))
-    outcomes = {judge: _scored(contests, judge, config) for judge in baseline.judges()} | {
+    outcomes = {judge: _scored(contests, judge, config) for judge in judges_of(baseline)} | {
         judge: {key: verdicts.outcomes for key, verdicts in found.items()} for judge, found in said.items()
     }
     found: dict[str, dict[str, Ruling]] = {item.key: {} for item in contests}
@@ -76,8 +77,13 @@ def rule(
     return found
 
 
+def judges_of(sheet: PolicySheet) -> list[str]:
+    """Judges that scored a policy, the most trusted first."""
+    return [name for name in JUDGES if name in sheet.judges()]
+
+
 def _scored(contests: Sequence[Contest], judge: str, config: CompareConfig) -> dict[str, Floats]:
-    margin = config.tie_margin["gold" if judge == GOLD else "reward_model"]
+    margin = config.tie_margin[JUDGES[judge].margin]
     return {
         item.key: score_outcomes([r.scores[judge] for r in item.mine], [r.scores[judge] for r in item.theirs], margin)
         for item in contests

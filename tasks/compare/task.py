@@ -31,7 +31,7 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     """Win rates, alignment tax and safety of every policy against SFT, as numbers and as a page."""
     sheets = {name: read_sheet(shop.input(name)) for name in shop.inputs if not name.endswith("_policy")}
     curves = {
-        name.removesuffix("_policy"): _curve(json.loads((shop.input(name) / "history.json").read_text()))
+        name.removesuffix("_policy"): json.loads((shop.input(name) / "history.json").read_text())
         for name in shop.inputs
         if name.endswith("_policy")
     }
@@ -129,17 +129,3 @@ def _write_pairs_for_humans(
         for pair in item.pairs(sheets[BASELINE])
     ]
     write_pairs(path, pairs_for_humans(pairs, config.judges.human_pairs, derived_seed(config.seed, "pairs for humans")))
-
-
-_CURVES = {
-    "step": "step",
-    "kl": "objective/kl",
-    "score": "objective/score",
-    "gold": "objective/score_gold",
-    "independent": "objective/score_independent",
-}
-
-
-def _curve(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """A PPO run's curves under the names that the plots know; a score that was not watched is left out."""
-    return [{name: row[key] for name, key in _CURVES.items() if key in row} for row in history]

@@ -1,13 +1,11 @@
 """The record that a comparison of policies leaves: what the table, the page, the tracker and a gate read."""
 
-from tasks.results.judge import CHAT, HUMANS, ChatUsage, OrderEffects
+from tasks.results.judge import ChatUsage, OrderEffects
+from tasks.results.policies import POLICIES
 from tasks.results.safety_figure import SafetyFigure
 from tasks.results.sheet import (
-    GOLD,
     GREEDY,
-    INDEPENDENT,
     OPPONENT,
-    REWARD_MODEL,
     SAMPLED,
     BestOfPoint,
     SheetRecord,
@@ -16,20 +14,11 @@ from tasks.results.win_rate import Interval, WinRate
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
-JUDGES = {
-    GOLD: "gold labeler",
-    HUMANS: "people",
-    CHAT: "chat model",
-    INDEPENDENT: "independent reward model",
-    REWARD_MODEL: "reward model",
-}
-"""Judges and how they are called on paper, from the most to the least trusted: the reward model was optimised."""
-_TITLES = {"base": "Base", "sft": "SFT", "dpo": "DPO", "ppo": "PPO (gamma = 0)", "ppo_ptx": "PPO-ptx"}
 
 
 def title_of(policy: str, decoding: str = "", temperature: float = 1.0) -> str:
     """How a policy, or one decoding of it, is called on paper."""
-    name = _TITLES.get(policy, policy)
+    name = POLICIES[policy].title if policy in POLICIES else policy
     if decoding == "":
         return name
     if decoding in (SAMPLED, OPPONENT):

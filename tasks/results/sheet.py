@@ -154,10 +154,9 @@ class PolicySheet(SheetRecord):
     samples: list[PromptSamples] = Field(exclude=True)
     """Written to samples.jsonl."""
 
-    def judges(self) -> list[str]:
-        """Judges that scored this policy, the most trusted first."""
-        scored = self.samples[0].responses[SAMPLED].scores
-        return [name for name in (GOLD, INDEPENDENT, REWARD_MODEL) if name in scored]
+    def judges(self) -> set[str]:
+        """Judges that scored this policy."""
+        return set(self.samples[0].responses[SAMPLED].scores)
 
     def responses(self, decoding: str) -> list[Response]:
         """Responses of one decoding, in prompt order; only the prompts that have it."""

@@ -23,7 +23,7 @@ from tests.unit.results.sheets import evaluation_config, trio
 
 CONFIG = evaluation_config(best_of_n=[4], bootstrap_samples=200, samples_in_report=4)
 ATTACK = '<script>alert("model")</script><img src=x onerror=alert(1)>'
-HISTORY = [{"step": step, "kl": 0.1 * step, "score": 0.2 * step} for step in range(5)]
+HISTORY = [{"step": step, "objective/kl": 0.1 * step, "objective/score": 0.2 * step} for step in range(5)]
 
 
 class Outline(HTMLParser):
