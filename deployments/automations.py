@@ -20,14 +20,20 @@ from deployments.render import TAG
 
 MOST_CRASHES = 5
 """A run that crashes as often does so for a reason of its own, such as too little memory."""
+CRASHED_SECONDS = 60.0
+"""A dead process is reported twice, by Prefect's runner and then by its worker; a run that began again in between would be
+shown as crashed by the second."""
 SILENT_SECONDS = 600.0
 """Three times what Prefect takes between two heartbeats unless PREFECT_FLOWS_HEARTBEAT_FREQUENCY is set."""
-ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "GateFailed", "Cancelled", "Crashed")}
-STARTS = {f"prefect.flow-run.{state}" for state in ("Running", "Retrying", "Rerunning")}
 HEARTBEAT, PENDING, CRASHED = "prefect.flow-run.heartbeat", "prefect.flow-run.Pending", "prefect.flow-run.Crashed"
+ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "GateFailed", "Cancelled")}
+STARTS = {f"prefect.flow-run.{state}" for state in ("Running", "Retrying", "Rerunning")}
+WAITS = {f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Pending")}
 
 
-def automations(silent_seconds: float = SILENT_SECONDS) -> list[AutomationCore]:
+def automations(
+    silent_seconds: float = SILENT_SECONDS, crashed_seconds: float = CRASHED_SECONDS
+) -> list[AutomationCore]:
     """For the runs of our deployments, and for no others on that server."""
     ours = {
         "match_related": ResourceSpecification(
@@ -52,7 +58,12 @@ def automations(silent_seconds: float = SILENT_SECONDS) -> list[AutomationCore]:
             name="plumbline: crashed runs go on",
             description=f"Schedules a crashed run again, until it has crashed {MOST_CRASHES} times.",
             trigger=EventTrigger(
-                posture=Posture.Reactive, expect={CRASHED}, match=may_go_on, within=timedelta(0), **ours
+                posture=Posture.Proactive,
+                after={CRASHED},
+                expect=WAITS | STARTS | ENDS,
+                match=may_go_on,
+                within=timedelta(seconds=crashed_seconds),
+                **ours,
             ),
             actions=[again],
         ),
@@ -62,7 +73,7 @@ def automations(silent_seconds: float = SILENT_SECONDS) -> list[AutomationCore]:
             trigger=EventTrigger(
                 posture=Posture.Proactive,
                 after={HEARTBEAT, *STARTS},
-                expect={HEARTBEAT, *ENDS},
+                expect={HEARTBEAT, CRASHED, *ENDS},
                 match=any_run,
                 within=patience,
                 **ours,
@@ -75,7 +86,7 @@ def automations(silent_seconds: float = SILENT_SECONDS) -> list[AutomationCore]:
             trigger=EventTrigger(
                 posture=Posture.Proactive,
                 after={PENDING},
-                expect=STARTS | ENDS,
+                expect=STARTS | ENDS | {CRASHED},
                 match=any_run,
                 within=patience,
                 **ours,
@@ -85,10 +96,10 @@ def automations(silent_seconds: float = SILENT_SECONDS) -> list[AutomationCore]:
     ]
 
 
-def install(silent_seconds: float) -> None:
+def install(silent_seconds: float, crashed_seconds: float) -> None:
     """Make the automations on the server that ``PREFECT_API_URL`` names, in place of those of the same names."""
     with get_client(sync_client=True) as api:
-        for automation in automations(silent_seconds):
+        for automation in automations(silent_seconds, crashed_seconds):
             for old in api.read_automations_by_name(automation.name):
                 api.delete_automation(old.id)
             api.create_automation(automation)
@@ -104,7 +115,11 @@ def main() -> None:
         default=SILENT_SECONDS,
         help="when a run without a sign of life counts as crashed; at least three times PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
     )
-    install(parser.parse_args().silent_seconds)
+    parser.add_argument(
+        "--crashed-seconds", type=float, default=CRASHED_SECONDS, help="how long a run is crashed before it goes on"
+    )
+    given = parser.parse_args()
+    install(given.silent_seconds, given.crashed_seconds)
 
 
 if __name__ == "__main__":

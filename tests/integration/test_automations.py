@@ -26,13 +26,14 @@ PATIENCE = 500
 
 def test_automations_are_about_our_runs_alone_and_give_up_in_the_end() -> None:
     deployments = yaml.safe_load((PROJECT / "deployments" / "prefect.yaml").read_text())["deployments"]
-    crashed, silent, pending = automations(90)
+    crashed, silent, pending = automations(90, 30)
     for automation in (crashed, silent, pending):
         related = automation.trigger.match_related.model_dump()
         assert related == {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
         assert all(TAG in deployment["tags"] for deployment in deployments)
     counts = crashed.trigger.match.model_dump()["prefect.run-count"]
     assert counts == [str(count) for count in range(1, MOST_CRASHES)]
+    assert crashed.trigger.within.total_seconds() == 30
     assert silent.trigger.within.total_seconds() == pending.trigger.within.total_seconds() == 90
     assert "prefect.flow-run.GateFailed" in silent.trigger.expect  # such a run has ended
     assert [automation.actions[0].state.value for automation in (crashed, silent, pending)] == [
@@ -130,7 +131,9 @@ def standing(project: Path, tmp_path: Path) -> Iterator[Standing]:
         found.command(*PREFECT, "work-pool", "create", "local", "--type", "process")
         found.command(*PREFECT, "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
         for _ in range(2):  # a second time changes nothing
-            found.command(sys.executable, "-m", "deployments.automations", "--silent-seconds", "95")
+            found.command(
+                sys.executable, "-m", "deployments.automations", "--silent-seconds", "95", "--crashed-seconds", "30"
+            )
         names = [item["name"] for item in ask(f"{api}/automations/filter", {})]
         assert sorted(names) == sorted(automation.name for automation in automations(95))
         yield found
