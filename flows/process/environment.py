@@ -24,6 +24,7 @@ def prepare_environment() -> Path:
         "PREFECT_LOCAL_STORAGE_PATH": str(HOME / "prefect" / "records"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_LEVEL": "WARNING",
