@@ -41,6 +41,7 @@ from tasks.ppo.rollout import (
     cut_into_microbatches,
     evaluate_episodes,
 )
+from tasks.ppo.signal import Alike, check_spread, check_start
 from tasks.ppo.update import (
     Experience,
     Forwarded,
@@ -116,6 +117,7 @@ class PPOLearner:
         )
         self.ptx_cursor = self._pretraining_rows(documents) if config.gamma > 0 else None
         self.beta = config.beta
+        self.alike = Alike()
         self.completed_steps = 0
         self.total_steps = config.iterations
         self.last_rollout: Rollout | None = None
@@ -136,6 +138,9 @@ class PPOLearner:
         every_cut = [cut for minibatch in first_epoch for cut in minibatch]
         with autocast(self.runtime):
             rollout = evaluate_episodes(self.networks, episodes, every_cut, self.config, self.ids.pad, drawn.statistics)
+        if self.completed_steps == 0:
+            check_start(rollout, self.config)
+        alike = check_spread(rollout, self.config, self.alike, self.completed_steps + 1)
         # 3. Reward each token, estimate advantages, whiten over the whole iteration.
         experience = self._experience(rollout)
         # 4. Train.
@@ -153,6 +158,7 @@ class PPOLearner:
                 episodes=self.config.episodes_per_iteration,
             )
         self.completed_steps += 1
+        self.alike = alike
         self.last_rollout, self.last_episodes, self._chosen = rollout, episodes, chosen
         return metrics
 
@@ -207,6 +213,7 @@ class PPOLearner:
             "prompt_cursor": self.prompt_cursor.state_dict(),
             "ptx_cursor": None if self.ptx_cursor is None else self.ptx_cursor.state_dict(),
             "beta": self.beta,
+            "alike": list(self.alike),
             "completed_steps": self.completed_steps,
         }
 
@@ -224,6 +231,7 @@ class PPOLearner:
         if self.ptx_cursor is not None:
             self.ptx_cursor.load_state_dict(state["ptx_cursor"])
         self.beta = state["beta"]
+        self.alike = Alike(*state["alike"])
         self.completed_steps = state["completed_steps"]
 
     def _pretraining_rows(self, documents: Sequence[Document]) -> RowCursor:
