@@ -18,7 +18,7 @@ def test_error_is_limited_to_a_fifth(kl: float, error: float) -> None:
 def test_beta_stays_above_zero_for_every_accepted_horizon() -> None:
     """Whatever is measured: the worst case for the sign is a policy that never leaves its reference."""
     draws, accepted, refused = random.Random(3), 0, 0
-    for _ in range(300):
+    for _ in range(100):
         episodes, horizon = draws.choice([8, 16, 64, 512]), 10 ** draws.uniform(-1, 4)
         changes = {"episodes_per_iteration": episodes, "episodes": episodes, "minibatch_size": 8, "kl_horizon": horizon}
         try:
@@ -31,4 +31,4 @@ def test_beta_stays_above_zero_for_every_accepted_horizon() -> None:
         for kl in (-50.0, 0.0, 3.0, 1e6):
             beta = adapted_beta(0.1, kl, target=config.kl_target, horizon=config.kl_horizon, episodes=episodes)
             assert beta > 0.0
-    assert accepted > 50 and refused > 50
+    assert accepted > 20 and refused > 20
