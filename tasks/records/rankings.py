@@ -35,6 +35,26 @@ def ordered_pairs(ranks: Sequence[int]) -> list[tuple[int, int]]:
     return pairs
 
 
+def dense_ranks(ranks: Sequence[int]) -> list[int]:
+    """The same order without gaps: 1, 2, ..."""
+    places = {rank: place for place, rank in enumerate(sorted(set(ranks)), start=1)}
+    return [places[rank] for rank in ranks]
+
+
+def orders_something(comparison: Comparison) -> bool:
+    """Whether a ranking puts one text before another; without such rankings there is nothing to learn."""
+    pairs = ordered_pairs(comparison.ranks)
+    return any(comparison.completions[winner] != comparison.completions[loser] for winner, loser in pairs)
+
+
+def compares_with_itself(comparison: Comparison) -> bool:
+    """Whether a ranking gives equal texts different ranks, or knows one text only; space around a text does not count."""
+    ranks: dict[str, set[int]] = {}
+    for text, rank in zip(comparison.completions, comparison.ranks, strict=True):
+        ranks.setdefault(text.strip(), set()).add(rank)
+    return len(ranks) == 1 or any(len(found) > 1 for found in ranks.values())
+
+
 def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser) -> RankedPairs:
     """Collect the pairs of several prompts whose completions lie one after another.
 

@@ -7,6 +7,7 @@ from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.sources.hub import read_hub
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
+from tasks.records.turns import PlainLayout
 from tests.unit.data_prep.samples import values, write
 
 
@@ -15,7 +16,7 @@ def read(hub: dict[str, Any], minimum: int = 0) -> SourceRecords:
     loaded["minimum_rows"] = dict.fromkeys(loaded["minimum_rows"], minimum)
     config = DataPrepConfig(**loaded)
     assert config.hub is not None
-    return read_hub(config.hub, config.minimum_rows, "{prompt} =>")
+    return read_hub(config.hub, config.minimum_rows, PlainLayout("{prompt} =>"))
 
 
 def role(folder: Path, **fields: str) -> dict[str, Any]:

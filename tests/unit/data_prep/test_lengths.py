@@ -1,11 +1,11 @@
 import pytest
 
 from tasks.data_prep.lengths import Limits, Ruler
-from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.records.records import Comparison, Demonstration, Prompt
 from tests.unit.data_prep.samples import model
 
-TOKENIZER = build_tokenizer(model(), ["one two three four five"])
+TOKENIZER = train_tokenizer(model(), ["one two three four five"])
 
 
 def prompt(text: str) -> Prompt:

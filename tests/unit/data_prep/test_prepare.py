@@ -13,7 +13,7 @@ from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.prepare import prepare
 from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, Shares, split_of
-from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.engine.config import ModelConfig
 from tasks.engine.errors import DataError
 from tasks.records.data import SPLITS, PreparedData, PreparedRecords, write_prepared_data
@@ -230,7 +230,7 @@ def test_the_audit_finds_a_leak_that_cleaning_let_through(tmp_path: Path) -> Non
 
     def leaky(folder: Path, train: Prompt, test: Prompt) -> Path:
         records = PreparedRecords(rl_prompts={"train": [train]}, test_prompts=[test])
-        write_prepared_data(folder, records, build_tokenizer(model(), ["a"]), None)
+        write_prepared_data(folder, records, train_tokenizer(model(), ["a"]), None)
         return folder
 
     same_text = leaky(tmp_path / "text", prompt("p1", "o1", "Say  it"), prompt("p2", "o2", "say it"))

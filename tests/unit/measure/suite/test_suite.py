@@ -257,7 +257,7 @@ def test_too_few_rows_for_the_examples_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("drop", "{", r"drop\.jsonl:19: not JSON"),
+        ("drop", "{", r"drop\.jsonl:19: found broken JSON"),
         ("drop", "[1]", r"drop\.jsonl:19: found list, expected a JSON object"),
         (
             "drop",
