@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+from tasks.engine.errors import ConfigError
 from tasks.engine.tracking import LONGEST_VALUE, client
 
 
@@ -60,3 +62,41 @@ def artifacts_of(uri: str, run_id: str) -> dict[str, str]:
     return {
         item["plumbline.stage"]: item["artifact"] for item in tags if {"plumbline.stage", "artifact"} <= item.keys()
     }
+
+
+def registered_version(uri: str, address: str) -> tuple[Path, str | None]:
+    """The folder of a registered version, and the pipeline run that made it if it says so.
+
+    Args:
+        uri: tracking URI, which is the registry's too.
+        address: ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+
+    Raises:
+        ConfigError: there is no such version, or the folder that it refers to is gone.
+    """
+    name, _, wanted = address.removeprefix("models:/").partition("@")
+    registry = client(uri)
+    try:
+        if wanted:
+            version = registry.get_model_version_by_alias(name, wanted)
+        else:
+            name, _, number = name.rpartition("/")
+            version = registry.get_model_version(name, number)
+    except Exception as error:  # MLflow's, which only tracking.py may name
+        if getattr(error, "error_code", "") not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise ConfigError(
+            f"model: {uri} has no {address}, expected models:/<name>@<alias> or models:/<name>/<version>; look at the "
+            "Models page, or give a model folder"
+        ) from None
+    source = str(version.source)
+    if source.startswith("runs:/"):
+        run_id, _, path = source.removeprefix("runs:/").partition("/")
+        folder = Path(registry.download_artifacts(run_id, path))
+    else:
+        folder = Path(unquote(urlsplit(source).path))
+    if not folder.is_dir():
+        raise ConfigError(
+            f"model: {address} refers to {folder}, which is not there; run its pipeline again, or give a folder"
+        )
+    return folder, version.tags.get("pipeline_run")

@@ -5,7 +5,7 @@ taken out. Each row draws from its own uniform numbers, fixed before the first t
 not depend on how many rows are sampled side by side, up to rounding in the logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, TypedDict, Unpack
 
 import torch
@@ -107,6 +107,46 @@ def sample(
     finally:
         model.train(was_training)
     return Sampled(responses, statistics)
+
+
+@torch.no_grad()
+def stream(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+    eos_ids: Collection[int],
+) -> Iterator[int]:
+    """The tokens of one response as they are drawn, EOS apart; those of ``sample`` for the same draws.
+
+    Args:
+        model: causal language model.
+        prompt: token ids, at least one.
+        max_new_tokens: longest response.
+        temperature: 0 takes the most likely token.
+        generator: source of all randomness, on any device.
+        eos_ids: any of these ends the response.
+
+    Raises:
+        DataError: the prompt is empty.
+        ModelError: prompt and response do not fit the model's context.
+    """
+    _check_lengths(model, [prompt], max_new_tokens)
+    uniform = torch.rand(max_new_tokens, generator=generator, device=generator.device, dtype=torch.float64)
+    trunk = trunk_of(model)
+    reader = (PackedReader if packs(trunk) else PaddedReader)(trunk, [prompt], max_new_tokens)
+    states = reader.read_prompts()
+    for step in range(max_new_tokens):
+        token = draw(
+            logits_of(model, states), temperature, uniform[step : step + 1].to(model.device) if temperature else None
+        )
+        if int(token) in eos_ids:
+            return
+        yield int(token)
+        if step + 1 < max_new_tokens:
+            states = reader.read(token)
 
 
 def draw(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:

@@ -13,12 +13,15 @@ _starts: "WeakKeyDictionary[PreTrainedTokenizerBase, list[int]]" = WeakKeyDictio
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int) -> list[int]:
-    """Token ids of a prompt, with the start token if the tokenizer has the habit of adding one.
+    """Token ids of a prompt, with the start token if the tokenizer has the habit of adding one; once, as a chat template
+    may have written it already.
 
     A prompt longer than ``max_tokens`` keeps its end, which holds the request and the cue to answer.
     """
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     start = _start_tokens(tokenizer)
+    if start and ids[: len(start)] == start:
+        ids = ids[len(start) :]
     return start + ids[max(0, len(ids) + len(start) - max_tokens) :]
 
 

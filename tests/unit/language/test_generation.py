@@ -224,3 +224,28 @@ def test_nothing_to_sample_has_statistics_of_no_rows() -> None:
         with_statistics=True,
     )
     assert drawn.responses == [] and drawn.statistics is not None and drawn.statistics.logprobs.shape == (0, 3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_streaming_draws_what_sampling_draws(family: str, temperature: float) -> None:
+    model = {"llama": llama, "gpt2": gpt2}[family]()
+    for seed, prompt in enumerate(PROMPTS[:6]):
+        (whole,) = sample(model, [prompt], seed=seed, temperature=temperature)
+        drawn = module.stream(
+            model,
+            prompt,
+            max_new_tokens=12,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(seed),
+            eos_ids={EOS},
+        )
+        assert list(drawn) == [token for token in whole if token != EOS]
+
+
+def test_any_of_several_tokens_ends_a_stream() -> None:
+    how = {"max_new_tokens": 12, "temperature": 0.0, "generator": torch.Generator()}
+    drawn = list(module.stream(llama(), PROMPTS[0], eos_ids=set(), **how))  # type: ignore[arg-type]
+    assert len(drawn) == 12
+    ended = list(module.stream(llama(), PROMPTS[0], eos_ids={-1, drawn[3]}, **how))  # type: ignore[arg-type]
+    assert ended == drawn[: drawn.index(drawn[3])]

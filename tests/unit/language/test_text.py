@@ -3,6 +3,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from tasks.language.text import decode_response, encode_prompt, encode_response
+from tests.unit.language.chat_templates import FAMILIES as CHATS
+from tests.unit.language.chat_templates import chat_tokenizer
 from tests.unit.tiny import bpe_tokenizer, metaspace_tokenizer, word_tokenizer
 
 TOKENIZERS = {"word": word_tokenizer(), "bpe": bpe_tokenizer(), "metaspace": metaspace_tokenizer()}
@@ -30,6 +32,17 @@ def test_round_trip(kind: str, response: str) -> None:
 def test_bytes_survive_bpe(response: str) -> None:
     tokenizer = TOKENIZERS["bpe"]
     assert decode_response(tokenizer, encode_response(tokenizer, response)) == response
+
+
+def test_a_start_token_that_the_text_holds_already_is_not_added_again() -> None:
+    tokenizer = chat_tokenizer(CHATS["llama3"])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", int(tokenizer.bos_token_id))]
+    )
+    written = encode_prompt(tokenizer, CHATS["llama3"].one_turn, 1000)
+    assert written.count(tokenizer.bos_token_id) == 1
+    assert written == tokenizer(CHATS["llama3"].one_turn, add_special_tokens=False)["input_ids"]
+    assert encode_prompt(tokenizer, "Hi", 1000)[0] == tokenizer.bos_token_id
 
 
 def test_decoding_stops_at_the_first_eos() -> None:

@@ -1,0 +1,230 @@
+"""Talk to a policy in the terminal: `python -m flows.chat model=FOLDER`.
+
+``model`` may also be the MLflow id of a run, or a registered version such as ``models:/plumbline-policy@champion``.
+
+Answers are streamed; the conversation is shown to the model in its own chat layout. `--compare` puts the SFT policy of the
+same run, or any other folder, beside it: both answer every message, each in its own conversation.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from flows.config import TrackingConfig, load
+from flows.process import environment  # noqa: F401  first: sets where the databases lie
+from flows.tools.policies import find_policy
+from tasks.engine.errors import ConfigError, PlumblineError
+from tasks.language.chat_layout import ChatLayout, Turn, has_template
+from tasks.language.generation import stream
+from tasks.language.models import load_policy, load_tokenizer
+from tasks.language.text import encode_prompt
+
+WIDTH = 100
+"""Columns where there is no terminal."""
+HELP = "/reset forgets the conversation, /system TEXT sets the system message, /quit ends (as does Ctrl-D)"
+
+
+class Partner:
+    """A policy and its side of the conversation.
+
+    Args:
+        folder: Hugging Face model folder.
+        device: to run on.
+        system: message that opens the conversation; needs a chat template.
+        temperature: 0 takes the most likely token.
+        tokens: longest answer.
+        seed: of the first answer; every further answer draws on.
+
+    Raises:
+        ModelError: the folder holds no policy, or a chat template that cannot be used.
+    """
+
+    def __init__(
+        self, folder: Path, device: str, system: str | None, temperature: float, tokens: int, seed: int
+    ) -> None:
+        self.name, self.turns = folder.parent.name if folder.name == "policy" else folder.name, list[Turn]()
+        self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
+        self._temperature, self._tokens = temperature, tokens
+        self._draws = torch.Generator().manual_seed(seed)
+        if tokens >= self._context:
+            raise ConfigError(f"--tokens is {tokens}, and {self.name} reads {self._context} with its prompt; lower it")
+        self.set_system(system)
+
+    def set_system(self, system: str | None) -> None:
+        """Open the conversation with another message.
+
+        Raises:
+            ModelError: the model's chat template takes none.
+            ConfigError: the model has no chat template.
+        """
+        if not has_template(self._tokenizer):
+            if system is not None:
+                raise ConfigError(
+                    f"{self.name}: found no chat template, expected one for the system message; leave system out"
+                )
+            self._layout = None
+        else:
+            self._layout = ChatLayout(self._tokenizer, system)
+
+    def answer(self, message: str) -> Iterator[str]:
+        """The answer so far, longer each time; the whole is remembered.
+
+        A conversation that outgrows the model's context loses its oldest messages, and one message its beginning.
+        """
+        self.turns.append(Turn("user", message))
+        if self._layout is None:  # a model of bare text continues the message
+            self.turns = self.turns[-1:]
+        room = self._context - self._tokens
+        while len(self.turns) > 1 and len(self._prompt()) > room:
+            self.turns = self.turns[2:]
+        prompt = self._prompt()[-room:]
+        said: list[int] = []
+        text = ""
+        for token in stream(
+            self._model,
+            prompt,
+            max_new_tokens=self._tokens,
+            temperature=self._temperature,
+            generator=self._draws,
+            eos_ids=self._ends,
+        ):
+            said.append(token)
+            read: str = self._tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            if not read.endswith("\ufffd"):  # half of a character
+                text = read
+                yield text.lstrip(" ")
+        self.turns.append(Turn("assistant", text.strip()))
+
+    def _prompt(self) -> list[int]:
+        text = self.turns[-1].content if self._layout is None else self._layout.prompt(self.turns)
+        return encode_prompt(self._tokenizer, text, 4 * len(text) + 8)
+
+    @property
+    def _context(self) -> int:
+        return int(getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
+
+    @property
+    def _ends(self) -> set[int]:
+        known: Any = getattr(self._model.generation_config, "eos_token_id", None)
+        ends = {int(self._tokenizer.eos_token_id), *(known if isinstance(known, list) else [known])} - {None}
+        if self._layout is not None:
+            ends.add(int(self._tokenizer.convert_tokens_to_ids(self._layout.end_of_turn)))
+        return ends
+
+
+def answer_all(console: Console, partners: Sequence[Partner], message: str) -> None:
+    """Print every partner's answer as it comes: one below the message, two side by side."""
+    if len(partners) == 1:
+        shown = ""
+        for text in partners[0].answer(message):
+            console.print(text[len(shown) :], end="", markup=False, highlight=False, soft_wrap=True)
+            shown = text
+        console.print()
+        return
+    texts = [""] * len(partners)
+    running = {index: partner.answer(message) for index, partner in enumerate(partners)}
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while running:
+            for index, answers in list(running.items()):
+                following = next(answers, None)
+                if following is None:
+                    del running[index]
+                else:
+                    texts[index] = following
+            live.update(side_by_side([partner.name for partner in partners], texts), refresh=True)
+
+
+def side_by_side(names: Sequence[str], texts: Sequence[str]) -> Table:
+    """One column for each answer."""
+    table = Table(expand=True)
+    for name in names:
+        table.add_column(name, ratio=1, overflow="fold")
+    table.add_row(*(escape(text) for text in texts))
+    return table
+
+
+def converse(console: Console, partners: Sequence[Partner]) -> None:
+    """Read messages until the input ends."""
+    console.print(f"{' | '.join(partner.name for partner in partners)}. {HELP}", highlight=False)
+    while True:
+        try:
+            message = console.input("[bold]> [/bold]").strip()
+        except EOFError:
+            console.print()
+            return
+        command, _, rest = message.partition(" ")
+        if command == "/quit":
+            return
+        if command == "/reset" or command == "/system":
+            for partner in partners:
+                partner.turns.clear()
+                if command == "/system":
+                    partner.set_system(rest.strip() or None)
+            console.print("a new conversation", style="dim")
+        elif command.startswith("/"):
+            console.print(HELP, style="dim")
+        elif message:
+            try:
+                answer_all(console, partners, message)
+            except KeyboardInterrupt:  # ends this answer
+                console.print(" [interrupted]", style="dim", markup=False)
+
+
+def partners_of(given: argparse.Namespace, settings: dict[str, str], tracking: TrackingConfig) -> list[Partner]:
+    """The policy, and what it is compared with.
+
+    Raises:
+        PlumblineError: one of them cannot be found or used.
+    """
+    named = find_policy(settings["model"], tracking)
+    folders = [named.folder]
+    if given.compare == "":
+        if named.sft is None:
+            raise ConfigError(
+                f"--compare: which SFT policy {settings['model']} was made from is not known here; give its folder: "
+                "--compare FOLDER"
+            )
+        folders.insert(0, named.sft)
+    elif given.compare is not None:
+        folders.insert(0, find_policy(given.compare, tracking).folder)
+    return [
+        Partner(folder, given.device, given.system, given.temperature, given.tokens, given.seed) for folder in folders
+    ]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m flows.chat", description=__doc__.splitlines()[0])
+    parser.add_argument("settings", nargs="+", metavar="model=...", help="and the run's tracking.*, if it changed them")
+    parser.add_argument("--compare", nargs="?", const="", metavar="FOLDER", help="another policy beside it; alone: SFT")
+    parser.add_argument("--system", help="system message")
+    parser.add_argument("--temperature", type=float, default=0.7, help="0 takes the most likely token; default 0.7")
+    parser.add_argument("--tokens", type=int, default=256, help="longest answer; default 256")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    given = parser.parse_intermixed_args()
+    settings = dict(item.partition("=")[::2] for item in given.settings)
+    if not settings.get("model"):
+        parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
+    if given.temperature < 0 or given.tokens < 1:
+        parser.error("--temperature is at least 0, --tokens at least 1")
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    try:
+        tracking = load([f"{name}={value}" for name, value in settings.items() if name != "model"]).tracking
+        converse(console, partners_of(given, settings, tracking))
+    except PlumblineError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        console.print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Talking in the terminal: layout, streaming, memory, comparison, on models of random weights."""
+
+import argparse
+import io
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from flows.chat import Partner, answer_all, converse, partners_of
+from flows.config import TrackingConfig, load
+from tasks.engine.errors import ConfigError
+from tasks.language.chat_layout import Turn
+from tasks.language.text import encode_prompt
+from tests.unit.language.chat_templates import FAMILIES, chat_tokenizer
+
+
+def model_folder(folder: Path, seed: int = 0, template: bool = True) -> Path:
+    tokenizer = chat_tokenizer(FAMILIES["chatml"])
+    if not template:
+        tokenizer.chat_template = None
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def partner(folder: Path, **changes: object) -> Partner:
+    settings: dict[str, object] = {"device": "cpu", "system": None, "temperature": 1.0, "tokens": 12, "seed": 3}
+    return Partner(folder, **(settings | changes))  # type: ignore[arg-type]
+
+
+def screen(typed: str = "") -> tuple[Console, io.StringIO]:
+    written = io.StringIO()
+    console = Console(file=written, width=100)
+    lines = iter(typed.splitlines())
+
+    def read(prompt: object = "", **_: object) -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise EOFError from None
+
+    console.input = read  # type: ignore[method-assign]
+    return console, written
+
+
+def test_the_model_reads_its_own_layout_and_the_whole_conversation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+
+    def draw(model: object, prompt: list[int], **_: object) -> list[int]:
+        seen.append(list(prompt))
+        return tokenizer("Yes?", add_special_tokens=False)["input_ids"]
+
+    monkeypatch.setattr("flows.chat.stream", draw)
+    tokenizer = chat_tokenizer(FAMILIES["chatml"])
+    talks = partner(model_folder(tmp_path))
+    assert list(talks.answer("Hi"))[-1] == "Yes?"
+    list(talks.answer("Bye"))
+    assert seen[0] == encode_prompt(tokenizer, FAMILIES["chatml"].one_turn, 1000)
+    assert seen[1] == encode_prompt(tokenizer, FAMILIES["chatml"].three_turns, 1000)
+
+
+def test_answers_are_streamed_and_repeat_with_their_seed(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path)
+    first, again = (list(partner(folder).answer("Hi")) for _ in range(2))
+    assert first == again != list(partner(folder, seed=4).answer("Hi"))
+    assert len(first) > 3
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(first) if earlier.strip())
+
+
+def test_a_long_conversation_loses_its_oldest_messages(tmp_path: Path) -> None:
+    talks = partner(model_folder(tmp_path), temperature=0.0)
+    for number in range(9):
+        list(talks.answer(f"message {number} " + "x" * 40))
+    assert len(talks.turns) < 18
+    assert talks.turns[0].role == "user"
+    assert talks.turns[-2].content.startswith("message 8")
+    list(talks.answer("y" * 600))  # longer than the context alone
+    assert talks.turns[-1].role == "assistant"
+
+
+def test_a_model_of_bare_text_continues_the_message_and_takes_no_system_message(tmp_path: Path) -> None:
+    talks = partner(model_folder(tmp_path, template=False))
+    list(talks.answer("Hi"))
+    list(talks.answer("Bye"))
+    assert [turn.content for turn in talks.turns if turn.role == "user"] == ["Bye"]
+    with pytest.raises(ConfigError, match="no chat template"):
+        talks.set_system("Be kind.")
+
+
+def test_answers_too_long_for_the_context_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="reads 256"):
+        partner(model_folder(tmp_path), tokens=256)
+
+
+def test_commands(tmp_path: Path) -> None:
+    talks = partner(model_folder(tmp_path))
+    console, written = screen("Hi\n/system Be kind.\nHello\n/what\n/reset\n")
+    converse(console, [talks])
+    assert talks.turns == []
+    assert written.getvalue().count("a new conversation") == 2
+    assert written.getvalue().count("/quit ends") == 2
+    console, _ = screen("/quit\nnever read\n")
+    converse(console, [talks])
+    assert talks.turns == []
+
+
+def test_two_policies_answer_side_by_side(tmp_path: Path) -> None:
+    folders = [model_folder(tmp_path / name, seed) for seed, name in enumerate(("sft", "ppo"))]
+    given = argparse.Namespace(compare=str(folders[0]), device="cpu", system=None, temperature=1.0, tokens=8, seed=1)
+    both = partners_of(given, {"model": str(folders[1])}, load([]).tracking)
+    console, written = screen()
+    answer_all(console, both, "Hi [bold]")
+    assert [item.name for item in both] == ["sft", "ppo"]
+    assert all(item.turns[0] == Turn("user", "Hi [bold]") and item.turns[1].content for item in both)
+    assert "sft" in written.getvalue()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "models:/plumbline-policy@champion", "models:/plumbline-policy/3"])
+def test_what_is_no_policy_is_said(tmp_path: Path, name: str) -> None:
+    tracking = load([f"tracking.root={tmp_path}"]).tracking
+    assert isinstance(tracking, TrackingConfig)
+    given = argparse.Namespace(compare=None, device="cpu", system=None, temperature=1.0, tokens=8, seed=1)
+    with pytest.raises(ConfigError, match="expected"):
+        partners_of(given, {"model": name}, tracking)
+
+
+def test_a_foreign_folder_has_no_sft_of_its_own(tmp_path: Path) -> None:
+    given = argparse.Namespace(compare="", device="cpu", system=None, temperature=1.0, tokens=8, seed=1)
+    with pytest.raises(ConfigError, match="--compare FOLDER"):
+        partners_of(given, {"model": str(model_folder(tmp_path))}, load([]).tracking)
