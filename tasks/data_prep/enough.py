@@ -1,6 +1,6 @@
 """Whether there is enough to go on with, and something to learn from it; if not, the rule that took most of it is named."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tasks.data_prep.audit import AuditRow
@@ -9,7 +9,7 @@ from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.rules import MOVED, sentence
 from tasks.data_prep.split import AnySplit
 from tasks.engine.errors import DataError
-from tasks.records.rankings import orders_something
+from tasks.records.rankings import orders_something, require_signal
 from tasks.records.records import Comparison, Document
 
 Rows = Mapping[tuple[str, str], AuditRow]
@@ -51,20 +51,33 @@ def require_enough(
     _require_signal(table, "valid")
 
 
+def require_documents(documents: Mapping[AnySplit, list[Document]], rows: Rows, knobs: Sequence[str]) -> None:
+    """Refuse data without pretraining documents when a later stage would train on them.
+
+    Raises:
+        DataError: the knobs that ask for documents.
+    """
+    if knobs and not documents["train"]:
+        remedy = _taken("documents", "train", rows) or "give some (data_prep.files.documents)"
+        raise no_documents("data_prep: found no pretraining documents", knobs, remedy)
+
+
+def no_documents(found: str, knobs: Sequence[str], remedy: str) -> DataError:
+    """What to say where later stages would train on documents and there are none."""
+    reason = f"{' and '.join(knobs)} {'is' if len(knobs) == 1 else 'are'} above 0"
+    unset = " ".join(f"{knob}=0" for knob in knobs)
+    return DataError(f"{found}, expected some because {reason}; {remedy}, or set {unset}")
+
+
 def _require_signal(table: Table, split: AnySplit) -> None:
     rankings = [record for record in table["comparisons", split] if isinstance(record, Comparison)]
-    if not rankings or any(orders_something(ranking) for ranking in rankings):
-        return
-    part = "training" if split == "train" else "validation"
-    raise DataError(
-        f"data_prep: none of the {len(rankings)} {part} rankings of comparisons orders two different responses, "
-        f"expected some that do; found {len(rankings)} ties: "
-        + (
-            "a reward model cannot learn from them, so give comparisons with a better and a worse response"
-            if split == "train"
-            else "no accuracy can be measured on them, so raise data_prep.validation_fraction or try another seed"
+    if rankings and split == "train":
+        require_signal(rankings, "data_prep: training")
+    elif rankings and not any(map(orders_something, rankings)):
+        raise DataError(
+            f"data_prep: none of the {len(rankings)} validation rankings orders two different responses (all are ties), "
+            "expected some that do, to measure accuracy on; raise data_prep.validation_fraction or try another seed"
         )
-    )
 
 
 def _count(config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, list[Document]]) -> _Found:
@@ -78,12 +91,14 @@ def _count(config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, li
 
 
 def _remedy(role: str, split: str, rows: Rows) -> str:
-    """What to do about missing rows: undo the rule that took most of them, or add data where no rule did."""
+    took = _taken(role, split, rows)
+    return f"{took or 'add data'} or lower data_prep.minimum_rows.{role}"
+
+
+def _taken(role: str, split: str, rows: Rows) -> str:
+    """The rule that took most rows of a role, with its remedy; empty where no rule took any."""
     row = rows.get((role, split)) or AuditRow(role, split)
-    rule, count = max(
-        ((rule, row.dropped[rule]) for rule in row.dropped if rule != MOVED), key=lambda it: it[1], default=("", 0)
-    )
-    lower = f"or lower data_prep.minimum_rows.{role}"
-    if not count:
-        return f"add data {lower}"
-    return f"{sentence(rule, count, row.read, f'rows of {role}', row.examples.get(rule, ''))}, {lower}"
+    rule = max((rule for rule in row.dropped if rule != MOVED), key=lambda rule: row.dropped[rule], default="")
+    if not row.dropped[rule]:
+        return ""
+    return sentence(rule, row.dropped[rule], row.read, f"rows of {role}", row.examples.get(rule, ""))

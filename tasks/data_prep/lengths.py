@@ -3,14 +3,15 @@
 Source: InstructGPT appendix C: prompts up to 1k tokens, responses up to 1k.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from tasks.language.chat_layout import Turn
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Comparison, Demonstration, Prompt
-from tasks.records.turns import Turn
 
 
 class Limits(NamedTuple):
@@ -39,7 +40,10 @@ class Ruler:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> None:
         self._tokenizer, self._limits = tokenizer, limits
-        self._special = [str(token) for token in tokenizer.all_special_tokens]
+        # Named ones (eos_token) and unnamed ones, such as the <|im_start|> of a chat layout: both are read as one token.
+        marked = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        special = sorted({*map(str, tokenizer.all_special_tokens), *marked}, key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, special)))
         self._prompts: dict[str, int] = {}
         self.tokens = self.unknown = 0
 
@@ -82,4 +86,4 @@ class Ruler:
 
     def spells_special_token(self, *texts: str) -> bool:
         """Whether a text contains a special token: the tokenizer would read "<eos>" in a text as a response's end."""
-        return any(token in text for token in self._special for text in texts)
+        return any(self._special.search(text) for text in texts)

@@ -1,7 +1,7 @@
 """Data preparation, the story: read, clean, split, measure, write, and check what was written."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from tasks.data_prep.audit import check_no_leaks
 from tasks.data_prep.clean import PROMPT_ROLES, Cleaner, Table
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.ends import take_off_ends
-from tasks.data_prep.enough import require_enough
+from tasks.data_prep.enough import require_documents, require_enough
 from tasks.data_prep.lengths import Limits, Ruler, responses_of
 from tasks.data_prep.sources.folder import read_folder
 from tasks.data_prep.sources.hub import read_hub
@@ -18,15 +18,23 @@ from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, prompt_of
 from tasks.data_prep.tokenizer import EOS, adopt_tokenizer, train_tokenizer
 from tasks.engine.config import ModelConfig
+from tasks.language.plain_layout import PlainLayout
 from tasks.records.data import PreparedRecords, write_prepared_data
 from tasks.records.records import Document
-from tasks.records.turns import PlainLayout
 
 UNKNOWN_SHARE_WORTH_A_NOTICE = 0.01
 
 
-def prepare(config: DataPrepConfig, model: ModelConfig, folder: Path) -> dict[str, float]:
+def prepare(
+    config: DataPrepConfig, model: ModelConfig, folder: Path, documents_for: Sequence[str] = ()
+) -> dict[str, float]:
     """Fill ``folder`` with the data artifact; returns the numbers of rows kept and dropped.
+
+    Args:
+        config: what to read and how to clean it.
+        model: its tokenizer is adopted or trained.
+        folder: of the artifact.
+        documents_for: knobs of later stages that need pretraining documents.
 
     Raises:
         DataError: a file, a row or a split that cannot be used, with its place and remedy.
@@ -47,6 +55,7 @@ def prepare(config: DataPrepConfig, model: ModelConfig, folder: Path) -> dict[st
     ruler = Ruler(tokenizer, Limits(config.prompt_tokens, config.response_tokens))
     _drop_misfits(table, documents, cleaner, ruler)
     require_enough(config, table, documents, cleaner.rows)
+    require_documents(documents, cleaner.rows, documents_for)
     # 5. Write.
     write_prepared_data(folder, _prepared(source, table, documents), tokenizer, source.world)
     # 6. Check what was written.

@@ -33,13 +33,14 @@ RULES = {
     ),
     "pii": Rule("hold personal data", "set data_prep.drop_pii=false to keep them"),
     "in_held_out_split": Rule(
-        "repeat, or begin like, a prompt of the validation or test split", "give equal prompts one owner_id"
+        "repeat, or begin like, a prompt of the validation or test split",
+        "raise data_prep.duplicate_prefix_fraction (1.0 drops exact repetitions only) if these are different requests",
     ),
     "duplicate": Rule("repeat another row", "remove the repetitions"),
     "duplicate_prefix": Rule(
         "begin like another prompt",
         "raise data_prep.duplicate_prefix_fraction (1.0 drops exact repetitions only) and "
-        "data_prep.duplicate_prefix_words",
+        "data_prep.duplicate_prefix_words if these are different requests",
     ),
     "owner_cap": Rule("are beyond their owner's share", "raise data_prep.max_prompts_per_owner"),
     "long_prompt": Rule("have a longer prompt than data_prep.prompt_tokens", "raise it, or shorten them"),

@@ -16,7 +16,7 @@ def prepare_data(stage: str, config: DataPrepJob, context: StageContext, inputs:
 
     def story(shop: Workshop) -> Mapping[str, float]:
         with shop.progress(1, "source") as bar:
-            metrics = prepare(config.data_prep, config.model, shop.folder)
+            metrics = prepare(config.data_prep, config.model, shop.folder, config.documents_for)
             bar.update()
         shop.log.file(shop.folder / "audit.json")
         for file in sorted(shop.folder.glob("*/*.arrow")):

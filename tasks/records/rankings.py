@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from tasks.engine.errors import DataError
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Comparison
 
@@ -45,6 +46,22 @@ def orders_something(comparison: Comparison) -> bool:
     """Whether a ranking puts one text before another; without such rankings there is nothing to learn."""
     pairs = ordered_pairs(comparison.ranks)
     return any(comparison.completions[winner] != comparison.completions[loser] for winner, loser in pairs)
+
+
+def require_signal(comparisons: Sequence[Comparison], which: str) -> None:
+    """Refuse rankings from which no model can learn.
+
+    Raises:
+        DataError: how many there are, and of which kind.
+    """
+    if any(map(orders_something, comparisons)):
+        return
+    same = sum(compares_with_itself(comparison) for comparison in comparisons)
+    raise DataError(
+        f"{which} comparisons: none of the {len(comparisons)} rankings orders two different responses "
+        f"({len(comparisons) - same} ties, {same} of equal texts), expected some that do: a model learns nothing from "
+        "these; give comparisons with a better and a worse response"
+    )
 
 
 def compares_with_itself(comparison: Comparison) -> bool:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from flows.config import RLHFConfig
 from tasks.data_prep.config import DataPrepConfig, FilesConfig, MinimumRows
 from tasks.data_prep.sources.folder import read_folder
+from tasks.language.plain_layout import BARE
 from tasks.records.rankings import epoch_batches
-from tasks.records.turns import BARE
 from tasks.sft.config import SFTConfig
 from tasks.sft.plan import plan_batches
 

@@ -13,9 +13,9 @@ from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.engine.errors import DataError
 from tasks.engine.inputs import files_below
+from tasks.language.plain_layout import BARE, Layout
 from tasks.records.json_lines import at
 from tasks.records.records import BenchmarkItem
-from tasks.records.turns import BARE, Layout
 
 NO_ROLES = {"exclude", "benchmark_items_per_task", "where"}
 BARE_ROLES = ("toxicity_prompts", "benchmarks")

@@ -10,8 +10,8 @@ from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.engine.errors import DataError
+from tasks.language.plain_layout import BARE, Layout
 from tasks.records.json_lines import at
-from tasks.records.turns import BARE, Layout
 
 
 def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: Layout) -> SourceRecords:

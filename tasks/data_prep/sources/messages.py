@@ -6,7 +6,7 @@ from typing import Any
 
 from tasks.data_prep.sources.records import LeftOut
 from tasks.data_prep.sources.values import kind_of, writable, wrong
-from tasks.records.turns import Role, Turn
+from tasks.language.chat_layout import Role, Turn
 
 ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tasks.language.chat_layout import Turn
 from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt
-from tasks.records.turns import Turn
 from tasks.sandbox.world import World
 
 

@@ -9,9 +9,10 @@ from tasks.data_prep.sources.messages import said_in, turns_in
 from tasks.data_prep.sources.values import kind_of, writable, wrong
 from tasks.data_prep.split import short_digest
 from tasks.engine.errors import DataError
+from tasks.language.chat_layout import Turn
+from tasks.language.plain_layout import BARE, Layout
 from tasks.records.json_lines import Twice, escaped, parse_json, text_problem
 from tasks.records.records import Prompt
-from tasks.records.turns import BARE, Layout, Turn
 
 Fields = Mapping[str, Any]
 UNKNOWN_LABELER = "unknown"

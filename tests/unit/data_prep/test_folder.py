@@ -8,7 +8,7 @@ import pytest
 from tasks.data_prep.sources.folder import evenly_spaced, read_folder
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
-from tasks.records.turns import PlainLayout
+from tasks.language.plain_layout import PlainLayout
 from tests.unit.data_prep.samples import everything, own_data, write
 
 

@@ -7,7 +7,7 @@ from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.sources.hub import read_hub
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
-from tasks.records.turns import PlainLayout
+from tasks.language.plain_layout import PlainLayout
 from tests.unit.data_prep.samples import values, write
 
 

@@ -12,16 +12,15 @@
 The request may be carried by any field that ``requests`` reads.
 """
 
-import math
 from typing import Any
 
 from tasks.data_prep.sources.formats.requests import request_of
 from tasks.data_prep.sources.messages import shared_beginning, transcript, turns_in
 from tasks.data_prep.sources.records import LeftOut
 from tasks.data_prep.sources.rows import Row
-from tasks.data_prep.sources.values import kind_of, whole, writable
+from tasks.data_prep.sources.values import LARGEST, kind_of, whole, writable
+from tasks.language.chat_layout import Turn
 from tasks.records.records import Comparison
-from tasks.records.turns import Turn
 
 LABELS = {"a": [1, 2], "a-slightly": [1, 2], "tie": [1, 1], "b-slightly": [2, 1], "b": [2, 1]}
 """Label of a pair -> ranks of its two completions."""
@@ -110,8 +109,9 @@ def _score(answer: Row) -> float:
 def _number(row: Row, name: str, value: Any) -> float:
     if value is None:
         raise LeftOut("no_score")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        found = str(value) if isinstance(value, float) else kind_of(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not -LARGEST <= value <= LARGEST:  # neither does NaN lie between
+        found = str(value)[:20] if number else kind_of(value)
         raise row.error(f"'{name}' holds {found}", "a finite number", "correct the row")
     return float(value)
 

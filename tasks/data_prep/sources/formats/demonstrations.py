@@ -17,8 +17,8 @@ from tasks.data_prep.sources.messages import answered
 from tasks.data_prep.sources.rows import Row
 from tasks.data_prep.sources.values import kind_of
 from tasks.data_prep.split import short_digest
+from tasks.language.chat_layout import Turn
 from tasks.records.records import Demonstration
-from tasks.records.turns import Turn
 
 ANSWERS = ("response", "completion", "output", "answer")
 

@@ -12,8 +12,8 @@
 
 from tasks.data_prep.sources.messages import up_to_request
 from tasks.data_prep.sources.rows import Row
+from tasks.language.chat_layout import Turn
 from tasks.records.records import Prompt
-from tasks.records.turns import Turn
 
 CHATS = ("messages", "conversations", "conversation")
 

@@ -1,16 +1,9 @@
-"""A conversation as turns, and the layout that makes a prompt of it."""
+"""What the model sees of a conversation where there is no chat template: a layout of one's own, such as ``{prompt}``."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Protocol
 
-Role = Literal["system", "user", "assistant"]
-
-
-class Turn(NamedTuple):
-    """One message of a conversation."""
-
-    role: Role
-    content: str
+from tasks.language.chat_layout import Turn
 
 
 class Layout(Protocol):
