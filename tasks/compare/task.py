@@ -39,7 +39,9 @@ def compare_policies(
     def story(shop: Workshop) -> Mapping[str, float]:
         sheets = {name: read_sheet(shop.input(name)) for name in inputs if not name.endswith("_policy")}
         curves = {
-            name.removesuffix("_policy"): _curve(json.loads((shop.input(name) / "history.json").read_text()))
+            name.removesuffix("_policy"): _curve(
+                json.loads((shop.input(name) / "history.json").read_text(encoding="utf-8"))
+            )
             for name in inputs
             if name.endswith("_policy")
         }
@@ -51,7 +53,7 @@ def compare_policies(
             _tell(chat, shop)
         if humans is not None:
             comparison = comparison.model_copy(update={"notes": [*comparison.notes, _coverage(humans, config)]})
-        (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n")
+        (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
         if config.judges.human_pairs:
             _write_pairs_for_humans(shop.folder / FOR_HUMANS, sheets, comparison, config)
             shop.log.file(shop.folder / FOR_HUMANS)

@@ -49,6 +49,7 @@ def prepare(
     table = cleaner.clean()
     documents = cleaner.split_documents()
     cleaner.count_left_out()
+    require_enough(config, table, documents, cleaner.rows)
     # 3. The tokenizer sees training text only.
     tokenizer = adopted or train_tokenizer(model, _training_text(table, documents["train"]))
     # 4. Drop what the model cannot read.

@@ -167,7 +167,9 @@ def _give_up(learner: Learner, folder: Path, name: str, value: float) -> NoRetur
         texts, numbers = folder / f"diverged-{step:08d}.jsonl", folder / f"diverged-{step:08d}.safetensors"
         with readable_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            texts.write_text("".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in shown.rows))
+            texts.write_text(
+                "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in shown.rows), encoding="utf-8"
+            )
             save_file(
                 {key: tensor.detach().cpu().clone().contiguous() for key, tensor in shown.tensors.items()}, numbers
             )

@@ -22,7 +22,7 @@ def check_budget(stage: str, config: GateConfig, context: StageContext, inputs: 
     """
 
     def story(shop: Workshop) -> Mapping[str, float]:
-        metrics = json.loads((shop.input("evaluation") / COMPARISON).read_text())["metrics"]
+        metrics = json.loads((shop.input("evaluation") / COMPARISON).read_text(encoding="utf-8"))["metrics"]
         decision = decide(stage.partition("-")[2], metrics, config)
         write_json(shop.folder / DECISION, decision.model_dump(mode="json"))
         shop.log.file(shop.folder / DECISION)

@@ -37,7 +37,7 @@ def release_policy(
 
     def story(shop: Workshop) -> Mapping[str, float]:
         source, folder = shop.input("policy"), shop.folder / POLICY
-        sentinel = json.loads((source / "sentinel.json").read_text())
+        sentinel = json.loads((source / "sentinel.json").read_text(encoding="utf-8"))
         manifest = shop.store.manifest(inputs["policy"].stage, inputs["policy"].fingerprint)
         assert manifest is not None, "an opened artifact has a manifest"
         _link(source / "policy", folder)
@@ -45,9 +45,11 @@ def release_policy(
             CardInputs(
                 policy=stage.partition("-")[2],
                 job=config,
-                comparison=PolicyComparison.model_validate_json((shop.input("evaluation") / COMPARISON).read_text()),
-                decision=GateDecision.model_validate_json((shop.input("gate") / DECISION).read_text()),
-                audit=json.loads((shop.input("data") / "audit.json").read_text()),
+                comparison=PolicyComparison.model_validate_json(
+                    (shop.input("evaluation") / COMPARISON).read_text(encoding="utf-8")
+                ),
+                decision=GateDecision.model_validate_json((shop.input("gate") / DECISION).read_text(encoding="utf-8")),
+                audit=json.loads((shop.input("data") / "audit.json").read_text(encoding="utf-8")),
                 warnings=[warning["reason"] for warning in sentinel["warnings"]],
                 digests={name: ref.digest for name, ref in inputs.items()},
                 weights={
