@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.compare.judges.agreement import Agreement, Labels, between_annotators
 from tasks.engine.errors import DataError
-from tasks.records.json_lines import at, json_lines
+from tasks.records.json_lines import at, json_lines, text_problem
 from tasks.results.judge import FIRST, SECOND, TIE, OrderEffects, Pair, PairVerdicts, position_bias
 from tasks.results.win_rate import Resampling
 
@@ -167,6 +167,9 @@ def read_verdicts(path: Path) -> list[HumanVerdict]:
         raise DataError(f"evaluation.judges.human_verdicts: cannot read {path} (no such file); give a JSONL file")
     rows = []
     for place, row in json_lines(path, str(path)):
+        for name, value in row.items() if isinstance(row, dict) else ():
+            if isinstance(value, str) and (found := text_problem(value)) is not None:
+                raise DataError(f"{place}: '{name}' {found}, expected text that UTF-8 can write; correct the line")
         with at(place):
             rows.append(HumanVerdict.model_validate(row))
     return rows

@@ -55,6 +55,9 @@ def test_a_judge_that_prefers_length_is_measured_against_people(name: str, tmp_p
         ({"prompt": "p", "completion_a": "x"}, "pairs.jsonl:2: 'completion_b' is None; expected a text"),
         (row("x", "y"), "pairs.jsonl:2: 'labels' is {}"),
         (row("x", "y", kim="c"), "pairs.jsonl:2: label 'c' of kim; expected one of a, a-slightly"),
+        (row("x", "y", kim=["a"]), r"pairs.jsonl:2: label \['a'\] of kim; expected one of a, a-slightly"),
+        (row("x \ud83d", "y", kim="a"), r"pairs.jsonl:2: 'completion_a' holds half of a surrogate pair \(\\ud83d\)"),
+        ("[" * 100000, "pairs.jsonl:2: found JSON that is nested too deeply"),
     ],
 )
 def test_a_wrong_line_is_named(line: Any, message: str, tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def test_people_agree_in_one_direction(tmp_path: Path) -> None:
             r"verdicts.jsonl:2: give 'response_a' and 'response_b', or 'policy_a' and 'policy_b'",
         ),
         (json.dumps(line(0, "a", "b", "a", winner="a")), r"verdicts.jsonl:2: 'winner': Extra inputs"),
+        (json.dumps(line(0, "a \ud83d", "b", "a")), r"verdicts.jsonl:2: 'response_a' holds half of a surrogate"),
+        ("1" * 5000, r"verdicts.jsonl:2: found a number with thousands of digits"),
         ('{"prompt_id": "p"}', r"verdicts.jsonl:2: 'verdict': Field required"),
     ],
 )
