@@ -107,7 +107,17 @@ class RLHFConfig(Config):
     @property
     def data_prep_job(self) -> DataPrepJob:
         """Data preparation, with the tokenizer it needs."""
-        return DataPrepJob(data_prep=self.data_prep, model=self.model)
+        return DataPrepJob(data_prep=self.data_prep, model=self.model, documents_for=self.documents_for)
+
+    @property
+    def documents_for(self) -> list[str]:
+        """The knobs above 0 that need pretraining documents."""
+        knobs = {
+            "ppo.gamma": self.ppo.gamma,
+            "ppo_init.pretraining_fraction": self.ppo_init.pretraining_fraction,
+            "sft.pretraining_fraction": self.sft.pretraining_fraction,
+        }
+        return [name for name, value in knobs.items() if value > 0]
 
     @property
     def pretrain_job(self) -> PretrainJob:
