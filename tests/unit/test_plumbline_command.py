@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import command
+from flows import plumbline as command
 
 FLOWS = Path(command.__file__).parent
 
@@ -22,7 +22,7 @@ def test_every_command_is_replaced_by_its_module(monkeypatch: pytest.MonkeyPatch
 def test_every_module_with_a_command_line_is_a_command() -> None:
     runnable = {path.stem for path in FLOWS.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
     runnable |= {path.parent.name for path in FLOWS.glob("*/__main__.py")}
-    assert set(command.COMMANDS) == runnable - {"command"}
+    assert set(command.COMMANDS) == runnable - {"plumbline"}
 
 
 def test_an_unknown_command_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
