@@ -18,12 +18,12 @@ ELSEWHERE = {
     r"make (demo|setup|clean)$": "make demo is the command below it, python -m flows.rlhf, after pip; it takes minutes",
     r"make (test|lint|test-slow)": "runs these tests",
     r"make (bench|bench-gpu)": "measures; prints ratios, asserts nothing",
-    r"python -m flows\.study": "tests/unit/study and tests/integration/test_study.py run it in miniature",
+    r"python -m flows\.study": "tests/integration/test_study.py runs it in miniature",
     r"python -m flows\.store (list|verify|gc)": "tests/integration/test_store.py",
-    r"python -m flows\.pages (prefect|mlflow)( --port 5001)?$": "tests/integration/test_pages.py",
+    r"python -m flows\.pages (prefect|mlflow)( --port 5001)?$": "tests/browser/test_pages.py",
     r"python -m flows\.agreement pairs\.jsonl --judge longer\|chat": "tests/integration/test_judges.py",
     r"python -m flows\.chat (model=|--help)": "tests/unit/test_chat.py",
-    r"python -m deployments\.(render|serve|automations)": "tests/integration/test_deployment.py, tests/unit/test_deployments.py",
+    r"python -m deployments\.(render|serve|automations)": "tests/integration/test_deployment.py, tests/unit/test_deployments.py, tests/integration/test_automations.py",
     r"export PREFECT_|prefect |PREFECT_": "tests/integration/test_deployment.py runs a server, deploys and starts a worker",
     r"PLUMBLINE_DB_PASSWORD=\.\.\. docker compose": "needs Docker; tests/unit/test_deployments.py parses the file",
     r"pip install": "installs packages; .ci/run does it",
@@ -47,7 +47,7 @@ COMMAND_LINES = sorted(
         (page.relative_to(ROOT).as_posix(), line)
         for page in PAGES
         for line in lines_of(page)
-        if re.match(r"(python|make|prefect|pip|plumbline|export|docker|PLUMBLINE_\w+=|pre-commit|source) ?\S", line)
+        if re.match(r"(python -m|make|prefect|pip|plumbline|export|docker|pre-commit|source) |PLUMBLINE_\w+=\S+ ", line)
     }
 )
 
@@ -71,8 +71,11 @@ def test_every_command_line_composes_or_is_run_elsewhere(page: str, line: str) -
     else:
         reasons = [reason for pattern, reason in ELSEWHERE.items() if re.match(pattern, line)]
         assert reasons, f"{page}: {line}: neither composed here nor listed in ELSEWHERE"
-        for file in re.findall(r"tests/[\w/]+(?:\.py)?", reasons[0]):
-            assert (ROOT / file).exists(), f"{file} does not exist"
+        files = re.findall(r"tests/[\w/]+\.py", reasons[0])
+        if module := re.match(r"python -m (\w+)\.(\w+)", line):
+            where = rf"{module[1]}(\.| import |/){module[2]}\b"
+            assert any(re.search(where, (ROOT / file).read_text()) for file in files), f"{line}: not in {files}"
+        assert all((ROOT / file).is_file() for file in files)
 
 
 def test_every_command_is_documented_and_every_documented_module_exists() -> None:
