@@ -103,7 +103,9 @@ def measure(work: Work) -> dict[str, Any]:
             rows[-1]["response_tokens"] = float(trained.last_rollout.lengths.sum())
     finally:
         stage.evaluate_episodes = usual
-    count = sum(p.numel() for p in (*trained.update.policy_parameters, *trained.update.value_parameters))
+    value_model = trained.networks.value_model
+    assert value_model is not None
+    count = sum(p.numel() for p in (*trained.update.policy_parameters, *value_model.parameters()))
     return {"side": "plumbline"} | workload.summary(work, rows, base, count)
 
 
