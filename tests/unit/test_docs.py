@@ -24,7 +24,7 @@ ELSEWHERE = {
     r"python -m flows\.agreement pairs\.jsonl --judge longer\|chat": "tests/integration/test_judges.py",
     r"python -m flows\.chat (model=|--help)": "tests/unit/test_chat.py",
     r"python -m deployments\.render": "tests/integration/test_deployment.py",
-    r"python -m deployments\.serve": "tests/unit/test_deployments.py",
+    r"python -m deployments\.serve": "tests/integration/test_deployment.py, tests/unit/test_deployments.py",
     r"python -m deployments\.automations": "tests/integration/test_automations.py",
     r"export PREFECT_|prefect |PREFECT_": "tests/integration/test_deployment.py runs a server, deploys and starts a worker",
     r"PLUMBLINE_DB_PASSWORD=\.\.\. docker compose": "needs Docker; tests/unit/test_deployments.py parses the file",
