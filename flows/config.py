@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -29,6 +29,7 @@ from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.job import AcrossLabelersJob
 from tasks.sft.config import SFTConfig
 
+OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
 
 
@@ -117,9 +118,7 @@ class RLHFConfig(Config):
     @property
     def reward_model_run(self) -> RewardModelConfig:
         """The reward model that PPO optimises."""
-        if self.independent_reward_model == "disjoint_half":
-            return self.reward_model.model_copy(update={"trained_on": "first_half"})
-        return self.reward_model
+        return self._beside_the_independent(self.reward_model)
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
@@ -135,11 +134,15 @@ class RLHFConfig(Config):
         return AcrossLabelersJob(labeler_folds=self.labeler_folds, reward_model=self.reward_model)
 
     @property
-    def dpo_run(self) -> DPOConfig:
-        """DPO sees the comparisons that PPO's reward model saw, so that the independent one stays independent of both."""
+    def rivals(self) -> dict[str, DPOConfig]:
+        """Stage name -> configuration of every policy that is trained on the rankings themselves."""
+        return {"dpo": self._beside_the_independent(self.dpo)} if self.train_dpo else {}
+
+    def _beside_the_independent(self, knobs: OnRankings) -> OnRankings:
+        """Whoever is not independent sees the same half, so that the independent reward model stays independent of all."""
         if self.independent_reward_model == "disjoint_half":
-            return self.dpo.model_copy(update={"trained_on": "first_half"})
-        return self.dpo
+            return knobs.model_copy(update={"trained_on": "first_half"})
+        return knobs
 
     @property
     def ppo_runs(self) -> dict[str, PPOConfig]:
@@ -152,8 +155,7 @@ class RLHFConfig(Config):
     @model_validator(mode="after")
     def _sequences_fit(self) -> "RLHFConfig":
         context = self.model.context_tokens
-        for name in ("data_prep", "sft", "ppo_init", "comparisons", "reward_model", "ppo", "dpo", "evaluation"):
-            stage = getattr(self, name)
+        for name, stage in self:
             if not hasattr(stage, "prompt_tokens"):
                 continue
             total = stage.prompt_tokens + stage.response_tokens
@@ -206,7 +208,8 @@ class RLHFConfig(Config):
 
     @model_validator(mode="after")
     def _halves_of_all(self) -> "RLHFConfig":
-        for name, part in (("reward_model", self.reward_model.trained_on), ("dpo", self.dpo.trained_on)):
+        for name, stage in self:
+            part = getattr(stage, "trained_on", "all")
             if self.independent_reward_model == "disjoint_half" and part != "all":
                 raise ValueError(
                     f"independent_reward_model is disjoint_half, which halves the comparisons itself, and "

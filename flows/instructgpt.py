@@ -44,9 +44,8 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
     trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent, **world}
     ppo = {name: run(train_ppo, name, knobs, **trained) for name, knobs in config.ppo_runs.items()}
-    rivals = {}
-    if config.train_dpo:
-        rivals["dpo"] = run(train_dpo, "dpo", config.dpo_run, data=data, comparisons=comparisons, ppo_init=ppo_init)
+    ranked = {"data": data, "comparisons": comparisons, "ppo_init": ppo_init}
+    rivals = {name: run(train_dpo, name, knobs, **ranked) for name, knobs in config.rivals.items()}
     policies = {"base": base, "sft": sft, **rivals, **ppo}
 
     judged = {"data": data, "reference": ppo_init, "reward_model": reward_model, **world}

@@ -6,13 +6,11 @@ from pathlib import Path
 from flows.config import RLHFConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.process import environment
-from tasks.compare.judges.chat import check_chat_judge
-from tasks.compare.judges.humans import HumanJudge
+from tasks.compare.judges.asked import pair_judges
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
 from tasks.measure.scores import check_reward_model
-from tasks.results.judge import HUMANS
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
 
@@ -115,13 +113,10 @@ def check_data(config: RLHFConfig) -> None:
 
 def check_judges(config: EvaluationConfig) -> None:
     """A chat model must answer, a file of verdicts must read, a second reward model must be one."""
-    judges = config.judges
-    if judges.chat is not None:
-        check_chat_judge(judges.chat)
-    if judges.human_verdicts is not None:
-        HumanJudge(HUMANS, Path(judges.human_verdicts))
-    if judges.independent_reward_model is not None:
-        check_reward_model(Path(judges.independent_reward_model))
+    for judge in pair_judges(config.judges, environment.HOME):
+        judge.check()
+    if config.judges.independent_reward_model is not None:
+        check_reward_model(Path(config.judges.independent_reward_model))
 
 
 def check_gate(config: RLHFConfig) -> None:
