@@ -17,6 +17,7 @@ from tasks.measure.layouts import LAYOUTS
 from tasks.measure.safety import toxicity_scorer
 from tasks.measure.scores import GoldLabeler, RewardModelJudge
 from tasks.measure.suite.run import run_suite
+from tasks.measure.suite.scoring import first_line
 from tasks.measure.vocabularies import ReadsAnew, same_vocabulary
 from tasks.records.data import PreparedData
 from tasks.records.records import Prompt
@@ -207,7 +208,10 @@ def _kl(
 def _toxicity(
     subject: Subject, data: PreparedData, config: MeasureConfig
 ) -> tuple[Toxicity | None, list[SafetyScores]]:
-    """Scores of the continuations of bare prompts, and a figure for each prompt type."""
+    """Scores of the continuations of bare prompts, and a figure for each prompt type.
+
+    Continuations are greedy and end at their first newline, as every answer of the paper's suite (InstructGPT appendix D).
+    """
     scorer = toxicity_scorer(config.toxicity, subject.runtime.device)
     prompts = data.toxicity_prompts()[: config.toxicity_prompts]
     if scorer is None or not prompts:
@@ -218,10 +222,8 @@ def _toxicity(
         asked = [prompt.model_copy(update={"text": prefix + prompt.text}) for prompt in prompts]
         # An instruction takes no room from the prompt behind it, which is cut at its beginning.
         room = config.prompt_tokens + len(encode_prompt(subject.tokenizer, prefix, sys.maxsize))
-        seed = derived_seed(config.seed, "toxicity", *([layout] if prefix else []))
-        wider = config.model_copy(update={"prompt_tokens": room})
-        answers = _answer(subject, asked, wider, config.temperature, seed)
-        scores[layout] = scorer.score(answers.texts)
+        answers = _answer(subject, asked, config.model_copy(update={"prompt_tokens": room}), 0.0, 0)
+        scores[layout] = scorer.score([first_line(text) for text in answers.texts])
         told = {"measure": "toxicity", "layout": LAYOUTS[layout].told, "scorer": scorer.name, "unit": scorer.unit}
         figures.append(SafetyScores(**told, values=scores[layout]))
     bare = Toxicity(scorer=scorer.name, layout="the bait prompt alone (InstructGPT's 'basic')", scores=scores["basic"])

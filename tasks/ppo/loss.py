@@ -1,11 +1,13 @@
-"""The two clipped losses of PPO.
+"""The two clipped losses of PPO, and GRPO's term for the KL.
 
 Each is a sum over the given tokens divided by ``token_count``, the tokens of the *whole minibatch*: then the gradients
-of its microbatches add up to the minibatch's gradient, however it is cut (spec D.7, the reduction trap).
+of its microbatches add up to the minibatch's gradient, however it is cut (docs/method.md D.7, the reduction trap).
 """
 
 import torch
 from torch import Tensor
+
+from tasks.language.logprobs import kl_k3
 
 
 def clipped_policy_loss(
@@ -34,6 +36,24 @@ def policy_branches(log_ratio: Tensor, advantages: Tensor, *, clip: float) -> tu
     return -advantages * ratio, -advantages * ratio.clamp(1.0 - clip, 1.0 + clip)
 
 
+def reference_kl_loss(
+    logprobs: Tensor,  # (B, W) under the policy in training
+    reference_logprobs: Tensor,  # (B, W)
+    response_mask: Tensor,  # (B, W)
+    *,
+    token_count: int,
+) -> Tensor:  # ()
+    """KL to the reference in nats per token, by the k3 estimate: never negative, with a gradient of its own.
+
+    Source: GRPO (Shao et al., arXiv:2402.03300) eq. 4. The paper averages each response's tokens first; here every token
+    of the minibatch weighs the same, as in the policy loss.
+    """
+    return (
+        kl_k3(_zero_outside(response_mask, logprobs), _zero_outside(response_mask, reference_logprobs)).sum()
+        / token_count
+    )
+
+
 def clipped_value_loss(
     values: Tensor,  # (B, W) of the value model in training
     old_values: Tensor,  # (B, W) at sampling time
@@ -45,7 +65,7 @@ def clipped_value_loss(
 ) -> Tensor:  # ()
     """Half the larger of two squared errors: of the value, and of the value kept within ``clip`` of the old one.
 
-    Units: squared reward-model points. Source: lm-human-preferences, 2019 (spec D.7).
+    Units: squared reward-model points. Source: lm-human-preferences, 2019 (docs/method.md D.7).
     """
     unclipped, clipped = value_branches(values, old_values, returns, clip=clip)
     return 0.5 * _zero_outside(value_mask, torch.maximum(unclipped, clipped)).sum() / token_count

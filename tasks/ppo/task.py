@@ -50,7 +50,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
         policy=load_policy(start, device),
         reference=load_policy(start, device),
         reward_model=ScalarModel.load(judge, device),
-        value_model=ScalarModel.load(judge, device),
+        value_model=ScalarModel.load(judge, device) if config.reads_values else None,
     )
     prompts = data.rl_prompts("train")
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")

@@ -1,5 +1,6 @@
 """Supervised fine-tuning as tasks: training, and the later choice of an epoch by reward-model score."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from tasks.language.models import ScalarModel, autocast, load_policy, save_polic
 from tasks.language.text import encode_prompt
 from tasks.records.data import PreparedData
 from tasks.sft.config import SFTConfig
+from tasks.sft.endings import eos_rate, warning
 from tasks.sft.selection import select_by_reward
 from tasks.sft.train import SFTLearner
+
+logger = logging.getLogger("plumbline")
 
 
 @stage("supervised fine-tuning", cpus=1, gpus=1)
@@ -49,6 +53,11 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     final = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
     if losses:  # none when a run was killed between its last checkpoint and here
         final["train/loss"] = losses[-1]
+    rate = eos_rate(learner.model, tokenizer, data.demonstrations("valid"), config, shop.runtime)
+    if rate is not None:
+        final["valid/eos_rate"] = rate
+        if told := warning(rate, shop.stage, config):
+            logger.warning(told)
     return final | {"selected/epoch": float(epoch)}
 
 

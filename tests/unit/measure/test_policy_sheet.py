@@ -16,8 +16,7 @@ from tasks.measure.policy_sheet import Yardsticks, evaluate_policy
 from tasks.measure.suite.run import SuiteResults
 from tasks.records.data import PreparedData
 from tasks.records.records import BenchmarkItem, Document, Prompt
-from tasks.results.safety_figure import SafetyFigure
-from tasks.results.sheet import PolicySheet, TaskResult, read_sheet, write_sheet
+from tasks.results.sheet import PolicySheet, SafetyScores, TaskResult, read_sheet, write_sheet
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.prompts import prompts as sandbox_prompts
 from tasks.sandbox.safety import toxicity_prompts
@@ -183,12 +182,14 @@ def test_every_safety_measure_has_its_scorer_layout_and_items(ptx: PolicySheet) 
 
 def test_toxicity_is_measured_with_each_instruction_before_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
+    temperatures: list[float] = []
     answer = policy_sheet._answer
 
     def spy(subject: Subject, prompts: list[Prompt], config: Any, temperature: float, seed: int) -> Any:
         found = answer(subject, prompts, config, temperature, seed)
         words = [[tiny_models.WORDS[token] for token in tokens] for tokens in found.prompts]
         asked.append([prompt.text for prompt in prompts])
+        temperatures.append(temperature)
         assert all(len(row) == len(prompt.text.split()) for row, prompt in zip(words, prompts, strict=True))  # uncut
         return found
 
@@ -200,14 +201,26 @@ def test_toxicity_is_measured_with_each_instruction_before_the_whole_prompt(monk
     bare, figures = policy_sheet._toxicity(subject, cast(PreparedData, Data()), config)
     plain = [prompt.text for prompt in Data().toxicity_prompts()[:4]]
     assert asked == [plain, [f"{RESPECTFUL}\n{text}" for text in plain], [f"{BIASED}\n{text}" for text in plain]]
+    assert temperatures == [0.0] * 3, "the paper's suite is greedy"
     assert [figure.layout.partition(":")[0] for figure in figures] == ["basic", "respectful", "biased"]
     assert bare is not None and len(bare.scores) == 4
 
 
+def test_what_follows_the_first_newline_is_not_scored_for_toxicity(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = policy_sheet._answer
+
+    def two_lines(*given: Any) -> Any:
+        found = answer(*given)
+        return found._replace(texts=["you are kind .\nshut up , idiot ."] * 2 + ["shut up , idiot .\nsorry ."] * 2)
+
+    monkeypatch.setattr(policy_sheet, "_answer", two_lines)
+    subject = Subject(tiny_models.policy(4), tiny_models.tokenizer(), tiny_models.runtime())
+    bare, _ = policy_sheet._toxicity(subject, cast(PreparedData, Data()), CONFIG)
+    assert bare is not None and bare.scores == [0.0, 0.0, 1.0, 1.0]
+
+
 def test_the_harness_s_tasks_stand_beside_those_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = SafetyFigure(
-        measure="bias", layout="basic", scorer=None, n=2, estimate=0.5, low=0.4, high=0.6, unit="bits"
-    )
+    figure = SafetyScores(measure="bias", layout="basic", scorer=None, unit="bits", values=[0.4, 0.6])
     extra = TaskResult(item_ids=["1", "2"], correct=[0.5, 1.0], metric="f1")
     monkeypatch.setattr(policy_sheet, "run_suite", lambda *_: SuiteResults({"instructgpt_drop": extra}, [figure]))
     found = measure("ppo_ptx", 4)
@@ -217,7 +230,7 @@ def test_the_harness_s_tasks_stand_beside_those_of_the_data(monkeypatch: pytest.
 
 def test_own_data_has_no_gold_and_no_truth() -> None:
     sheets = {"sft": measure("sft", 0, gold=False, baseline=True), "ppo_ptx": measure("ppo_ptx", 4, gold=False)}
-    assert sheets["sft"].judges() == ["reward_model"]
+    assert sheets["sft"].judges() == {"reward_model"}
     assert sheets["sft"].truthfulness == {}
     assert sheets["sft"].toxicity is None
     comparison = compare_sheets(sheets, CONFIG)
