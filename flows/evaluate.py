@@ -39,7 +39,7 @@ from tasks.data_prep.task import prepare_data
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
 from tasks.engine.registry import artifacts_of, register_model
-from tasks.engine.tracking import load, open_run
+from tasks.engine.tracking import import_mlflow, open_run
 from tasks.gate.task import check_budget
 from tasks.measure.scores import check_reward_model
 from tasks.measure.task import evaluate_policy
@@ -286,7 +286,7 @@ def main(values: DictConfig) -> None:
         config = as_prepared(parse_evaluate(values), values)
         check(config)
         DEADLINE.allow(config.runtime.stop_seconds or 0.0)
-        with prefect_session(meanwhile=load):
+        with prefect_session(meanwhile=import_mlflow):
             outcome = evaluate(config)
         say(outcome, config)
     except GateFailed as failed:

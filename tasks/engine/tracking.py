@@ -35,7 +35,7 @@ def _mlflow() -> Any:
     return mlflow
 
 
-def load() -> None:
+def import_mlflow() -> None:
     """Import MLflow and what its databases need now instead of at first use; it takes a second and a half."""
     _mlflow()
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
