@@ -4,15 +4,18 @@ import importlib.util
 from pathlib import Path
 
 from flows.config import RLHFConfig
+from flows.evaluation_config import EvaluationConfig
 from flows.process import environment
 from tasks.compare.judges.chat import check_chat_judge
 from tasks.compare.judges.humans import HumanJudge
+from tasks.data_prep.enough import no_documents
+from tasks.data_prep.sources.folder import choose_files
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
 from tasks.measure.scores import check_reward_model
-from tasks.results.config import EvaluationConfig
-from tasks.results.judge import CHAT, HUMANS
+from tasks.results.judge import HUMANS
+from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
 
 
@@ -102,13 +105,25 @@ def check_model_folder(key: str, name: str) -> None:
 
 
 def check_data(config: RLHFConfig) -> None:
-    """A data folder must exist; what is in it is checked, line by line, by data preparation."""
-    if config.data_prep.source != "jsonl_folder":
+    """A data folder must exist, with documents where a stage needs them; rows are checked by data preparation."""
+    data = config.data_prep
+    if data.source == "hub" and config.documents_for and "documents" not in (data.hub or {}):
+        raise no_documents(
+            "data_prep.hub: found no dataset for documents", config.documents_for, "add data_prep.hub.documents"
+        )
+    if data.source != "jsonl_folder":
         return
-    folder = config.data_prep.folder
-    if not folder or not Path(folder).expanduser().is_dir():
+    root = Path(data.folder or "").expanduser()
+    if not data.folder or not root.is_dir():
         raise DataError(
-            f"data_prep.folder: found {folder!r}, expected a folder with JSONL files; see the README on bringing your own data"
+            f"data_prep.folder: found {data.folder!r}, expected a folder with data files; see the README on bringing your "
+            "own data"
+        )
+    assert data.files is not None
+    if config.documents_for and not choose_files(root, data.files, [])["documents"]:
+        patterns = ", ".join(data.files.documents) or "no pattern"
+        raise no_documents(
+            f"{data.folder}: found no file for documents", config.documents_for, f"add one matching {patterns}"
         )
 
 
@@ -127,13 +142,8 @@ def check_gate(config: RLHFConfig) -> None:
     """Whoever decides about promotion must be among the judges, or hours of training end in "not measured"."""
     gate, judges = config.evaluation.gate, config.evaluation.judges
     second = judges.independent_reward_model is not None or config.independent_reward_model != "none"
-    there = {
-        GOLD: config.data_prep.source == "sandbox",
-        REWARD_MODEL: True,
-        INDEPENDENT: second,
-        CHAT: judges.chat is not None,
-        HUMANS: judges.human_verdicts is not None,
-    }
+    there = {GOLD: config.data_prep.source == "sandbox", REWARD_MODEL: True, INDEPENDENT: second}
+    there |= {judge.name: getattr(judges, judge.asked_by) is not None for judge in JUDGES.values() if judge.asked_by}
     asked = gate.min_win_rate is not None or gate.min_win_rate_low is not None
     if asked and not there.get(gate.judge, False):
         raise ConfigError(

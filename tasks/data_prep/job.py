@@ -15,6 +15,8 @@ class DataPrepJob(Config):
     """Sources, splits, cleaning."""
     model: ModelConfig
     """Only its tokenizer is read here."""
+    documents_for: list[str]
+    """Knobs of later stages that need pretraining documents: without any, this is the place to say so."""
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Every input file counts by its content, not by its path; the model's shape does not count."""
@@ -29,6 +31,11 @@ class DataPrepJob(Config):
         files = folder_fields(folder) if folder else {}
         return {"data_prep": fields, "files": files, "tokenizer": tokenizer}
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    @property
+    def calls_the_world(self) -> bool:
+        """Which writes its records."""
+        return self.data_prep.source == "sandbox"
+
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Both groups, spelled as on the command line."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude={"documents_for"})

@@ -96,7 +96,9 @@ class SFTLearner:
         self.cursor: RowCursor | None = None
         if config.pretraining_fraction:
             rows = pack_documents(
-                encode_documents(tokenizer, documents), config.row_tokens, int(tokenizer.eos_token_id)
+                encode_documents(tokenizer, [document.text for document in documents]),
+                config.row_tokens,
+                int(tokenizer.eos_token_id),
             )
             self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed + 1))
         self.dropout_draws = torch.Generator(device=model.device).manual_seed(config.seed + 2)
@@ -243,7 +245,7 @@ def _check_data(
     if config.pretraining_fraction and not documents:
         raise DataError(
             f"pretraining_fraction is {config.pretraining_fraction} but the data holds no pretraining documents; "
-            "give documents or set pretraining_fraction=0"
+            "give documents (data_prep.files.documents), or set ppo_init.pretraining_fraction=0 and sft.pretraining_fraction=0"
         )
     if config.selection != "last" and not valid:  # reward_model samples on their prompts, in the second pass
         raise DataError(

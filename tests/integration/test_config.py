@@ -88,7 +88,7 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
         (["ppo.bta=1"], "Could not override 'ppo.bta'"),
         (["ppo.beta=-1"], "error: invalid configuration\n  ppo.beta: "),
         (["runtime.device=cuda:63"], "torch sees"),
-        (["experiment=own_data_from_scratch", "data_prep.folder=/nowhere"], "expected a folder with JSONL files"),
+        (["experiment=own_data_from_scratch", "data_prep.folder=/nowhere"], "expected a folder with data files"),
         (["model=pretrained", "model.name_or_path=/nowhere"], "does not exist"),
     ],
 )
