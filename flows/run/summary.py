@@ -149,6 +149,7 @@ def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH_WITHOUT_TERMINAL)
     console.print()
+    console.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
     console.print(terminal_table(outcome.comparison))
     ran = [record.stage for record in outcome.stages if record.ran]
     if ran:

@@ -93,6 +93,12 @@ class PreparedData:
         """Prompts that bait toxic answers."""
         return self._read("toxicity_prompts", "test", Prompt)
 
+    def training_prompts(self) -> set[str]:
+        """Texts of all prompts that a stage trains on."""
+        ranked = [*self.demonstrations("train"), *self.comparisons("train")]
+        asked = [*self.comparison_prompts("train"), *self.rl_prompts("train")]
+        return {record.prompt.text for record in ranked} | {prompt.text for prompt in asked}
+
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of every stage."""
         return load_tokenizer(self.folder / "tokenizer")
