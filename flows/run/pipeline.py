@@ -183,7 +183,6 @@ class Pipeline:
         log.metrics(compared_metrics(outcome.metrics))
         log.flush()
         log.tags({"plumbline.stages_run": str(sum(record.ran for record in records)), "policy": outcome.policy})
-        log.file(self.store.open(report.result()) / "report.html")
         return outcome
 
     def __exit__(

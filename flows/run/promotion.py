@@ -13,6 +13,7 @@ from prefect.states import Failed
 from flows.ask.preflight import looks_local
 from flows.config import RLHFConfig
 from flows.run.pipeline import Pipeline
+from flows.run.page import publish_page
 from flows.run.summary import Outcome
 from flows.run.warnings import publish_warnings
 from flows.sweep.membership import is_point
@@ -77,7 +78,8 @@ def promote(
         outcome = outcome.model_copy(update={"release": str(folder)})
         if config.evaluation.gate.model_name is not None:
             outcome = outcome.model_copy(update={"version": register(run, config, outcome, policy.result())})
-    return settle(run, outcome, decision)
+    page = publish_page(run, config, outcome, decision)
+    return settle(run, outcome.model_copy(update={"page": str(page)}), decision)
 
 
 class Stages(Protocol):
