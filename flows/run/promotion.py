@@ -12,8 +12,8 @@ from prefect.states import Failed
 
 from flows.ask.preflight import looks_local
 from flows.config import RLHFConfig
-from flows.run.pipeline import Pipeline
 from flows.run.page import publish_page
+from flows.run.pipeline import Pipeline
 from flows.run.summary import Outcome
 from flows.run.warnings import publish_warnings
 from flows.sweep.membership import is_point

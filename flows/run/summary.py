@@ -131,6 +131,7 @@ def _audit_row(row: dict[str, Any]) -> dict[str, Any]:
 def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
     """The main figures of the pipeline's policy under names that do not depend on gamma, for comparing runs."""
     families = {
+        "win_rate/base/": "policy/base_win_rate_",
         f"win_rate_vs_start/{policy}/": "policy/win_rate_vs_start_",
         f"win_rate_unseen/{policy}/": "policy/win_rate_unseen_",
         f"win_rate/{policy}/": "policy/win_rate_",
@@ -138,6 +139,7 @@ def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
         f"score/{policy}/": "policy/score_",
     }
     names = {
+        "test_prompts": "policy/test_prompts",
         f"kl/{policy}": "policy/kl",
         f"benchmark/{policy}/mean": "policy/benchmarks",
         f"benchmark/{policy}/change_vs_sft": "policy/benchmarks_vs_sft",

@@ -2,6 +2,7 @@
 
 from tasks.engine.errors import DataError
 from tasks.results.decision import GateCheck
+from tasks.results.judges import JUDGES
 from tasks.results.sheet import GREEDY, SAMPLED, PolicySheet
 from tasks.results.win_rate import Resampling, score_outcomes, win_rate
 
@@ -24,7 +25,7 @@ def against_champion(
         raise DataError(
             "gate: the champion was measured on other prompts than the candidate; evaluate both on the same data"
         )
-    scorers = candidate.judges()
+    scorers = [name for name in JUDGES if name in candidate.judges()]
     by = judge if judge in scorers else scorers[0]
     checks = []
     for decoding in decodings:

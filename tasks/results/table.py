@@ -202,7 +202,7 @@ def terminal_table(comparison: PolicyComparison) -> Table:
     texts["Policy\n"] = [*texts["Policy\n"], max(groups, key=len)]  # the groups' names are as wide as policies'
     while sum(max(map(len, [*heading.split("\n"), *cells])) + 1 for heading, cells in texts.items()) > WIDTH:
         texts.popitem()
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in texts:
         table.add_column(heading, justify="left" if heading == "Policy\n" else "right", no_wrap=True)
     for place, group in enumerate(groups):
