@@ -49,8 +49,9 @@ class GateConfig(Config):
 
     @property
     def decides_by_judge(self) -> bool:
-        """Whether a win rate is asked for."""
-        return any(name.startswith("min_win_rate") for name in self.limits)
+        """Whether a win rate is asked for, against SFT or against the champion."""
+        compared = self.model_name is not None and self.champion_margin is not None
+        return compared or any(name.startswith("min_win_rate") for name in self.limits)
 
     @model_validator(mode="after")
     def _asks_something(self) -> "GateConfig":

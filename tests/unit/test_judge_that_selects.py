@@ -22,7 +22,10 @@ def test_the_judge_that_selects_may_not_decide_the_gate(judge: str, other: str) 
         load(both)
     load([f"ppo.selection={judge}", f"evaluation.gate.judge={other}"])
     load([f"evaluation.gate.judge={judge}"])
-    load([*both, "evaluation.gate.min_win_rate=null", "evaluation.gate.min_win_rate_low=null"])  # it decides nothing
+    nothing = [f"evaluation.gate.{name}=null" for name in ("min_win_rate", "min_win_rate_low")]
+    with pytest.raises(ConfigError, match="are both"):  # it still compares with the champion
+        load([*both, *nothing])
+    load([*both, *nothing, "evaluation.gate.champion_margin=null"])
 
 
 def test_a_copy_of_the_optimised_reward_model_is_no_independent_judge(tmp_path: Path) -> None:

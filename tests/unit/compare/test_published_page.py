@@ -2,6 +2,7 @@
 
 from flows.run.curves import over_iterations
 from flows.run.page import RunFacts, published
+from flows.run.reproduce import told_apart
 from tasks.compare.plots import WINDOWS, windows
 from tasks.results.decision import GateCheck, GateDecision
 from tests.unit.compare.test_report import ATTACK, HISTORY, Outline, render
@@ -68,5 +69,15 @@ def test_a_long_training_becomes_a_few_means_in_order() -> None:
 def test_ppo_over_iterations_is_the_same_picture_for_the_same_numbers() -> None:
     rows = [{"step": float(step), "objective/kl": 0.1 * step, "response/length": 10.0} for step in range(5)]
     assert over_iterations(rows) == over_iterations(rows)
-    assert "KL, nats" in str(over_iterations(rows)) or over_iterations(rows)
+    assert str(over_iterations(rows)).count("axes_") >= 2
     assert over_iterations([]) is None
+
+
+def test_a_run_s_name_tells_what_else_was_changed() -> None:
+    name = "beta=0.3 gamma=1.0 seed=1"
+    command = "python -m flows.rlhf ppo.beta=0.3 seed=1 scale=miniature evaluation.temperature=0.7"
+    assert told_apart(name, command) == f"{name} scale=miniature evaluation.temperature=0.7"
+    assert told_apart("my run", command) == "my run"
+    assert told_apart(name, "") == name
+    many = "python -m flows.rlhf " + " ".join(f"a.b{number}=1" for number in range(6))
+    assert told_apart(name, many).endswith("a.b3=1 +2")

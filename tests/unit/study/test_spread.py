@@ -13,7 +13,7 @@ def with_rates(rates: dict[int, float]) -> Results:
     results = synthetic(study_config(), PUBLISHED)
     setting = policy_setting(results.config.reference.beta, results.config.reference.gamma)
     records = {}
-    for point, record in results.measured.items() if hasattr(results, "measured") else results._records.items():
+    for point, record in results._records.items():
         if point.setting == setting and point.seed in rates:
             rate = rates[point.seed]
             more = {
