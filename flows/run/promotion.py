@@ -112,7 +112,12 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
         judged["world"] = made["data_prep"]
     if "reward_model-independent" in made and config.evaluation.judges.independent_reward_model is None:
         judged["independent_reward_model"] = made["reward_model-independent"]
-    adopted = run(adopt_model, "adopted", AdoptJob(folder=str(champion.folder), kind="policy"), about="champion")
+    adopted = run(
+        adopt_model,
+        "adopted",
+        AdoptJob(folder=str(champion.folder), kind="policy", knob="evaluation.gate.model_name"),
+        about="champion",
+    )
     sheet = run(evaluate_policy, "evaluation", config.evaluation.measured, about="champion", policy=adopted, **judged)
     return {"champion": sheet, "candidate": made[f"evaluation-{name}"]}
 
