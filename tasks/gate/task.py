@@ -23,9 +23,15 @@ def check_budget(shop: Workshop, config: GateConfig) -> Metrics:
     comparison = json.loads((shop.input("evaluation") / COMPARISON).read_text(encoding="utf-8"))
     decision = decide(shop.about, comparison["metrics"], config)
     if "champion" in shop.inputs and config.champion_margin is not None:
-        sheets = (read_sheet(shop.input(name)) for name in ("candidate", "champion"))
-        asked = config.judge, list(map(str, config.decodings)), config.champion_margin, comparison["confidence"]
-        decision = decision.with_checks(against_champion(*sheets, *asked))
+        checks = against_champion(
+            read_sheet(shop.input("candidate")),
+            read_sheet(shop.input("champion")),
+            config.judge,
+            list(map(str, config.decodings)),
+            config.champion_margin,
+            comparison["confidence"],
+        )
+        decision = decision.with_checks(checks)
     write_json(shop.folder / DECISION, decision.model_dump(mode="json"))
     shop.log.file(shop.folder / DECISION)
     return {

@@ -95,9 +95,10 @@ class PreparedData:
 
     def training_prompts(self) -> set[str]:
         """Texts of all prompts that a stage trains on."""
-        ranked = [*self.demonstrations("train"), *self.comparisons("train")]
         asked = [*self.comparison_prompts("train"), *self.rl_prompts("train")]
-        return {record.prompt.text for record in ranked} | {prompt.text for prompt in asked}
+        asked += [demonstration.prompt for demonstration in self.demonstrations("train")]
+        asked += [comparison.prompt for comparison in self.comparisons("train")]
+        return {prompt.text for prompt in asked}
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of every stage."""
