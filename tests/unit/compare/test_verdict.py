@@ -50,7 +50,7 @@ def test_a_base_model_that_beats_sft_comes_first() -> None:
 
 @pytest.mark.parametrize(("prompts", "few"), [(99, True), (100, False)])
 def test_fewer_than_a_hundred_prompts_are_too_few(prompts: int, few: bool) -> None:
-    assert run(ppo=3.0, init=2.0, prompts=prompts).verdict.startswith("Too few prompts (99") is few
+    assert run(ppo=3.0, init=2.0, prompts=prompts).verdict.startswith(f"Too few prompts ({prompts}, fewer") is few
 
 
 def test_a_judge_that_chose_the_weights_is_named_in_the_verdict_and_among_the_notes() -> None:

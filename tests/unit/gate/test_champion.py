@@ -30,3 +30,9 @@ def test_a_judge_without_scores_is_replaced_by_one_that_is_named() -> None:
 def test_other_prompts_are_refused() -> None:
     with pytest.raises(DataError, match="other prompts than the candidate"):
         against_champion(policy("a", [1.0] * 3), policy("b", [1.0] * 4), "gold", ["greedy"], 0.1, 0.95)
+
+
+def test_it_is_the_lower_end_that_counts() -> None:
+    candidate, champion = policy("a", [1.0, 0.0] * 20), policy("b", [0.0, 1.0] * 20)  # half of 40 prompts won
+    (check,) = against_champion(candidate, champion, "gold", ["greedy"], 0.1, 0.95)
+    assert check.found is not None and 0.3 < check.found < 0.4 and not check.passed
