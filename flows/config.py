@@ -156,6 +156,11 @@ class RLHFConfig(Config):
         return knobs
 
     @property
+    def starts_from_sft(self) -> bool:
+        """PPO's start is trained like the SFT baseline, so both have the same weights and one measurement is enough."""
+        return self.ppo_init == self.sft
+
+    @property
     def ppo_runs(self) -> dict[str, PPOConfig]:
         """Stage name -> configuration of every PPO run asked for, the pipeline's own first."""
         plain = self.ppo.model_copy(update={"gamma": 0.0})
@@ -226,6 +231,17 @@ class RLHFConfig(Config):
                     f"independent_reward_model is disjoint_half, which halves the comparisons itself, and "
                     f"{name}.trained_on is {part}; set {name}.trained_on=all"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _who_selects_does_not_judge(self) -> "RLHFConfig":
+        """A maximum over iterations is too good by the judge that took it; a gate must not pass on that."""
+        gate, other = self.evaluation.gate, {"gold": "independent", "independent": "gold"}
+        if gate.decides_by_judge and gate.judge == self.ppo.selection:
+            raise ValueError(
+                f"ppo.selection and evaluation.gate.judge are both {gate.judge}: the judge that chooses the weights may not "
+                f"decide about them; set evaluation.gate.judge={other[gate.judge]}, or ppo.selection=last"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from tasks.compare.rulings import resampling
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
-from tasks.results.sheet import BASELINE, PolicySheet, read_sheet
+from tasks.results.sheet import BASELINE, REWARD_MODEL, PolicySheet, read_sheet
 from tasks.results.verdict import leading_policy
 from tasks.results.win_rate import derived_seed
 
@@ -28,10 +28,15 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     curves = {
         name.removesuffix("_policy"): json.loads((shop.input(name) / "history.json").read_text(encoding="utf-8"))
         for name in shop.inputs
-        if name.endswith("_policy")
+        if name.endswith("_policy") and (shop.input(name) / "history.json").is_file()
+    }
+    selected_by = {
+        name.removesuffix("_policy"): chosen
+        for name in shop.inputs
+        if name.endswith("_policy") and (chosen := _selection(shop.input(name))) != "last"
     }
     judges = pair_judges(config.judges, shop.store.root.parent)
-    comparison = compare_sheets(sheets, config, judges)
+    comparison = compare_sheets(sheets, config, judges, selected_by)
     for judge in judges:
         shop.log.metrics(judge.spent())
         notes = [*comparison.notes, *judge.notes(resampling(config))]
@@ -56,6 +61,12 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     shop.log.file(shop.folder / COMPARISON)
     shop.log.file(shop.folder / REPORT)
     return comparison.metrics
+
+
+def _selection(policy: Path) -> str:
+    """Who chose a policy's weights: among PPO's iterations the one that its watch names, among SFT's epochs the reward model."""
+    watched = policy / "sentinel.json"
+    return str(json.loads(watched.read_text(encoding="utf-8"))["selection"]) if watched.is_file() else REWARD_MODEL
 
 
 def _digests(shop: Workshop, sheets: Mapping[str, PolicySheet]) -> dict[str, str]:

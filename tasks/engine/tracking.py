@@ -25,6 +25,7 @@ from tasks.engine.os_errors import OF_THE_DISK, readable_os_errors, refusal
 
 logger = logging.getLogger("plumbline")
 BUFFERED_METRICS = 500
+LONGEST_NOTE = 5000  # MLflow's limit for a tag
 LONGEST_VALUE = 500  # MLflow's limit for tag and parameter values that every backend accepts
 
 
@@ -185,6 +186,10 @@ class RunLog:
         for start in range(0, len(items), 100):
             self._client.log_batch(self.run_id, tags=items[start : start + 100])
 
+    def note(self, markdown: str) -> None:
+        """What the run's page in MLflow shows first; longer than other tags may be."""
+        self._client.set_tag(self.run_id, "mlflow.note.content", markdown[:LONGEST_NOTE])
+
     def file(self, path: Path, folder: str | None = None) -> None:
         """Store a file as an artifact of the run."""
         self._client.log_artifact(self.run_id, str(path), folder)
@@ -234,6 +239,9 @@ class NoLog(RunLog):
         """Nothing."""
 
     def file(self, path: Path, folder: str | None = None) -> None:
+        """Nothing."""
+
+    def note(self, markdown: str) -> None:
         """Nothing."""
 
     def text(self, text: str, name: str) -> None:

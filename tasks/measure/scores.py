@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from tasks.engine.digests import file_digest
 from tasks.engine.errors import ModelError
 from tasks.language.batches import microbatches, pad_batch
 from tasks.language.models import HEAD_FILE, ScalarModel
@@ -64,6 +65,22 @@ def check_reward_model(folder: Path, knob: str = INDEPENDENT_KNOB) -> None:
         raise ModelError(
             f"{knob}: {folder} has no {' and no '.join(missing)}; give the `model` folder of a reward model that this "
             "program trained"
+        )
+
+
+def check_other_weights(folder: Path, optimised: Path, knob: str = INDEPENDENT_KNOB) -> None:
+    """A reward model that a policy was optimised against is no independent judge of it, wherever its copy lies.
+
+    Raises:
+        ModelError: both folders hold the same weights.
+    """
+    mine, theirs = (
+        sorted(file_digest(file) for file in path.expanduser().glob("*.safetensors")) for path in (folder, optimised)
+    )
+    if mine == theirs:
+        raise ModelError(
+            f"{knob}: {folder} holds the weights of the reward model that was optimised, expected another one; train it with "
+            "another seed or on other comparisons, or set null"
         )
 
 

@@ -13,7 +13,7 @@ from tasks.measure.benchmarks import Subject
 from tasks.measure.config import MeasureConfig
 from tasks.measure.policy_sheet import Yardsticks
 from tasks.measure.policy_sheet import evaluate_policy as measure
-from tasks.measure.scores import load_reward_model
+from tasks.measure.scores import check_other_weights, load_reward_model
 from tasks.measure.vocabularies import same_vocabulary
 from tasks.records.data import PreparedData
 from tasks.results.sheet import BASELINE, write_sheet
@@ -81,4 +81,6 @@ def _independent(shop: Workshop, config: MeasureConfig, vocabulary: int) -> Scal
     if INDEPENDENT_INPUT in shop.inputs:
         return load_reward_model(shop.input(INDEPENDENT_INPUT) / "model", shop.runtime.device, vocabulary)
     given = config.judges.independent_reward_model
+    if given is not None and "reward_model" in shop.inputs:
+        check_other_weights(Path(given), shop.input("reward_model") / "model")
     return None if given is None else load_reward_model(Path(given), shop.runtime.device, vocabulary)
