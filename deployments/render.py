@@ -16,8 +16,11 @@ from tasks.engine.errors import PlumblineError
 HEADER = """\
 # Deployments of the pipeline. Written by `python -m deployments.render [overrides] > deployments/prefect.yaml`;
 # edit schedule and pool freely, render again when the configuration changes.
+# `python -m deployments.automations`, given once, has the server schedule crashed runs again.
 """
 POOL = "local"
+TAG = "rlhf"
+"""By which `deployments.automations` knows these runs."""
 NIGHTLY = {"cron": "0 2 * * *", "timezone": "UTC", "slug": "nightly", "active": True}
 
 
@@ -35,7 +38,7 @@ def deployment(name: str, description: str, overrides: list[str], schedules: lis
         "name": name,
         "description": description,
         "entrypoint": "flows/rlhf.py:rlhf",
-        "tags": ["rlhf"],
+        "tags": [TAG],
         "concurrency_limit": 1,
         "work_pool": {"name": POOL},
         "schedules": schedules,

@@ -1,15 +1,19 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field, ValidationError, model_validator
 
 from flows.ask.arithmetic.config import DryRunConfig
+from flows.evaluation_config import EvaluationConfig
+from flows.misspelt import KEYS, did_you_mean, flat_keys, refused
 from flows.process.environment import PROJECT
 from flows.sweep.config import SweepConfig
 from tasks.comparisons.config import ComparisonsConfig
@@ -21,9 +25,8 @@ from tasks.engine.errors import ConfigError
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
-from tasks.results.config import EvaluationConfig
-from tasks.reward_model.across_labelers import AcrossLabelersJob
 from tasks.reward_model.config import RewardModelConfig
+from tasks.reward_model.job import AcrossLabelersJob
 from tasks.sft.config import SFTConfig
 
 CONF = PROJECT / "conf"
@@ -252,17 +255,21 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
         raise ConfigError(
             f"{path}: no value, and none can be guessed; give one on the command line: {path}=..."
         ) from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"configuration: {str(error).splitlines()[0]}; check what stands in ${{...}}") from None
     except ValidationError as error:
-        raise ConfigError(describe(error)) from None
+        known = flat_keys(values) if isinstance(values, DictConfig) else ()
+        raise ConfigError(describe(error, known)) from None
 
 
-def describe(error: ValidationError) -> str:
-    """Pydantic's findings, one line each: path, what is wrong, what was found."""
+def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """Pydantic's findings, one line each: path, what is wrong, what was found; ``known`` are the keys that were given."""
     lines = []
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"]) or "configuration"
         if item["type"] == "extra_forbidden":
-            lines.append(f"{path}: unknown key; see `python -m flows.rlhf --cfg job` for what there is")
+            meant = did_you_mean(path, (key for key in known if key != path))
+            lines.append(f"{path}: unknown key{meant or ';'} {KEYS}")
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; every key is set in conf/")
         elif item["type"] == "value_error":
@@ -287,14 +294,16 @@ def composed(overrides: list[str] | None = None, config_name: str = "rlhf") -> D
     Raises:
         ConfigError: an override that does not apply.
     """
-    from hydra.errors import HydraException
-
+    given = overrides or []
     saved = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3", job_name=config_name):
-            return compose(config_name, overrides=overrides or [])
-    except HydraException as error:
-        raise ConfigError(f"configuration overrides {overrides}: {error}") from error
+            try:
+                return compose(config_name, overrides=given)
+            except (HydraException, OmegaConfBaseException, ValueError) as error:
+                groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+                known = [*flat_keys(compose(config_name)), *groups]
+                raise ConfigError(refused(str(error), given, known)) from error
     finally:
         GlobalHydra.instance().hydra = saved

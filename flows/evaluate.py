@@ -9,15 +9,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from flows.command import answer_early
+from flows.evaluate_config import EvaluateConfig, evaluate_command, evaluate_results, parse_evaluate
 from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
-from flows.evaluate_config import (  # isort: skip
-    EvaluateConfig,
-    evaluate_command,
-    evaluate_results,
-    parse_evaluate,
-)
+if __name__ == "__main__":
+    answer_early("evaluate", parse_evaluate)
 
+# isort: split
 import hydra
 from omegaconf import DictConfig, OmegaConf
 from prefect import flow
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from flows.ask.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
+from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
 from flows.process.session import prefect_session
 from flows.run.pipeline import Pipeline
@@ -34,7 +34,7 @@ from flows.run.promotion import EXIT_STATUS, GateFailed, read_decision, settle
 from flows.run.summary import WIDTH_WITHOUT_TERMINAL, StageRecord, link_pages
 from tasks.adopt.config import AdoptJob
 from tasks.adopt.task import adopt_model
-from tasks.compare.task import COMPARISON, REPORT, compare_policies
+from tasks.compare.task import compare_policies
 from tasks.data_prep.task import prepare_data
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
@@ -43,7 +43,7 @@ from tasks.engine.tracking import load, open_run
 from tasks.gate.task import check_budget
 from tasks.measure.scores import check_reward_model
 from tasks.measure.task import evaluate_policy
-from tasks.results.comparison import PolicyComparison
+from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.table import markdown_table, terminal_table
 
 POLICY, BASELINE = "policy", "sft"
@@ -90,17 +90,17 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
     with Pipeline(config, check, evaluate_command, evaluate_results) as run:
         known = artifacts_given(config)
         data: Input = known.get("data_prep") or run(prepare_data, "data_prep", config.data_prep_job)
-        policy = run(adopt_model, f"adopted-{POLICY}", AdoptJob(folder=config.policy, kind="policy"))
+        policy = _adopt(run, "policy", config.policy)
         baseline: Input = policy
         if config.baseline is not None:
-            baseline = run(adopt_model, "adopted-baseline", AdoptJob(folder=config.baseline, kind="policy"))
+            baseline = _adopt(run, "baseline", config.baseline)
         elif "sft" in known:
             baseline = known.get("sft_selected", known["sft"])
         judged: dict[str, Input] = {"data": data, "reference": known.get("ppo_init", baseline)}
+        if _has_gold(config, known):
+            judged["world"] = data
         if config.reward_model is not None:
-            judged["reward_model"] = run(
-                adopt_model, "adopted-reward_model", AdoptJob(folder=config.reward_model, kind="model")
-            )
+            judged["reward_model"] = _adopt(run, "reward_model", config.reward_model, "model")
         elif "reward_model" in known:
             judged["reward_model"] = known["reward_model"]
         given = config.evaluation.judges.independent_reward_model
@@ -112,11 +112,11 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
         if baseline is not policy:
             measured[POLICY] = policy
         sheets = {
-            name: run(evaluate_policy, f"evaluation-{name}", config.evaluation.of_one_policy, policy=subject, **judged)
+            name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=subject, **judged)
             for name, subject in measured.items()
         }
-        report = run(compare_policies, "evaluation", config.evaluation, **sheets)
-        gate = run(check_budget, f"gate-{POLICY}", config.evaluation.gate, evaluation=report)
+        report = run(compare_policies, "evaluation", config.evaluation.compared, about="", **sheets)
+        gate = run(check_budget, "gate", config.evaluation.gate, about=POLICY, evaluation=report)
         decision = read_decision(run, gate)
         folder = run.store.open(report.result())
         comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text(encoding="utf-8"))
@@ -135,6 +135,11 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
             version = register_model(run.context.tracking_uri, limits.model_name, limits.alias, place, run.run_id, tags)
             outcome = outcome.model_copy(update={"version": version})
         return settle(run, outcome, decision)
+
+
+def _adopt(run: Pipeline, knob: str, folder: str, kind: str = "policy") -> PrefectFuture[ArtifactRef]:
+    """Make an artifact of the model folder that a key of the configuration names."""
+    return run(adopt_model, "adopted", AdoptJob(folder=folder, knob=knob, kind=kind), about=knob)
 
 
 def artifacts_given(config: EvaluateConfig) -> dict[str, ArtifactRef]:
@@ -280,6 +285,7 @@ def main(values: DictConfig) -> None:
     try:
         config = as_prepared(parse_evaluate(values), values)
         check(config)
+        DEADLINE.allow(config.runtime.stop_seconds or 0.0)
         with prefect_session(meanwhile=load):
             outcome = evaluate(config)
         say(outcome, config)
@@ -289,9 +295,17 @@ def main(values: DictConfig) -> None:
         sys.exit(EXIT_STATUS)
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
+
+
+def command_line() -> None:
+    """`python -m flows.evaluate`."""
+    try:
+        with ends_in_time():
+            main()
     except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
 
 
 if __name__ == "__main__":
-    main()
+    command_line()

@@ -8,12 +8,12 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
 from flows.config import TrackingConfig, describe
+from flows.evaluation_config import EvaluationConfig
 from flows.run.reproduce import is_place
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.engine.config import Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
-from tasks.results.config import EvaluationConfig
 
 GIVEN = ("policy", "baseline", "data", "reward_model", "seed")
 

@@ -16,6 +16,7 @@ from flows.config import RLHFConfig
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.checkpoint import latest_step
 from tasks.engine.config import Config
+from tasks.engine.context import StageName
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.tracking import flatten
 
@@ -47,8 +48,11 @@ class Lookup:
         """Stage -> its plan; named as in ``Pipeline``."""
         self._earlier: dict[str, list[tuple[float, dict[str, Any]]]] = {}
 
-    def __call__(self, task: Task[..., ArtifactRef], stage: str, config: Config, **inputs: Plan) -> Plan:
+    def __call__(
+        self, task: Task[..., ArtifactRef], group: str, config: Config, about: str = "", **inputs: Plan
+    ) -> Plan:
         """Plan one stage; later stages take the plan as their input."""
+        stage = str(StageName(group=group, about=about))
         known = {name: plan.ref for name, plan in inputs.items() if plan.ref is not None}
         depends_on = dependencies(task.package, config, known)  # type: ignore[attr-defined]
         awaited = {name: plan.stage for name, plan in inputs.items() if plan.ref is None}
@@ -58,7 +62,7 @@ class Lookup:
         if found is not None and damage is None:
             plan = Plan(stage, CACHED, (), found)
         else:
-            why = list(self._reasons(stage, config, depends_on, awaited, damage))
+            why = list(self._reasons(stage, _spelling(config, group), depends_on, awaited, damage))
             if made and (step := latest_step(self.store.root / "checkpoints" / stage / made)):
                 why.append(f"goes on from its checkpoint of step {step}")
             plan = Plan(stage, WILL_RUN, tuple(why), None)
@@ -66,7 +70,12 @@ class Lookup:
         return plan
 
     def _reasons(
-        self, stage: str, config: Config, depends_on: dict[str, Any], awaited: dict[str, str], damage: str | None
+        self,
+        stage: str,
+        spelled: dict[str, str],
+        depends_on: dict[str, Any],
+        awaited: dict[str, str],
+        damage: str | None,
     ) -> Iterator[str]:
         for name, made_by in awaited.items():
             yield f"input {name} will be made again" + (f" by {made_by}" if name != made_by else "")
@@ -75,7 +84,7 @@ class Lookup:
             return
         # With an input awaited, results that differ in nothing else are the nearest ones.
         differences = [
-            (list(difference(earlier, depends_on, set(awaited), _spelling(config, stage))), -when)
+            (list(difference(earlier, depends_on, set(awaited), spelled)), -when)
             for when, earlier in self._earlier_results(stage)
         ]
         if not differences:
@@ -132,9 +141,9 @@ def _leaves(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _spelling(config: Config, stage: str) -> dict[str, str]:
+def _spelling(config: Config, group: str) -> dict[str, str]:
     """Path below the stage's own fields -> the name that the command line knows, wherever that is unambiguous."""
-    names = list(flatten(config.tracked_params(stage)))
+    names = list(flatten(config.tracked_params(group)))
     spelled = {}
     for path in flatten(config.fingerprint_fields()):
         matching = [name for name in names if name == path or name.endswith(f".{path}")]
@@ -149,7 +158,7 @@ def plan_of(config: RLHFConfig) -> list[Plan]:
     Raises:
         ArtifactError: the store cannot be read.
     """
-    from flows.rlhf import instructgpt  # whose command line imports this module
+    from flows.instructgpt import instructgpt  # seconds of imports, for a plan only
     from flows.run.promotion import decision_in, gate_stage, release_stage
 
     lookup = Lookup(ArtifactStore(config.tracking.store))

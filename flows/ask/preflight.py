@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 from flows.config import RLHFConfig
+from flows.evaluation_config import EvaluationConfig
 from flows.process import environment
 from tasks.compare.judges.chat import check_chat_judge
 from tasks.compare.judges.humans import HumanJudge
@@ -13,8 +14,8 @@ from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
 from tasks.measure.scores import check_reward_model
-from tasks.results.config import EvaluationConfig
-from tasks.results.judge import CHAT, HUMANS
+from tasks.results.judge import HUMANS
+from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
 
 
@@ -141,13 +142,8 @@ def check_gate(config: RLHFConfig) -> None:
     """Whoever decides about promotion must be among the judges, or hours of training end in "not measured"."""
     gate, judges = config.evaluation.gate, config.evaluation.judges
     second = judges.independent_reward_model is not None or config.independent_reward_model != "none"
-    there = {
-        GOLD: config.data_prep.source == "sandbox",
-        REWARD_MODEL: True,
-        INDEPENDENT: second,
-        CHAT: judges.chat is not None,
-        HUMANS: judges.human_verdicts is not None,
-    }
+    there = {GOLD: config.data_prep.source == "sandbox", REWARD_MODEL: True, INDEPENDENT: second}
+    there |= {judge.name: getattr(judges, judge.asked_by) is not None for judge in JUDGES.values() if judge.asked_by}
     asked = gate.min_win_rate is not None or gate.min_win_rate_low is not None
     if asked and not there.get(gate.judge, False):
         raise ConfigError(

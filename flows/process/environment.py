@@ -11,15 +11,20 @@ PROJECT = Path(__file__).resolve().parents[2]
 HOME = Path(os.environ.get("PLUMBLINE_HOME") or PROJECT / ".plumbline").resolve()
 
 
+def prefect_home() -> Path:
+    """Where Prefect keeps its database."""
+    return Path(os.environ["PREFECT_HOME"])
+
+
 def prepare_environment() -> Path:
     """Set the defaults and create the folders; returns the home folder."""
-    prefect_home = HOME / "prefect"
     defaults = {
         "PLUMBLINE_HOME": str(HOME),
-        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_HOME": str(HOME / "prefect"),
         "PREFECT_LOCAL_STORAGE_PATH": str(HOME / "prefect" / "records"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -37,8 +42,11 @@ def prepare_environment() -> Path:
     known = ",".join(os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy")).split(",")
     local = ",".join(dict.fromkeys([*(name for name in known if name), "127.0.0.1", "localhost"]))
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = local
+    # What killed workers held is taken away by Python's tracker, which need not be told to the user.
+    ignored = [item for item in os.environ.get("PYTHONWARNINGS", "").split(",") if item]
+    os.environ["PYTHONWARNINGS"] = ",".join(dict.fromkeys([*ignored, "ignore:resource_tracker:UserWarning"]))
     # Prefect does not create the parents of its home folder.
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    prefect_home().mkdir(parents=True, exist_ok=True)
     return HOME
 
 

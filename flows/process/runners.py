@@ -1,29 +1,22 @@
-"""Task runners by name, the resources that each stage asks of them, and how they are stopped."""
+"""Task runners by name, and the resources that each stage asks of them."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.process.logs import listen, speak_through
+from flows.process.parent import die_with_parent
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
-from tasks.engine.stop import StopSign
-
-STOP_SECONDS = 10.0
-NUDGE_SECONDS = 3.0
-REPORT_SECONDS = 0.5
-"""For a stage that has ended to tell Prefect so."""
 
 
 def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
@@ -65,17 +58,26 @@ class WarmProcessPool(ProcessPoolTaskRunner):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        spawning = self._executor
+        spawning: Any = self._executor
         assert spawning is not None
         warm_up()
+        context = multiprocessing.get_context("forkserver")
+        sentences = context.Queue()
+        listen(sentences)
         self._executor = ProcessPoolExecutor(
             max_workers=self._max_workers,
-            mp_context=multiprocessing.get_context("forkserver"),
-            initializer=spawning._initializer,
-            initargs=spawning._initargs,
+            mp_context=context,
+            initializer=_prepare,
+            initargs=(sentences, spawning._initializer, spawning._initargs),
         )
         spawning.shutdown(wait=False)  # it starts a process with its first task, so there is none
         return self
+
+
+def _prepare(sentences: Any, initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Run in each worker, with what Prefect runs there."""
+    speak_through(sentences)
+    initializer(*arguments)
 
 
 def warm_up() -> None:
@@ -112,12 +114,6 @@ def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
         yield
 
 
-def die_with_parent(with_signal: int = signal.SIGKILL) -> None:
-    """Have the kernel end this process when the one that started it dies, even by ``kill -9`` (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL("libc.so.6").prctl(1, with_signal)
-
-
 def prepare_worker() -> None:
     """Run in each pool process: die with the flow's process, and leave Ctrl-C and SIGTERM to it."""
     die_with_parent()
@@ -134,51 +130,3 @@ def _end_with(parent: BaseProcess) -> None:
     """Wait for the process that started this one, and end with it."""
     parent.join()
     os._exit(1)
-
-
-def stop(runner: TaskRunner[Any], sign: StopSign, seconds: float) -> None:
-    """End the stages that are under way, because one failed or the run was interrupted.
-
-    Stages that train are given ``seconds`` to finish their step and save; the others, and those that take longer, are
-    ended as they are and go on from their last checkpoint. Leaving a pool would wait for its tasks, which may train for
-    hours. Ray and Dask end their workers by themselves when the runner is left.
-    """
-    with suppress(OSError):  # a full or read-only disk: then nothing can be saved either
-        sign.ask()
-        _wait_until_saved(sign, seconds)
-    pool = getattr(runner, "_executor", None)
-    if pool is None:
-        return
-    if isinstance(runner, ProcessPoolTaskRunner):
-        # Without a chance to object: Prefect's pool hangs for ever when a worker sends it a KeyboardInterrupt.
-        for worker in list((pool._processes or {}).values()):
-            worker.kill()
-    elif isinstance(runner, ThreadPoolTaskRunner):
-        pool.shutdown(wait=False, cancel_futures=True)
-        _stop_threads(list(pool._threads))
-
-
-def _wait_until_saved(sign: StopSign, seconds: float) -> None:
-    """Wait for the stages that train; a second Ctrl-C ends the waiting."""
-    end = time.monotonic() + seconds
-    try:
-        while sign.is_training() and time.monotonic() < end:
-            time.sleep(0.05)
-        time.sleep(REPORT_SECONDS)
-    except KeyboardInterrupt:
-        return
-
-
-def _stop_threads(threads: list[threading.Thread]) -> None:
-    """Raise KeyboardInterrupt in threads that run a task; again if it was lost where Python ignores exceptions."""
-    end = time.monotonic() + STOP_SECONDS
-    patience = 0.2  # idle threads leave at once
-    while time.monotonic() < end and any(thread.is_alive() for thread in threads):
-        for thread in threads:
-            thread.join(patience)
-        for thread in threads:
-            if thread.is_alive():
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
-                )
-        patience = NUDGE_SECONDS

@@ -7,38 +7,16 @@ is announced to children through ``PREFECT_API_URL``. If that variable is set al
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from filelock import FileLock
-
-from flows.process import environment
-from flows.process.runners import die_with_parent
+from flows.process.own_server import OwnServer, answers
 from tasks.engine.errors import ConfigError
 
-START_SECONDS = 180.0
 SETTLE_SECONDS = 10.0
 SETTLE_SECONDS_INTERRUPTED = 2.0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url + "/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -48,7 +26,10 @@ def _terminate_like_ctrl_c() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
+    ours_to_say = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if not ours_to_say:  # the command line has said it
         yield
         return
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -91,71 +72,28 @@ def prefect_session(meanwhile: Callable[[], object] | None = None) -> Iterator[s
     with _terminate_like_ctrl_c():
         given = PREFECT_API_URL.value()
         if given:
-            if not _answers(given):
+            if not answers(given):
                 raise ConfigError(f"PREFECT_API_URL is {given}: no answer; start that server or unset the variable")
             yield given
             return
-        url = f"http://127.0.0.1:{_free_port()}/api"
-        with _one_at_a_time():
-            server = _start_server(url)
-            try:
-                if meanwhile is not None:
-                    meanwhile()
-                _wait_until_up(server, url)
-            except BaseException:
-                server.kill()
-                raise
+        server = OwnServer()
         try:
-            with _announced(url):
+            if meanwhile is not None:
+                meanwhile()
+            server.wait_until_up()
+        except BaseException:
+            server.kill()
+            raise
+        try:
+            with _announced(server.url):
                 try:
-                    yield url
+                    yield server.url
                 except BaseException:
                     _settle(SETTLE_SECONDS_INTERRUPTED)
                     raise
                 _settle(SETTLE_SECONDS)
         finally:
-            server.send_signal(signal.SIGUSR1)
-            try:
-                server.wait(5)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Two servers that make the same new database at the same moment break each other's."""
-    from prefect.settings import PREFECT_HOME
-
-    with FileLock(PREFECT_HOME.value() / "server-start.lock"):
-        yield
-
-
-def _start_server(url: str) -> "subprocess.Popen[bytes]":
-    port = url.split(":")[2].split("/")[0]
-    command = [sys.executable, "-m", "flows.process.server", port]
-    settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-    quiet = subprocess.DEVNULL
-    # A session of its own: Ctrl-C must not end the server before the run has said how it ended.
-    return subprocess.Popen(
-        command,
-        cwd=environment.PROJECT,
-        env={**os.environ, **settings},
-        stdout=quiet,
-        stderr=quiet,
-        preexec_fn=die_with_parent,
-        start_new_session=True,
-    )
-
-
-def _wait_until_up(server: "subprocess.Popen[bytes]", url: str) -> None:
-    end = time.monotonic() + START_SECONDS
-    while not _answers(url):
-        if server.poll() is not None or time.monotonic() > end:
-            raise ConfigError(
-                f"the local Prefect server did not start (exit status {server.poll()}, home {environment.HOME}); "
-                "look at `prefect server start` for the reason, or remove the folder's prefect/prefect.db"
-            )
-        time.sleep(0.1)
+            server.end()
 
 
 def drain() -> None:

@@ -7,14 +7,7 @@ for asked_politely in (signal.SIGINT, signal.SIGTERM):
     signal.signal(asked_politely, signal.SIG_IGN)
 
 # What the flow's module imports, so that a worker need not do it again; not that module, which a worker runs itself.
-import tasks.compare.task  # noqa: E402
-import tasks.comparisons.task  # noqa: E402
-import tasks.data_prep.task  # noqa: E402
-import tasks.measure.task  # noqa: E402
-import tasks.ppo.task  # noqa: E402
-import tasks.pretrain.task  # noqa: E402
-import tasks.reward_model.task  # noqa: E402
-import tasks.sft.task  # noqa: E402, F401
+from flows import instructgpt  # noqa: E402, F401
 from flows.run import promotion  # noqa: E402, F401
 from flows.sweep import point, session  # noqa: E402, F401
 from tasks.engine.tracking import load  # noqa: E402

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,8 @@ from prefect.futures import PrefectFuture, as_completed
 
 from flows.ask.preflight import check
 from flows.config import RLHFConfig, TrackingConfig
+from flows.process.bars import Bars
+from flows.process.deadline import DEADLINE
 from flows.process.leftovers import (
     PROCESS_TAG,
     claim_flow_run,
@@ -21,13 +24,14 @@ from flows.process.leftovers import (
     release_flow_run,
     this_process,
 )
-from flows.process.runners import make_runner, resources_of, stop
+from flows.process.runners import make_runner, resources_of
+from flows.process.stopping import budget, stop, worker_killed
 from flows.run.reproduce import command_of, results_config
 from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, point_tags
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import Config, RuntimeConfig
-from tasks.engine.context import StageContext
+from tasks.engine.context import StageContext, StageName
 from tasks.engine.stage import reuse
 from tasks.engine.stop import StopSign
 from tasks.engine.tracking import open_run, parent_of, prepare, start_pipeline_run
@@ -71,7 +75,7 @@ class Pipeline:
         self.config, self._check, self._command_of, self._results_config = config, check, command_of, results_config
         self.store = ArtifactStore(config.tracking.store)
         self._runner = make_runner(config.runtime)
-        self._stages: dict[str, tuple[Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
+        self._stages: dict[str, tuple[StageName, Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
         self._to_tell: dict[str, Callable[[Path], None]] = {}
 
     def __enter__(self) -> Self:
@@ -100,26 +104,30 @@ class Pipeline:
         self._in_use = ExitStack()
         self._in_use.enter_context(self.store.in_use())
         self._runner.__enter__()
+        self._bars = Bars(self._sign.folder, self.config.runtime.progress)
+        self._bars.__enter__()
         return self
 
     def __call__(
         self,
         task: Task[..., ArtifactRef],
-        stage: str,
+        group: str,
         config: Config,
+        about: str = "",
         **inputs: PrefectFuture[ArtifactRef] | ArtifactRef,
     ) -> PrefectFuture[ArtifactRef]:
         """Submit one stage; returns at once with a future that later stages take as input."""
+        stage = StageName(group=group, about=about)
         parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
         with resources_of(task, self.config.runtime):
             future: PrefectFuture[ArtifactRef] = self._runner.submit(task, parameters)
-        self._stages[stage] = (config, future, inputs)
+        self._stages[str(stage)] = (stage, config, future, inputs)
         return future
 
     @property
     def futures(self) -> dict[str, PrefectFuture[ArtifactRef]]:
         """Stage name -> future of every stage submitted so far."""
-        return {stage: future for stage, (_, future, _) in self._stages.items()}
+        return {name: future for name, (_, _, future, _) in self._stages.items()}
 
     def when_done(self, stage: str, tell: Callable[[Path], None]) -> None:
         """Have ``tell`` called with a stage's artifact as soon as the pipeline, waiting for its stages, sees it done."""
@@ -132,11 +140,14 @@ class Pipeline:
             PlumblineError: a stage failed; the others are not waited for.
         """
         names = {future.task_run_id: stage for stage, future in self.futures.items()}
-        for done in as_completed(list(self.futures.values())):
-            ref = done.result()
-            if tell := self._to_tell.pop(names[done.task_run_id], None):
-                tell(self.store.open(ref))
-        return wanted.result()
+        try:
+            for done in as_completed(list(self.futures.values())):
+                ref = done.result()
+                if tell := self._to_tell.pop(names[done.task_run_id], None):
+                    tell(self.store.open(ref))
+            return wanted.result()
+        except BrokenProcessPool:
+            raise worker_killed(self._runner, self._sign) from None
 
     def records(self) -> list[StageRecord]:
         """What every stage did; those that Prefect found by itself get a run in MLflow that says so.
@@ -145,7 +156,7 @@ class Pipeline:
             PlumblineError: a stage failed; the others are not waited for.
         """
         records = []
-        for stage, (config, future, inputs) in self._stages.items():
+        for stage, config, future, inputs in self._stages.values():
             ref = self.finished(future)
             if future.state.name == "Cached":
                 parents = {
@@ -154,7 +165,7 @@ class Pipeline:
                 reuse(stage, config, self.context, parents, ref)
             manifest = self.store.manifest(ref.stage, ref.fingerprint)
             made_by = parent_of(self.context.tracking_uri, manifest.run_id) if manifest else None
-            records.append(StageRecord(stage=stage, artifact=ref.key, ran=made_by == self.run_id))
+            records.append(StageRecord(stage=str(stage), artifact=ref.key, ran=made_by == self.run_id))
         return records
 
     def outcome(
@@ -186,13 +197,15 @@ class Pipeline:
                 steps.callback(close_stage_runs, self.config.tracking.uri, self.context.experiment_id, self.run_id)
                 steps.callback(crash_tasks_of_this_run)
             steps.callback(self._sign.remove)
+            steps.callback(self._bars.__exit__)
             steps.callback(self._runner.__exit__, kind, error, traceback)
             if error is not None:
                 steps.callback(self._stop)
 
     def _stop(self) -> None:
-        stop(self._runner, self._sign, self.config.runtime.stop_seconds)
-        for words in self._sign.results():
+        seconds = budget(self._sign, self.config.runtime.stop_seconds)
+        DEADLINE.allow(seconds)
+        for words in stop(self._runner, self._sign, seconds):
             print(words, file=sys.stderr)
 
     def _close_tracking(self, error: BaseException | None) -> None:

@@ -20,10 +20,10 @@ from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import PlumblineError
 from tasks.engine.registry import register_model
 from tasks.engine.tracking import open_run
-from tasks.gate.decide import GateDecision
-from tasks.gate.task import DECISION, check_budget
+from tasks.gate.task import check_budget
 from tasks.release.config import ReleaseJob
 from tasks.release.task import POLICY, release_policy
+from tasks.results.decision import DECISION, GateDecision
 
 logger = logging.getLogger("plumbline")
 
@@ -85,14 +85,14 @@ class Stages(Protocol):
         """Stage -> what calling for it returned."""
         ...
 
-    def __call__(self, task: Any, stage: str, config: Any, **inputs: Any) -> Any:
+    def __call__(self, task: Any, group: str, config: Any, about: str = "", **inputs: Any) -> Any:
         """Run one stage, or look it up."""
         ...
 
 
 def gate_stage(run: Stages, config: RLHFConfig, report: Any) -> Any:
     """Hold the run's own policy against its budget."""
-    return run(check_budget, f"gate-{next(iter(config.ppo_runs))}", config.evaluation.gate, evaluation=report)
+    return run(check_budget, "gate", config.evaluation.gate, about=next(iter(config.ppo_runs)), evaluation=report)
 
 
 def release_stage(run: Stages, config: RLHFConfig, report: Any, policy: Any, gate: Any) -> Any:
@@ -100,7 +100,7 @@ def release_stage(run: Stages, config: RLHFConfig, report: Any, policy: Any, gat
     name = next(iter(config.ppo_runs))
     chain = {stage: run.futures[stage] for stage in ANCESTRY if stage in run.futures}
     inputs = {"data": run.futures["data_prep"], **chain, "policy": policy, "evaluation": report, "gate": gate}
-    return run(release_policy, f"release-{name}", release_job(config, name), **inputs)
+    return run(release_policy, "release", release_job(config, name), about=name, **inputs)
 
 
 def read_decision(run: Pipeline, gate: PrefectFuture[ArtifactRef]) -> GateDecision:

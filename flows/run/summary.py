@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from flows.config import RLHFConfig
-from tasks.compare.task import COMPARISON, REPORT
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
-from tasks.results.comparison import PolicyComparison
+from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.table import BEHAVIOUR, PREFERENCE, markdown_table, policy_table, terminal_table
 
 WIDTH_WITHOUT_TERMINAL = 120

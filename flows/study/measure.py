@@ -23,10 +23,11 @@ from tasks.data_prep.task import prepare_data
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore, Manifest
 from tasks.engine.errors import ArtifactError
 from tasks.pretrain.task import train_base
+from tasks.results.policies import names_of
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch
 
-POLICIES = ("ppo_ptx", "ppo")
+POLICIES = names_of("own")
 LAST_SHARE = 0.2
 """Of the training steps, averaged for a reward model's accuracy on what it was trained on."""
 

@@ -14,8 +14,9 @@ from multiprocessing.context import SpawnProcess
 from typing import NamedTuple
 
 from flows.config import RLHFConfig
+from flows.process.deadline import GRACE_SECONDS
 from flows.process.logs import tame_logs
-from flows.process.runners import STOP_SECONDS, prepare_worker
+from flows.process.runners import prepare_worker
 from flows.study.points import Point, next_point
 from flows.study.records import PointRecord
 from tasks.engine.errors import PlumblineError
@@ -83,7 +84,8 @@ def run_jobs(
             worker.process.terminate()  # its stage saves the step that it is at
         try:
             for worker, job, _ in busy.values():
-                worker.process.join(job.config.runtime.stop_seconds + STOP_SECONDS)
+                seconds = job.config.runtime.stop_seconds
+                worker.process.join(None if seconds is None else seconds + GRACE_SECONDS)
         finally:  # a second Ctrl-C ends the waiting
             for worker, _, _ in busy.values():
                 worker.process.kill()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from flows.sweep.config import SweepConfig
 from flows.sweep.pareto import dominated_by
 from flows.sweep.record import PointRecord
+from tasks.results.judges import JUDGES
 
 TITLES = {"win_rate": "win rate", "score": "mean score", "kl": "KL", "regression": "benchmark regression"}
 BASELINES = {"sft": "SFT", "base": "the base model"}
@@ -116,7 +117,7 @@ def shown(name: str, value: float) -> str:
 
 def judge_title(judge: str) -> str:
     """``gold`` -> gold labeler."""
-    return {"gold": "gold labeler"}.get(judge, judge.replace("_", " "))
+    return JUDGES[judge].title if judge in JUDGES else judge
 
 
 def _front_sentence(findings: Findings) -> str:

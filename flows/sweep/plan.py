@@ -1,6 +1,5 @@
 """What Hydra is about to launch, read from its composed configuration before the first point starts."""
 
-import importlib.util
 import itertools
 import logging
 import math
@@ -19,12 +18,6 @@ from tasks.engine.errors import ConfigError
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
-PLUGINS = {
-    "hydra/launcher=joblib": "hydra_plugins.hydra_joblib_launcher",
-    "hydra/sweeper=optuna": "hydra_plugins.hydra_optuna_sweeper",
-    "search=": "hydra_plugins.hydra_optuna_sweeper",
-}
-"""Start of an argument -> package that it needs."""
 
 
 class Plan(NamedTuple):
@@ -37,28 +30,6 @@ class Plan(NamedTuple):
     expected: int
     config: RLHFConfig
     """What all points share; the swept keys have the first point's values, or their own when there is none yet."""
-
-
-def require_plugins(arguments: Sequence[str]) -> None:
-    """Say how to install a launcher or sweeper that is asked for and missing; Hydra only says that it is unknown.
-
-    Raises:
-        ConfigError: the extra ``sweep`` is not installed.
-    """
-    for argument, start in itertools.product(arguments, PLUGINS):
-        package = PLUGINS[start]
-        if argument.startswith(start) and argument != "search=null" and not _installed(package):
-            raise ConfigError(
-                f"{argument} needs the package {package.rpartition('.')[2]}, which is not installed; "
-                "run `pip install -c constraints.txt -e .[sweep]`"
-            )
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:  # not even the namespace that plugins share
-        return False
 
 
 def read_plan(config: DictConfig, config_name: str) -> Plan:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from flows.ask.preflight import check
 from flows.config import RLHFConfig, parse
-from flows.process.runners import die_with_parent
+from flows.process.parent import die_with_parent
 from flows.process.session import drain, prefect_session
 from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome

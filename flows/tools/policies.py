@@ -7,12 +7,11 @@ from flows.config import TrackingConfig
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError
 from tasks.engine.registry import artifacts_of, registered_version
+from tasks.results.policies import names_of
 
 POLICY = "policy"
 """Folder of the model in an artifact."""
-OWN = ("ppo_ptx", "ppo", "dpo")
-"""Stages that make the policy of a run, the one that it is judged by first."""
-BASELINES = ("sft_selected", "sft")
+BASELINES = ["sft_selected", "sft"]
 
 
 class NamedPolicy(NamedTuple):
@@ -42,7 +41,7 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
         made = artifacts_of(tracking.uri, run_id) if run_id else {}
         return NamedPolicy(folder, _folder(made, BASELINES, tracking, needed=False))
     made = artifacts_of(tracking.uri, name) if "/" not in name else {}
-    policy = _folder(made, OWN, tracking)
+    policy = _folder(made, names_of("own", "rival"), tracking)
     if policy is None:
         raise ConfigError(
             f"model: found no model folder, pipeline run or registered model {name!r} (tracking {tracking.uri}), expected "
@@ -51,9 +50,7 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
     return NamedPolicy(policy, _folder(made, BASELINES, tracking, needed=False))
 
 
-def _folder(
-    made: dict[str, str], stages: tuple[str, ...], tracking: TrackingConfig, needed: bool = True
-) -> Path | None:
+def _folder(made: dict[str, str], stages: list[str], tracking: TrackingConfig, needed: bool = True) -> Path | None:
     """The folder of the first of these stages that the run has."""
     stage = next((stage for stage in stages if stage in made), None)
     if stage is None:

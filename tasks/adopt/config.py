@@ -11,6 +11,8 @@ class AdoptJob(Config):
 
     folder: str
     """Hugging Face folder; weights must be safetensors."""
+    knob: str
+    """Key of the configuration that names the folder."""
     kind: str
     """policy or model: the name of the folder inside the artifact."""
 
@@ -18,6 +20,6 @@ class AdoptJob(Config):
         """The folder counts by its content, not by its path."""
         return {"files": folder_fields(self.folder), "kind": self.kind}
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Spelled as on the command line."""
-        return {stage.partition("-")[2]: self.folder}
+        return {self.knob: self.folder}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tasks.compare.config import CompareConfig
 from tasks.compare.regression import (
     macro_change,
     macro_mean,
@@ -17,12 +18,11 @@ from tasks.compare.regression import (
     task_change,
     task_score,
 )
-from tasks.compare.rulings import Contest, contest, resampling, rule
+from tasks.compare.rulings import Contest, contest, judges_of, resampling, rule
 from tasks.engine.errors import DataError
 from tasks.results import verdict
 from tasks.results.best_of_n import best_of_n_kl
 from tasks.results.comparison import (
-    JUDGES,
     PolicyComparison,
     PolicyRow,
     Ruling,
@@ -30,17 +30,17 @@ from tasks.results.comparison import (
     TruthShares,
     title_of,
 )
-from tasks.results.config import EvaluationConfig
 from tasks.results.judge import PairJudge
-from tasks.results.safety_figure import check_comparable
-from tasks.results.sheet import BASELINE, GREEDY, OPPONENT, SAMPLED, PolicySheet, best_of
+from tasks.results.judges import JUDGES
+from tasks.results.safety_figure import check_comparable, safety_figures
+from tasks.results.sheet import BASELINE, GREEDY, OPPONENT, SAMPLED, PolicySheet, best_of_how_many
 from tasks.results.win_rate import Interval, bootstrap_mean
 
 BASE = "base"
 
 
 def compare_sheets(
-    sheets: Mapping[str, PolicySheet], config: EvaluationConfig, pair_judges: Sequence[PairJudge] = ()
+    sheets: Mapping[str, PolicySheet], config: CompareConfig, pair_judges: Sequence[PairJudge] = ()
 ) -> PolicyComparison:
     """Compare policies measured on the same data; ``sheets`` needs ``sft``, and ``base`` for the alignment tax.
 
@@ -52,8 +52,9 @@ def compare_sheets(
         JudgeError: a pair judge left too many pairs undecided.
     """
     _check_same_data(sheets)
-    check_comparable({name: sheet.safety for name, sheet in sheets.items()})
-    contests = contests_of(sheets, config)
+    safety = {name: safety_figures(sheet.safety, resampling(config)) for name, sheet in sheets.items()}
+    check_comparable(safety)
+    contests = contests_of(sheets)
     rulings = rule(contests, sheets[BASELINE], pair_judges, config)
     rows = [_row(sheets, item, rulings[item.key], config) for item in contests]
     judges = [judge for judge in JUDGES if any(judge in row.rulings for row in rows)]
@@ -63,19 +64,19 @@ def compare_sheets(
         judges=judges,
         chat=None,
         confidence=config.confidence,
-        temperature=config.temperature,
+        temperature=sheets[BASELINE].temperature,
         toxicity_scorer=toxicity.scorer if toxicity else None,
         rows=rows,
         tasks=tasks,
         best_of_curve=sheets[BASELINE].best_of_curve,
-        safety={name: sheet.safety for name, sheet in sheets.items()},
+        safety=safety,
         verdict=verdict.verdict(rows, judges),
         notes=[*verdict.notes(rows, judges), *_left_out(sheets)],
         metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else ""),
     )
 
 
-def contests_of(sheets: Mapping[str, PolicySheet], config: EvaluationConfig) -> list[Contest]:
+def contests_of(sheets: Mapping[str, PolicySheet]) -> list[Contest]:
     """Every row of the table in its order, each with its opponent."""
     baseline = sheets[BASELINE]
 
@@ -83,11 +84,7 @@ def contests_of(sheets: Mapping[str, PolicySheet], config: EvaluationConfig) -> 
         return contest(name, sheets[name], baseline, decoding, opponent)
 
     sampled = [against(name, SAMPLED, OPPONENT) for name in sheets]
-    best = [
-        against(BASELINE, decoding, OPPONENT)
-        for decoding in baseline.decodings()
-        if decoding in map(best_of, config.best_of_n)
-    ]
+    best = [against(BASELINE, name, OPPONENT) for name in baseline.decodings() if best_of_how_many(name)]
     control = against(BASELINE, GREEDY, OPPONENT)
     greedy = [against(name, GREEDY, GREEDY) for name in sheets if name != BASELINE]
     at = list(sheets).index(BASELINE) + 1
@@ -140,18 +137,18 @@ def _documents(sheet: PolicySheet, baseline: PolicySheet) -> tuple[list[int], li
 
 
 def _row(
-    sheets: Mapping[str, PolicySheet], item: Contest, rulings: dict[str, Ruling], config: EvaluationConfig
+    sheets: Mapping[str, PolicySheet], item: Contest, rulings: dict[str, Ruling], config: CompareConfig
 ) -> PolicyRow:
     sheet = sheets[item.policy]
     row = PolicyRow(
         key=item.key,
-        title=title_of(item.policy, item.decoding, config.temperature),
+        title=title_of(item.policy, item.decoding, sheet.temperature),
         policy=item.policy,
         decoding=item.decoding,
-        against=title_of(BASELINE, item.against, config.temperature),
+        against=title_of(BASELINE, item.against, sheet.temperature),
         against_decoding=item.against,
         rulings=rulings,
-        scores={judge: float(np.mean([r.scores[judge] for r in item.mine])) for judge in sheets[BASELINE].judges()},
+        scores={judge: float(np.mean([r.scores[judge] for r in item.mine])) for judge in judges_of(sheets[BASELINE])},
         kl=_kl(sheet, item.decoding, config),
         kl_is_bound=item.decoding not in (SAMPLED, GREEDY),
         length=float(np.mean([r.tokens for r in item.mine])),
@@ -161,14 +158,14 @@ def _row(
     return row if item.decoding != SAMPLED else row.model_copy(update=_tax(sheets, sheet, config))
 
 
-def _kl(sheet: PolicySheet, decoding: str, config: EvaluationConfig) -> Interval | None:
+def _kl(sheet: PolicySheet, decoding: str, config: CompareConfig) -> Interval | None:
     if decoding == SAMPLED:
-        return sheet.kl
-    for n in config.best_of_n:
-        if decoding == best_of(n):
-            bound = best_of_n_kl(n)
-            return Interval(estimate=bound, low=bound, high=bound)
-    return None
+        return bootstrap_mean(np.array(sheet.kl), resampling(config).named("kl", sheet.name)) if sheet.kl else None
+    n = best_of_how_many(decoding)
+    if n is None:
+        return None
+    bound = best_of_n_kl(n)
+    return Interval(estimate=bound, low=bound, high=bound)
 
 
 def _truth(sheet: PolicySheet, decoding: str) -> TruthShares | None:
@@ -187,7 +184,7 @@ def _truth(sheet: PolicySheet, decoding: str) -> TruthShares | None:
     )
 
 
-def _tax(sheets: Mapping[str, PolicySheet], sheet: PolicySheet, config: EvaluationConfig) -> dict[str, object]:
+def _tax(sheets: Mapping[str, PolicySheet], sheet: PolicySheet, config: CompareConfig) -> dict[str, object]:
     """What only the policy as a whole has: benchmarks, perplexity, toxicity."""
     how = resampling(config)
     found: dict[str, object] = {}
@@ -215,7 +212,7 @@ def _tax(sheets: Mapping[str, PolicySheet], sheet: PolicySheet, config: Evaluati
 
 
 def _task_changes(
-    sheets: Mapping[str, PolicySheet], name: str, sheet: PolicySheet, config: EvaluationConfig
+    sheets: Mapping[str, PolicySheet], name: str, sheet: PolicySheet, config: CompareConfig
 ) -> list[TaskChange]:
     def change(task: str, other: str) -> Interval | None:
         if other not in sheets or other == name:

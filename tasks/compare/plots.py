@@ -7,18 +7,16 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tasks.results.comparison import JUDGES, PolicyComparison, title_of
-from tasks.results.judge import CHAT, HUMANS
+from tasks.results.comparison import PolicyComparison, title_of
+from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL, SAMPLED, PolicySheet
 
-_COLORS = {GOLD: "#b7791f", HUMANS: "#a23b3b", CHAT: "#3b7a57", INDEPENDENT: "#6b5b95", REWARD_MODEL: "#4a6fa5"}
-_CURVES = {REWARD_MODEL: "score", GOLD: "gold", INDEPENDENT: "independent"}
-"""Judge -> its curve in a PPO history."""
 _SERIES = ("#4a6fa5", "#b7791f", "#3b7a57", "#a23b3b", "#6b5b95", "#5f6b76")
 _INK, _FAINT = "#24292f", "#d5dae0"
 
 History = Sequence[Mapping[str, float]]
-"""One dict an iteration: step, kl, score, and gold and independent where they were watched."""
+"""PPO's metrics, one dict an iteration."""
+_KL = "objective/kl"
 
 
 def win_rate_bars(comparison: PolicyComparison) -> str:
@@ -33,8 +31,8 @@ def win_rate_bars(comparison: PolicyComparison) -> str:
             [index + offset for index, _ in ruled],
             [100 * rate.estimate for _, rate in ruled],
             height=band * 0.86,
-            color=_COLORS[judge],
-            label=f"by the {JUDGES[judge]}",
+            color=JUDGES[judge].color,
+            label=f"by the {JUDGES[judge].title}",
             xerr=[
                 [100 * max(0.0, rate.estimate - rate.low) for _, rate in ruled],
                 [100 * max(0.0, rate.high - rate.estimate) for _, rate in ruled],
@@ -91,13 +89,14 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
         return None
     # Without a KL of any policy the curve alone says who judged.
     scored = [*(row.scores for row in ended), *(point.scores for point in curve)]
-    judges = [judge for judge in _CURVES if all(judge in scores for scores in scored)]
+    judges = [judge for judge in (REWARD_MODEL, GOLD, INDEPENDENT) if all(judge in scores for scores in scored)]
     figure, panels = _figures(len(judges), height=0.9 + 2.1 * len(judges))
     names = list(dict.fromkeys([*(row.policy for row in ended), *histories]))
     colors = {policy: _SERIES[place % len(_SERIES)] for place, policy in enumerate(names)}
     for axes, judge in zip(panels, judges, strict=True):
         for policy, history in histories.items():
-            points = [(row["kl"], row[_CURVES[judge]]) for row in history if {"kl", _CURVES[judge]} <= row.keys()]
+            curve_of = JUDGES[judge].curve
+            points = [(row[_KL], row[curve_of]) for row in history if {_KL, curve_of} <= row.keys()]
             if points:
                 axes.plot(*zip(*points, strict=True), "-", color=colors[policy], alpha=0.5, linewidth=1)
         if curve:
@@ -106,7 +105,7 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
         for row in ended:
             assert row.kl is not None
             axes.plot(row.kl.estimate, row.scores[judge], "o", color=colors[row.policy], markersize=6)
-        axes.set_ylabel(f"mean score,\n{JUDGES[judge]}")
+        axes.set_ylabel(f"mean score,\n{JUDGES[judge].title}")
         axes.margins(x=0.06, y=0.12)
         axes.grid(color=_FAINT, linewidth=0.6)
     for row in ended:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.compare import plots
-from tasks.results.comparison import JUDGES, PolicyComparison, title_of
-from tasks.results.config import EvaluationConfig
+from tasks.compare.config import CompareConfig
+from tasks.results.comparison import PolicyComparison, title_of
+from tasks.results.judges import JUDGES
 from tasks.results.sheet import OPPONENT, SAMPLED, PolicySheet, PromptSamples, Response
 from tasks.results.table import (
     BEHAVIOUR,
@@ -38,7 +39,7 @@ class ReportInputs(NamedTuple):
     comparison: PolicyComparison
     sheets: Mapping[str, PolicySheet]
     histories: Mapping[str, plots.History]
-    """Each PPO run's metrics, one dict an iteration with ``step``, ``kl`` and ``score``."""
+    """Each PPO run's metrics, one dict an iteration."""
     run_config: Mapping[str, Any]
     """Configuration as plain JSON types."""
     digests: Mapping[str, str]
@@ -47,12 +48,12 @@ class ReportInputs(NamedTuple):
     """What makes the run again; empty when it is not known."""
 
 
-def write_report(path: Path, inputs: ReportInputs, config: EvaluationConfig) -> None:
+def write_report(path: Path, inputs: ReportInputs, config: CompareConfig) -> None:
     """Write the page to ``path``; the same inputs give the same bytes."""
     path.write_text(render_report(inputs, config), encoding="utf-8")
 
 
-def render_report(inputs: ReportInputs, config: EvaluationConfig) -> str:
+def render_report(inputs: ReportInputs, config: CompareConfig) -> str:
     """The page as HTML text."""
     comparison, sheets, histories, run_config, digests, command = inputs
     environment = Environment(
@@ -67,7 +68,7 @@ def render_report(inputs: ReportInputs, config: EvaluationConfig) -> str:
         behaviour=policy_table(comparison, BEHAVIOUR),
         judges=judge_table(comparison),
         kinds=kind_table(comparison),
-        deciding=JUDGES[deciding_judge(comparison.rows, comparison.judges)],
+        deciding=JUDGES[deciding_judge(comparison.rows, comparison.judges)].title,
         safety=safety_table(comparison),
         figures={
             "wins": _data_uri(plots.win_rate_bars(comparison)),
@@ -112,7 +113,7 @@ def _tasks(comparison: PolicyComparison) -> tuple[list[str], list[dict[str, Any]
     return [title_of(policy) for policy in policies], table
 
 
-def _samples(sheets: Mapping[str, PolicySheet], config: EvaluationConfig) -> list[dict[str, Any]]:
+def _samples(sheets: Mapping[str, PolicySheet], config: CompareConfig) -> list[dict[str, Any]]:
     """Prompts drawn by seed, each with every policy's responses in the order of the table."""
     total = len(next(iter(sheets.values())).samples)
     count = min(config.samples_in_report, total)
@@ -121,7 +122,7 @@ def _samples(sheets: Mapping[str, PolicySheet], config: EvaluationConfig) -> lis
 
 
 def _extremes(
-    comparison: PolicyComparison, sheets: Mapping[str, PolicySheet], config: EvaluationConfig
+    comparison: PolicyComparison, sheets: Mapping[str, PolicySheet], config: CompareConfig
 ) -> list[dict[str, Any]]:
     """The prompts on which the leading policy gains and loses most against its opponent, by the deciding judge's score."""
     policy = leading_policy(comparison.rows)
@@ -135,21 +136,21 @@ def _extremes(
     best = [index for index in order[::-1][:EXTREMES] if gaps[index] > 0]
     worst = [index for index in order[:EXTREMES] if gaps[index] < 0]
     return [
-        _sample(index, sheets, config, f"{what}: {gaps[index]:+.2f} points of the {JUDGES[scorer]}", opponent=True)
+        _sample(
+            index, sheets, config, f"{what}: {gaps[index]:+.2f} points of the {JUDGES[scorer].title}", opponent=True
+        )
         for what, indices in ((f"best for {title_of(policy)}", best), (f"worst for {title_of(policy)}", worst))
         for index in indices
     ]
 
 
 def _sample(
-    index: int, sheets: Mapping[str, PolicySheet], config: EvaluationConfig, note: str, *, opponent: bool = False
+    index: int, sheets: Mapping[str, PolicySheet], config: CompareConfig, note: str, *, opponent: bool = False
 ) -> dict[str, Any]:
     """One prompt with every policy's responses; the opponent's sample is shown where it explains a gap."""
     row: PromptSamples = next(iter(sheets.values())).samples[index]
     answers = [
-        _answer(
-            title_of(name, decoding, config.temperature) + (" (opponent)" if decoding == OPPONENT else ""), response
-        )
+        _answer(title_of(name, decoding, sheet.temperature) + (" (opponent)" if decoding == OPPONENT else ""), response)
         for name, sheet in sheets.items()
         for decoding, response in sheet.samples[index].responses.items()
         if opponent or decoding != OPPONENT
@@ -159,7 +160,7 @@ def _sample(
 
 
 def _answer(title: str, response: Response) -> dict[str, str]:
-    scores = [f"{JUDGES[judge]} {response.scores[judge]:.2f}" for judge in JUDGES if judge in response.scores]
+    scores = [f"{JUDGES[judge].title} {response.scores[judge]:.2f}" for judge in JUDGES if judge in response.scores]
     ended = "" if response.finished else "did not end"
     return {
         "title": title,

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks.compare.config import CompareConfig
 from tasks.compare.length_control import Strength, length_controlled
-from tasks.results.comparison import JUDGES, Ruling
-from tasks.results.config import EvaluationConfig
+from tasks.results.comparison import Ruling
 from tasks.results.judge import Pair, PairJudge, PairVerdicts
-from tasks.results.sheet import GOLD, GREEDY, SAMPLED, PolicySheet, Response
+from tasks.results.judges import JUDGES
+from tasks.results.sheet import GREEDY, SAMPLED, PolicySheet, Response
 from tasks.results.win_rate import Floats, Interval, Resampling, WinRate, score_outcomes, win_rate
 
 
@@ -51,7 +52,7 @@ def contest(name: str, sheet: PolicySheet, baseline: PolicySheet, decoding: str,
 
 
 def rule(
-    contests: Sequence[Contest], baseline: PolicySheet, pair_judges: Sequence[PairJudge], config: EvaluationConfig
+    contests: Sequence[Contest], baseline: PolicySheet, pair_judges: Sequence[PairJudge], config: CompareConfig
 ) -> dict[str, dict[str, Ruling]]:
     """Every judge's ruling on every contest: contest key -> judge -> ruling, judges from most to least trusted.
 
@@ -62,7 +63,7 @@ def rule(
     for judge in pair_judges:
         for item in contests:
             said[judge.name][item.key] = judge.judge(item.pairs(baseline))
-    outcomes = {judge: _scored(contests, judge, config) for judge in baseline.judges()} | {
+    outcomes = {judge: _scored(contests, judge, config) for judge in judges_of(baseline)} | {
         judge: {key: verdicts.outcomes for key, verdicts in found.items()} for judge, found in said.items()
     }
     found: dict[str, dict[str, Ruling]] = {item.key: {} for item in contests}
@@ -76,8 +77,13 @@ def rule(
     return found
 
 
-def _scored(contests: Sequence[Contest], judge: str, config: EvaluationConfig) -> dict[str, Floats]:
-    margin = config.tie_margin["gold" if judge == GOLD else "reward_model"]
+def judges_of(sheet: PolicySheet) -> list[str]:
+    """Judges that scored a policy, the most trusted first."""
+    return [name for name in JUDGES if name in sheet.judges()]
+
+
+def _scored(contests: Sequence[Contest], judge: str, config: CompareConfig) -> dict[str, Floats]:
+    margin = config.tie_margin[JUDGES[judge].margin]
     return {
         item.key: score_outcomes([r.scores[judge] for r in item.mine], [r.scores[judge] for r in item.theirs], margin)
         for item in contests
@@ -85,7 +91,7 @@ def _scored(contests: Sequence[Contest], judge: str, config: EvaluationConfig) -
 
 
 def _length_controlled(
-    contests: Sequence[Contest], outcomes: Mapping[str, Floats], prompts: int, judge: str, config: EvaluationConfig
+    contests: Sequence[Contest], outcomes: Mapping[str, Floats], prompts: int, judge: str, config: CompareConfig
 ) -> dict[str, Interval | None]:
     """Policies that were set against the same responses are fitted together; length is counted in characters."""
     settings = config.judges.length_control
@@ -109,7 +115,7 @@ def _ruling(
     won: Floats,
     controlled: Interval | None,
     verdicts: PairVerdicts | None,
-    config: EvaluationConfig,
+    config: CompareConfig,
 ) -> Ruling:
     how = resampling(config).named("win rate", item.policy, item.decoding, judge)
     judged = np.isfinite(won)
@@ -132,6 +138,6 @@ def _ruling(
     )
 
 
-def resampling(config: EvaluationConfig) -> Resampling:
+def resampling(config: CompareConfig) -> Resampling:
     """The bootstrap of this evaluation."""
     return Resampling(config.confidence, config.bootstrap_samples, config.seed)

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.compare.compare import compare_sheets, contests_of
+from tasks.compare.config import CompareConfig
 from tasks.compare.judges.chat import ChatJudge, answer_cache
 from tasks.compare.judges.humans import HumanJudge, pairs_for_humans, write_pairs
 from tasks.compare.report import ReportInputs, write_report
 from tasks.compare.rulings import resampling
-from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
-from tasks.results.comparison import PolicyComparison
-from tasks.results.config import EvaluationConfig
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
+from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.judge import CHAT, HUMANS, PairJudge
 from tasks.results.sheet import BASELINE, PolicySheet, read_sheet
 from tasks.results.verdict import leading_policy, percent
@@ -24,56 +22,46 @@ from tasks.results.win_rate import derived_seed
 logger = logging.getLogger("plumbline")
 
 PARTS = 4  # what policy_sheet.evaluate_policy announces
-COMPARISON = "comparison.json"
-REPORT = "report.html"
 FOR_HUMANS = "pairs_for_humans.jsonl"
 INDEPENDENT_INPUT = "independent_reward_model"
 
 
-@stage_task("comparison of all policies")
-def compare_policies(
-    stage: str, config: EvaluationConfig, context: StageContext, inputs: dict[str, ArtifactRef]
-) -> ArtifactRef:
+@stage("comparison of all policies")
+def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     """Win rates, alignment tax and safety of every policy against SFT, as numbers and as a page."""
-
-    def story(shop: Workshop) -> Mapping[str, float]:
-        sheets = {name: read_sheet(shop.input(name)) for name in inputs if not name.endswith("_policy")}
-        curves = {
-            name.removesuffix("_policy"): _curve(
-                json.loads((shop.input(name) / "history.json").read_text(encoding="utf-8"))
-            )
-            for name in inputs
-            if name.endswith("_policy")
-        }
-        chat, humans = _pair_judges(shop, config)
-        judges: list[PairJudge] = [judge for judge in (chat, humans) if judge is not None]
-        comparison = compare_sheets(sheets, config, judges)
-        if chat is not None:
-            comparison = comparison.model_copy(update={"chat": chat.usage})
-            _tell(chat, shop)
-        if humans is not None:
-            comparison = comparison.model_copy(update={"notes": [*comparison.notes, _coverage(humans, config)]})
-        (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        if config.judges.human_pairs:
-            _write_pairs_for_humans(shop.folder / FOR_HUMANS, sheets, comparison, config)
-            shop.log.file(shop.folder / FOR_HUMANS)
-        write_report(
-            shop.folder / REPORT,
-            ReportInputs(
-                comparison=comparison,
-                sheets=sheets,
-                histories=curves,
-                run_config=context.run_config or config.fingerprint_fields(),
-                digests=_digests(shop, sheets),
-                command=context.command,
-            ),
-            config,
-        )
-        shop.log.file(shop.folder / COMPARISON)
-        shop.log.file(shop.folder / REPORT)
-        return comparison.metrics
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.compare")
+    sheets = {name: read_sheet(shop.input(name)) for name in shop.inputs if not name.endswith("_policy")}
+    curves = {
+        name.removesuffix("_policy"): json.loads((shop.input(name) / "history.json").read_text(encoding="utf-8"))
+        for name in shop.inputs
+        if name.endswith("_policy")
+    }
+    chat, humans = _pair_judges(shop, config)
+    judges: list[PairJudge] = [judge for judge in (chat, humans) if judge is not None]
+    comparison = compare_sheets(sheets, config, judges)
+    if chat is not None:
+        comparison = comparison.model_copy(update={"chat": chat.usage})
+        _tell(chat, shop)
+    if humans is not None:
+        comparison = comparison.model_copy(update={"notes": [*comparison.notes, _coverage(humans, config)]})
+    (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if config.judges.human_pairs:
+        _write_pairs_for_humans(shop.folder / FOR_HUMANS, sheets, comparison, config)
+        shop.log.file(shop.folder / FOR_HUMANS)
+    write_report(
+        shop.folder / REPORT,
+        ReportInputs(
+            comparison=comparison,
+            sheets=sheets,
+            histories=curves,
+            run_config=shop.context.run_config or config.fingerprint_fields(),
+            digests=_digests(shop, sheets),
+            command=shop.context.command,
+        ),
+        config,
+    )
+    shop.log.file(shop.folder / COMPARISON)
+    shop.log.file(shop.folder / REPORT)
+    return comparison.metrics
 
 
 def _digests(shop: Workshop, sheets: Mapping[str, PolicySheet]) -> dict[str, str]:
@@ -87,7 +75,7 @@ def _digests(shop: Workshop, sheets: Mapping[str, PolicySheet]) -> dict[str, str
     return {name: digest for name, digest in found.items() if not name.endswith("_policy")}
 
 
-def _pair_judges(shop: Workshop, config: EvaluationConfig) -> tuple[ChatJudge | None, HumanJudge | None]:
+def _pair_judges(shop: Workshop, config: CompareConfig) -> tuple[ChatJudge | None, HumanJudge | None]:
     chat, verdicts = config.judges.chat, config.judges.human_verdicts
     return (
         ChatJudge(CHAT, chat, answer_cache(shop.store.root.parent)) if chat is not None else None,
@@ -116,7 +104,7 @@ def _tell(chat: ChatJudge, shop: Workshop) -> None:
     )
 
 
-def _coverage(humans: HumanJudge, config: EvaluationConfig) -> str:
+def _coverage(humans: HumanJudge, config: CompareConfig) -> str:
     between = humans.agreement(resampling(config).named("people"))
     said = (
         f" Where several judged the same pair, {percent(between.exact.estimate)} of {between.comparisons} comparisons agree."
@@ -130,28 +118,14 @@ def _coverage(humans: HumanJudge, config: EvaluationConfig) -> str:
 
 
 def _write_pairs_for_humans(
-    path: Path, sheets: Mapping[str, PolicySheet], comparison: PolicyComparison, config: EvaluationConfig
+    path: Path, sheets: Mapping[str, PolicySheet], comparison: PolicyComparison, config: CompareConfig
 ) -> None:
     """The policy that the verdict is about, at both decodings, against the baseline."""
     policy = leading_policy(comparison.rows)
     pairs = [
         pair
-        for item in contests_of(sheets, config)
+        for item in contests_of(sheets)
         if item.policy == policy and not item.decoding.startswith("best_of_")
         for pair in item.pairs(sheets[BASELINE])
     ]
     write_pairs(path, pairs_for_humans(pairs, config.judges.human_pairs, derived_seed(config.seed, "pairs for humans")))
-
-
-_CURVES = {
-    "step": "step",
-    "kl": "objective/kl",
-    "score": "objective/score",
-    "gold": "objective/score_gold",
-    "independent": "objective/score_independent",
-}
-
-
-def _curve(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """A PPO run's curves under the names that the plots know; a score that was not watched is left out."""
-    return [{name: row[key] for name, key in _CURVES.items() if key in row} for row in history]

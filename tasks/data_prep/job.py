@@ -31,6 +31,11 @@ class DataPrepJob(Config):
         files = folder_fields(folder) if folder else {}
         return {"data_prep": fields, "files": files, "tokenizer": tokenizer}
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    @property
+    def calls_the_world(self) -> bool:
+        """Which writes its records."""
+        return self.data_prep.source == "sandbox"
+
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Both groups, spelled as on the command line."""
         return self.model_dump(mode="json", exclude={"documents_for"})

@@ -58,7 +58,9 @@ def prepare(
     require_enough(config, table, documents, cleaner.rows)
     require_documents(documents, cleaner.rows, documents_for)
     # 5. Write.
-    write_prepared_data(folder, _prepared(source, table, documents), tokenizer, source.world)
+    write_prepared_data(folder, _prepared(source, table, documents), tokenizer)
+    if source.world is not None:
+        source.world.write(folder)
     # 6. Check what was written.
     compared = check_no_leaks(folder)
     notices = list(source.notices)

@@ -1,13 +1,9 @@
 """Direct preference optimisation as a task."""
 
-from collections.abc import Mapping
-
 from tasks.dpo.config import DPOConfig
 from tasks.dpo.train import DPOLearner
-from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import load_policy, save_policy
 from tasks.records.comparison_sets import read_comparisons
 from tasks.records.data import PreparedData
@@ -17,27 +13,23 @@ HELD_OUT = {"valid": "", "valid_heldout_labelers": "_heldout_labelers", "valid_g
 """Held-out sets and how their metrics end."""
 
 
-@stage_task("DPO", cpus=1, gpus=1)
-def train_dpo(stage: str, config: DPOConfig, context: StageContext, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+@stage("DPO", cpus=1, gpus=1)
+def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
     """Train PPO's start on the rankings themselves; measure its implicit rewards on held-out ones."""
-
-    def story(shop: Workshop) -> Mapping[str, float]:
-        tokenizer = PreparedData(shop.input("data")).tokenizer()
-        sets = read_comparisons(shop.input("comparisons"))
-        training = take_part(sets["train"], config.trained_on)
-        shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
-        start, device = shop.input("ppo_init") / "policy", shop.runtime.device
-        learner = DPOLearner(
-            load_policy(start, device), load_policy(start, device), training, tokenizer, config, shop.runtime
-        )
-        for _ in shop.train(learner):
-            pass
-        metrics: dict[str, float] = {}
-        for name, ending in HELD_OUT.items():
-            found = learner.measure(sets.get(name, ()))
-            if found is not None:
-                metrics |= {f"dpo/accuracy{ending}": found.accuracy, f"dpo/margin{ending}": found.margin}
-        save_policy(learner.policy, tokenizer, shop.folder / "policy")
-        return metrics
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.dpo")
+    tokenizer = PreparedData(shop.input("data")).tokenizer()
+    sets = read_comparisons(shop.input("comparisons"))
+    training = take_part(sets["train"], config.trained_on)
+    shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
+    start, device = shop.input("ppo_init") / "policy", shop.runtime.device
+    learner = DPOLearner(
+        load_policy(start, device), load_policy(start, device), training, tokenizer, config, shop.runtime
+    )
+    for _ in shop.train(learner):
+        pass
+    metrics: dict[str, float] = {}
+    for name, ending in HELD_OUT.items():
+        found = learner.measure(sets.get(name, ()))
+        if found is not None:
+            metrics |= {f"dpo/accuracy{ending}": found.accuracy, f"dpo/margin{ending}": found.margin}
+    save_policy(learner.policy, tokenizer, shop.folder / "policy")
+    return metrics

@@ -7,7 +7,6 @@ all of it or nothing. ``<root>/checkpoints/<stage>/<fingerprint>/`` holds what a
 """
 
 import fcntl
-import hashlib
 import json
 import logging
 import math
@@ -16,17 +15,24 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
+from tasks.engine.digests import (
+    MANIFEST,
+    content_digest,
+    differences,
+    digest_if_changed,
+    file_digest,
+    folder_digests,
+    strangers,
+)
 from tasks.engine.errors import ArtifactError, Interrupted
 from tasks.engine.os_errors import readable_os_errors
 
-MANIFEST = "manifest.json"
 NOT_STAGES = ("checkpoints", "drafts", "locks", "runs")
 """Folders of the root that hold no artifacts."""
 IN_USE = "in-use.lock"
@@ -70,34 +76,6 @@ class Manifest(BaseModel):
     """Final metrics of the stage; not part of the digest."""
     run_id: str
     """MLflow run that made it; empty when made without tracking."""
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@lru_cache(maxsize=65536)
-def _known_digest(path: Path, size: int, modified: int) -> str:
-    return file_digest(path)
-
-
-def folder_digests(folder: Path) -> dict[str, str]:
-    """Relative POSIX path -> SHA-256 of every file below a folder, the manifest excepted."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files if path.name != MANIFEST}
-
-
-def content_digest(stage: str, files: Mapping[str, str]) -> str:
-    """One digest for a whole artifact: the same files give the same digest, whenever and wherever made."""
-    lines = [stage, *(f"{name} {files[name]}" for name in sorted(files))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _digest_if_changed(path: Path) -> str:
-    state = path.stat()
-    return _known_digest(path, state.st_size, state.st_mtime_ns)
 
 
 class Draft:
@@ -155,9 +133,13 @@ class ArtifactStore:
         """A reference when every file has its digest; what is damaged is named in the log and counts as absent.
 
         A file is read again only if its size or its time of change differ from when this process last read it.
+
+        Raises:
+            ArtifactError: there is a file that was not published with it.
         """
+        self._refuse_strangers(stage, fingerprint)
         found = self.find(stage, fingerprint)
-        problem = self.damage(stage, fingerprint, _digest_if_changed)
+        problem = self.damage(stage, fingerprint, digest_if_changed)
         if problem is None or not (self.folder(stage, fingerprint) / MANIFEST).exists():
             return found
         logger.warning("artifact %s/%s: %s; it is made again", stage, fingerprint, problem)
@@ -176,9 +158,10 @@ class ArtifactStore:
         """The folder of an artifact, after every file was compared with its digest (once per process).
 
         Raises:
-            ArtifactError: a file is missing or differs from what was published.
+            ArtifactError: a file is missing, differs from what was published, or was not published with it.
         """
         folder = self.folder(ref.stage, ref.fingerprint)
+        self._refuse_strangers(ref.stage, ref.fingerprint)
         if ref.digest in self._verified and folder.is_dir():
             return folder
         problem = self.damage(ref.stage, ref.fingerprint)
@@ -208,19 +191,24 @@ class ArtifactStore:
             yield f"{MANIFEST} is missing or unreadable"
             return
         folder = self.folder(stage, fingerprint)
-        for name, expected in manifest.files.items():
-            try:
-                found = digest(folder / name)
-            except FileNotFoundError:
-                yield f"file {name} is missing"
-                continue
-            except OSError as error:
-                yield f"file {name} cannot be read ({error.strerror})"
-                continue
-            if found != expected:
-                yield f"file {name} has digest {found[:12]}, expected {expected[:12]}"
+        yield from differences(folder, manifest.files, digest)
         if content_digest(stage, manifest.files) != manifest.digest:
             yield f"{MANIFEST} contradicts itself"
+        for name in strangers(folder, manifest.files):
+            yield f"file {name} was not published with it"
+
+    def _refuse_strangers(self, stage: str, fingerprint: str) -> None:
+        """What was published is whole, so that nothing need be made again; and the file may be somebody's only copy.
+
+        Raises:
+            ArtifactError: there is a file that was not published with the artifact.
+        """
+        folder, manifest = self.folder(stage, fingerprint), self.manifest(stage, fingerprint)
+        if manifest is not None and (names := strangers(folder, manifest.files)):
+            raise ArtifactError(
+                f"artifact {stage}/{fingerprint} in {self.root}: found {', '.join(names)}, which was not published with it "
+                "and may change what it means; move it elsewhere and run the same command again"
+            )
 
     def checkpoints(self, stage: str, fingerprint: str) -> Path:
         """Folder for the training state of a stage that is under way."""

@@ -11,9 +11,10 @@ from prefect.context import TaskRunContext
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
-from tasks.engine.context import StageContext
+from tasks.engine.context import StageContext, StageName
 from tasks.engine.errors import PlumblineError
 from tasks.engine.fingerprint import dependencies, fingerprint
+from tasks.engine.stage import Metrics, Workshop, run_stage
 
 
 class NoTraceback(logging.Filter):
@@ -45,7 +46,7 @@ class StageCachePolicy(CachePolicy):
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **_: Any
     ) -> str | None:
         """``<stage>-<fingerprint>``, with the stale record of a lost artifact removed."""
-        stage = inputs["stage"]
+        stage = str(inputs["stage"])
         print_of_stage = fingerprint(dependencies(self.package, inputs["config"], inputs["inputs"]))
         key = f"{stage}-{print_of_stage}"
         found = ArtifactStore(inputs["context"].store).sound(stage, print_of_stage)
@@ -56,11 +57,13 @@ class StageCachePolicy(CachePolicy):
         return key
 
 
-StageFunction = Callable[[str, Any, StageContext, dict[str, ArtifactRef]], ArtifactRef]
+Story = Callable[[Workshop, Any], Metrics]
 
 
-def stage_task(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[StageFunction], Task[..., ArtifactRef]]:
-    """Make a Prefect task of a stage.
+def stage(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[Story], Task[..., ArtifactRef]]:
+    """Make a Prefect task of a stage's story, which fills ``shop.folder`` and returns the stage's final metrics.
+
+    The story's package is the stage: its source, the configuration and the inputs are what the result depends on.
 
     Args:
         title: what the Prefect page shows.
@@ -68,8 +71,16 @@ def stage_task(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[StageFu
         gpus: GPUs the stage asks for when ``runtime.device`` is a CUDA device.
     """
 
-    def decorate(function: StageFunction) -> Task[..., ArtifactRef]:
-        package = function.__module__.rsplit(".", 1)[0]
+    def declare(story: Story) -> Task[..., ArtifactRef]:
+        package = story.__module__.rsplit(".", 1)[0]
+
+        def found_or_made(
+            stage: StageName, config: Any, context: StageContext, inputs: dict[str, ArtifactRef]
+        ) -> ArtifactRef:
+            return run_stage(stage, config, context, inputs, story, package=package)
+
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            setattr(found_or_made, name, getattr(story, name))
         # No tags: for a tagged task Prefect asks its server for concurrency slots, which takes longer than all the rest.
         made = task(
             name=title,
@@ -77,9 +88,9 @@ def stage_task(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[StageFu
             cache_policy=StageCachePolicy(package),
             persist_result=True,
             result_serializer="json",
-        )(function)
+        )(found_or_made)
         made.resources = {"cpus": cpus, "gpus": gpus}  # type: ignore[attr-defined]
         made.package = package  # type: ignore[attr-defined]
         return made
 
-    return decorate
+    return declare

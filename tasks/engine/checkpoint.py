@@ -1,13 +1,16 @@
 """Training that survives a crash: atomic checkpoints, and a loop that continues from the last one.
 
-A checkpoint is one file ``step-<number>.pt`` in a folder of its own. It appears by a rename, so it is whole or absent.
+A checkpoint is one file ``step-<number>.pt`` in a folder of its own. It appears by a rename, so it is whole or absent. Its
+SHA-256 lies beside it: what does not agree with it is set aside, and the training goes on from the checkpoint before.
 """
 
 import json
+import logging
 import math
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
@@ -16,14 +19,20 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tasks.engine.errors import ArtifactError, Interrupted, TrainingDiverged
+from tasks.engine.digests import file_digest
+from tasks.engine.errors import Interrupted, TrainingDiverged
 from tasks.engine.os_errors import readable_os_errors
 
 KEPT = 2
 """Checkpoints that stay in the folder."""
 UNFINISHED = ".unfinished-"
 """How the name of a checkpoint begins that is being written."""
+DIGEST = ".sha256"
+"""End of the name of the file with a checkpoint's digest; `sha256sum -c` reads it."""
+DAMAGED = "damaged-"
+"""How the name of a checkpoint begins that was set aside."""
 _NAME = re.compile(r"step-(\d+)\.pt")
+logger = logging.getLogger("plumbline")
 
 
 class Learner(Protocol):
@@ -82,6 +91,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
+            # First: a crash between the two leaves a digest without its checkpoint, which nobody reads.
+            _write_digest(final, file_digest(Path(name)))
             os.replace(name, final)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -92,24 +103,54 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """Step and state of the newest checkpoint, tensors on the CPU; None when there is none.
+    """Step and state of the newest sound checkpoint, tensors on the CPU; None when there is none.
 
-    Only tensors and plain values are unpickled, so a checkpoint from elsewhere cannot run code.
-
-    Raises:
-        ArtifactError: the newest checkpoint is damaged.
+    A checkpoint whose bytes are not those that were written is named in the log, set aside under another name, and the
+    one before it counts. Only tensors and plain values are unpickled, so a checkpoint from elsewhere cannot run code.
     """
-    steps = _steps(folder)
-    if not steps:
-        return None
-    step, path = steps[-1]
+    for step, path in reversed(_steps(folder)):
+        problem = _damage(path)
+        if problem is None:
+            try:
+                return step, torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch has no common class for what it cannot read
+                problem = f"it cannot be read ({type(error).__name__})"
+        _set_aside(path)
+        before = latest_step(folder)
+        goes_on = "from the start" if before is None else f"from the checkpoint of step {before}"
+        logger.warning(
+            "%s: %s; it is set aside as %s, and training goes on %s", path, problem, DAMAGED + path.name, goes_on
+        )
+    return None
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with the bytes of a checkpoint, in words; None when its digest agrees."""
+    found = file_digest(path)
     try:
-        return step, torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has no common class for the ways in which a file can be damaged
-        raise ArtifactError(
-            f"{path}: the checkpoint cannot be read ({type(error).__name__}), expected a file written by this program; "
-            "delete it to continue from the one before it, or from the start if there is none"
-        ) from error
+        expected = _digest_file(path).read_text(errors="replace", encoding="utf-8").split()[0]
+    except (FileNotFoundError, IndexError):
+        return f"there is no SHA-256 in {_digest_file(path).name}"
+    return None if found == expected else f"its SHA-256 is {found[:12]}, expected {expected[:12]}"
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(path.name + DIGEST)
+
+
+def _write_digest(path: Path, digest: str) -> None:
+    with _digest_file(path).open("w") as file:
+        file.write(f"{digest}  {path.name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a damaged checkpoint, the latest one only, for whoever wants to look at it."""
+    for old in path.parent.glob(f"{DAMAGED}*"):
+        old.unlink()
+    path.rename(path.with_name(DAMAGED + path.name))
+    _digest_file(path).unlink(missing_ok=True)
 
 
 def latest_step(folder: Path) -> int | None:
@@ -119,7 +160,13 @@ def latest_step(folder: Path) -> int | None:
 
 
 def resumable(
-    learner: Learner, folder: Path, every: int, told_to_stop: Callable[[], bool] = lambda: False
+    learner: Learner,
+    folder: Path,
+    every: int,
+    told_to_stop: Callable[[], bool] = lambda: False,
+    *,
+    seconds: float = math.inf,
+    before_saving: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Train to the end, from the latest checkpoint if there is one.
 
@@ -132,6 +179,8 @@ def resumable(
         folder: where its checkpoints are.
         every: steps between two checkpoints; the last step always gets one.
         told_to_stop: asked between two steps.
+        seconds: a step that ends this long after the last checkpoint gets one too.
+        before_saving: called before each checkpoint is written.
 
     Raises:
         Interrupted: it was told to stop; a checkpoint of the last completed step is there.
@@ -139,12 +188,12 @@ def resumable(
             kept beside the checkpoints, if the learner is ``Inspectable``.
     """
     found = latest_checkpoint(folder)
-    saved = 0
     if found is not None:
         saved, state = found
         learner.load_state_dict(state["learner"])
         assert learner.completed_steps == saved, f"checkpoint {saved} holds step {learner.completed_steps}"
         yield saved, state["metrics"]
+    saved_at = time.monotonic()
     while learner.completed_steps < learner.total_steps:
         metrics = learner.step()
         step = learner.completed_steps
@@ -153,8 +202,10 @@ def resumable(
         yield step, metrics
         last = step == learner.total_steps
         stopping = not last and told_to_stop()
-        if step % every == 0 or last or stopping:
+        if step % every == 0 or last or stopping or time.monotonic() - saved_at >= seconds:
+            before_saving()
             save_checkpoint(folder, step, {"learner": learner.state_dict(), "metrics": metrics})
+            saved_at = time.monotonic()
         if stopping:
             raise Interrupted(f"stopped at step {step} of {learner.total_steps}, as it was told to; its state is saved")
 
@@ -204,6 +255,7 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
 def _prune(folder: Path) -> None:
     for _, path in _steps(folder)[:-KEPT]:
         path.unlink(missing_ok=True)
+        _digest_file(path).unlink(missing_ok=True)
     # Left by a process that was killed; the stage's lock excludes a living one.
     for path in folder.glob(f"{UNFINISHED}*"):
         path.unlink(missing_ok=True)

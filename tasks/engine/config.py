@@ -3,9 +3,11 @@
 Values live in ``conf/``; types and meaning live here. There are no defaults: what a run used is what its YAML says.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Part = TypeVar("Part", bound="Config")
 
 
 class Config(BaseModel):
@@ -17,9 +19,22 @@ class Config(BaseModel):
         """What a stage's result depends on, as plain JSON types."""
         return self.model_dump(mode="json")
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    @property
+    def calls_the_world(self) -> bool:
+        """Whether the embedded world is run whatever the inputs are, so that its source counts."""
+        return False
+
+    def part(self, kind: type[Part]) -> Part:
+        """Those of the values that another class has; groups in them likewise."""
+        values = {name: getattr(self, name) for name in kind.model_fields}
+        for name, field in kind.model_fields.items():
+            if isinstance(values[name], Config) and isinstance(field.annotation, type):
+                values[name] = values[name].part(field.annotation)
+        return kind.model_validate(values)
+
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """The same values as nested parameters, spelled as on the command line."""
-        return {stage.partition("-")[0]: self.model_dump(mode="json")}
+        return {group: self.model_dump(mode="json")}
 
 
 class AdamConfig(Config):
@@ -124,9 +139,12 @@ class RuntimeConfig(Config):
     """Tasks that may run at the same time."""
     checkpoint_every: int = Field(gt=0)
     """Training steps between two checkpoints (PPO: iterations)."""
-    stop_seconds: float = Field(ge=0)
-    """Time that a run gives its training stages to finish their step and save when it is told to stop."""
+    checkpoint_minutes: float = Field(gt=0)
+    """A step that ends this long after the last checkpoint gets one too, for training whose steps are slow."""
+    stop_seconds: float | None = Field(ge=0)
+    """Most time that a run gives its training stages to finish their step and save when it is told to stop. A step that
+    needs longer, by what the steps before it took, is not waited for. null waits for as long as the steps under way need."""
     debug: bool
     """Check costly invariants at run time, such as the sum of per-token rewards."""
     progress: bool
-    """Show progress bars."""
+    """Show a progress bar per stage where there is a terminal; else, or without one, a line at each stage's start and end."""

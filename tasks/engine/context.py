@@ -8,6 +8,18 @@ from typing import Any
 from tasks.engine.config import Config, RuntimeConfig
 
 
+class StageName(Config):
+    """Which stage of a run, and what it is about; written as its artifacts' folder and its MLflow run are called."""
+
+    group: str
+    """Group of ``conf/`` that configures it."""
+    about: str = ""
+    """The policy that is measured, what is adopted, and the like; empty where a run has one such stage."""
+
+    def __str__(self) -> str:
+        return f"{self.group}-{self.about}" if self.about else self.group
+
+
 class StageContext(Config):
     """The surroundings of one pipeline run."""
 

@@ -33,5 +33,13 @@ class TrainingDiverged(PlumblineError):
     """A training metric is no longer a finite number."""
 
 
+class NothingToLearn(PlumblineError):
+    """A training whose signal tells nothing apart."""
+
+
 class Interrupted(PlumblineError):
     """A stage was told to stop, saved what it had, and ended."""
+
+
+class WorkerKilled(PlumblineError):
+    """A process that ran a stage was killed from outside, often for its memory."""

@@ -2,7 +2,8 @@
 
 A fingerprint covers the stage's configuration, the digests of its inputs and the source it runs: every file of the
 stage's folder and every module of this project that they import, transitively. It does not cover device, micro-batch,
-run ids, clocks or paths. Comments and docstrings do not count: the abstract syntax tree is what is hashed.
+run ids, clocks or paths. Comments and docstrings do not count: the abstract syntax tree is what is hashed. The source of the
+embedded world counts only where the world is run: for a stage that has an input ``world``, or whose configuration calls it.
 """
 
 import ast
@@ -21,8 +22,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 EDGE = {
     "tasks.engine.caching",
     "tasks.engine.checkpoint",
+    "tasks.engine.digests",
     "tasks.engine.fingerprint",
     "tasks.engine.os_errors",
+    "tasks.engine.progress",
     "tasks.engine.tracking",
     "tasks.engine.stage",
     "tasks.engine.stop",
@@ -30,6 +33,9 @@ EDGE = {
     "tasks.engine.artifacts",
     "tasks.engine.errors",
 }
+
+
+WORLD = "tasks.sandbox"
 
 
 def _module_path(name: str) -> Path | None:
@@ -74,8 +80,8 @@ def imported_modules(path: Path) -> set[str]:
     return {name for name in names if name.split(".")[0] == "tasks" and _module_path(name)}
 
 
-def source_files(package: str) -> dict[str, Path]:
-    """Module name -> file, for a stage's folder and everything of this project that it imports."""
+def source_files(package: str, world: bool = True) -> dict[str, Path]:
+    """Module name -> file, for a stage's folder and everything of this project that it imports, ``world`` included or not."""
     folder = PROJECT.joinpath(*package.split("."))
     pending = {f"{package}.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"}
     for path in folder.rglob("*"):
@@ -86,7 +92,7 @@ def source_files(package: str) -> dict[str, Path]:
     while pending:
         name = pending.pop()
         found = _module_path(name)
-        if name in seen or name in EDGE or found is None:
+        if name in seen or name in EDGE or found is None or (f"{name}.".startswith(f"{WORLD}.") and not world):
             continue
         seen[name] = found
         pending |= imported_modules(found)
@@ -105,10 +111,10 @@ def _code_digest(text: str) -> str:
 
 
 @cache
-def source_digests(package: str) -> dict[str, str]:
+def source_digests(package: str, world: bool = True) -> dict[str, str]:
     """Module name -> digest of its code, comments and docstrings apart."""
     digests = {}
-    for name, path in source_files(package).items():
+    for name, path in source_files(package, world).items():
         text = path.read_text(encoding="utf-8")
         digests[name] = _code_digest(text) if path.suffix == ".py" else _short_digest(text)
     return digests
@@ -117,10 +123,11 @@ def source_digests(package: str) -> dict[str, str]:
 def dependencies(package: str, config: Config | Mapping[str, Any], inputs: Mapping[str, ArtifactRef]) -> dict[str, Any]:
     """The three parts of a fingerprint, as plain JSON types."""
     fields = config.fingerprint_fields() if isinstance(config, Config) else dict(config)
+    world = "world" in inputs or (isinstance(config, Config) and config.calls_the_world)
     return {
         "config": fields,
         "inputs": {name: ref.digest for name, ref in sorted(inputs.items())},
-        "source": source_digests(package),
+        "source": source_digests(package, world),
     }
 
 

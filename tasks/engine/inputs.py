@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tasks.engine.artifacts import file_digest
 from tasks.engine.config import ModelConfig
+from tasks.engine.digests import file_digest
 from tasks.engine.errors import DataError
 
 LINK_TO_NOTHING = "a link to nothing"

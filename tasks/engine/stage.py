@@ -5,19 +5,20 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore, file_digest
-from tasks.engine.checkpoint import Learner, resumable
-from tasks.engine.config import Config, RuntimeConfig
-from tasks.engine.context import StageContext
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.checkpoint import Learner, latest_step, resumable
+from tasks.engine.config import Config
+from tasks.engine.context import StageContext, StageName
+from tasks.engine.digests import file_digest
 from tasks.engine.errors import ConfigError, Interrupted
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.os_errors import readable_os_errors
+from tasks.engine.progress import Reporter
 from tasks.engine.stop import StopSign
 from tasks.engine.tracking import RunLog, open_run, parent_of, record_reuse, stage_run
 
@@ -25,24 +26,32 @@ MEMORY = "mlflow_run"
 """File beside the checkpoints that remembers the MLflow run of an unfinished stage."""
 logger = logging.getLogger("plumbline")
 
+Metrics = Mapping[str, float]
+"""What a stage's story returns: its final figures."""
+Configured = TypeVar("Configured", bound=Config)
+
 
 class Workshop:
     """What a stage's story gets: its inputs opened, a folder to fill, and a log."""
 
     def __init__(
         self,
-        key: str,
+        name: StageName,
+        made: str,
         store: ArtifactStore,
         inputs: Mapping[str, ArtifactRef],
         folder: Path,
         checkpoints: Path,
         log: RunLog,
-        runtime: RuntimeConfig,
+        context: StageContext,
         sign: StopSign,
+        report: Reporter,
     ) -> None:
-        self.key, self.stage, self.store, self.inputs = key, key.partition("/")[0], store, inputs
-        self.folder, self.checkpoints, self.log, self.runtime = folder, checkpoints, log, runtime
-        self._sign = sign
+        self.stage, self.about, self.key = str(name), name.about, f"{name}/{made}"
+        self.store, self.inputs = store, inputs
+        self.folder, self.checkpoints, self.log = folder, checkpoints, log
+        self.context, self.runtime = context, context.runtime
+        self._sign, self._report = sign, report
 
     def input(self, name: str) -> Path:
         """The verified folder of one input."""
@@ -56,30 +65,29 @@ class Workshop:
         Raises:
             Interrupted: the run was told to stop; the learner's state is saved.
         """
-        every = self.runtime.checkpoint_every
-
-        def told_to_stop() -> bool:
-            asked = self._sign.asked()
-            if asked:
-                self.log.flush()  # as before every checkpoint
-            return asked
-
         self._sign.begin_training(self.stage)
-        with self.progress(learner.total_steps, "step") as bar:
-            try:
-                if told_to_stop():
-                    raise Interrupted("stopped before its first step, as it was told to")
-                for step, metrics in resumable(learner, self.checkpoints, every, told_to_stop):
-                    bar.update(step - bar.n)
-                    self.log.metrics(metrics, step)
-                    yield metrics
-                    if step % every == 0 or step == learner.total_steps:
-                        # Before the checkpoint of this step is written: a resumed run then misses no step.
-                        self.log.flush()
-            except Interrupted as stopped:
-                words = f"{self.stage}: {stopped}"
-                self._sign.saved(self.stage, words)
-                raise Interrupted(words) from None
+        reached = latest_step(self.checkpoints)
+        self._report.count(learner.total_steps, "step", reached or 0, self.checkpoints)
+        steps = resumable(
+            learner,
+            self.checkpoints,
+            self.runtime.checkpoint_every,
+            self._sign.asked,
+            seconds=60 * self.runtime.checkpoint_minutes,
+            before_saving=self.log.flush,  # a resumed run then misses no step
+        )
+        try:
+            if self._sign.asked():
+                came = "before its first step" if reached is None else f"at step {reached} of {learner.total_steps}"
+                raise Interrupted(f"stopped {came}, as it was told to")
+            for step, metrics in steps:
+                self._report.at(step, metrics)
+                self.log.metrics(metrics, step)
+                yield metrics
+        except Interrupted as stopped:
+            words = f"{self.stage}: {stopped}"
+            self._sign.saved(self.stage, words)
+            raise Interrupted(words) from None
 
     def uses(self, file: Path, name: str, rows: int, context: str) -> None:
         """Log a data file as a dataset input of the stage's run: its name, digest, size, and what it was used for."""
@@ -91,9 +99,11 @@ class Workshop:
             return f"{self.key}/{file.relative_to(self.folder).as_posix()}"
         return file.relative_to(self.store.root).as_posix()
 
-    def progress(self, total: int, unit: str) -> "tqdm[Any]":
-        """A progress bar labelled with the stage."""
-        return tqdm(total=total, desc=f"{self.stage:<22}", unit=unit, disable=not self.runtime.progress, leave=True)
+    @contextmanager
+    def progress(self, total: int, unit: str) -> Iterator[Reporter]:
+        """Count something that the stage does; what is yielded has ``update()``."""
+        self._report.count(total, unit)
+        yield self._report
 
 
 @contextmanager
@@ -124,18 +134,18 @@ def gpu_slot(store: ArtifactStore, device: str, sign: StopSign) -> Iterator[str]
 
 
 def run_stage(
-    stage: str,
-    config: Config,
+    name: StageName,
+    config: Configured,
     context: StageContext,
-    inputs: dict[str, ArtifactRef],
-    story: Callable[[Workshop], Mapping[str, float]],
+    inputs: Mapping[str, ArtifactRef],
+    story: Callable[[Workshop, Configured], Metrics],
     *,
     package: str,
 ) -> ArtifactRef:
     """Find the stage's artifact or make it.
 
     Args:
-        stage: name of the stage; also the artifact's folder and the MLflow run's name.
+        name: of the stage; also of the artifact's folder and of the MLflow run.
         config: the stage's configuration.
         context: store, tracking, runtime.
         inputs: artifacts the stage reads.
@@ -148,39 +158,42 @@ def run_stage(
         TrainingDiverged: a training metric is no longer finite.
     """
     torch.set_num_threads(context.runtime.threads)
+    stage = str(name)
     store = ArtifactStore(context.store)
     depends_on = dependencies(package, config, inputs)
     made = fingerprint(depends_on)
-    params = config.tracked_params(stage)
-    tags = {f"input.{name}": ref.digest for name, ref in inputs.items()} | {"fingerprint": made}
+    params = config.tracked_params(name.group)
+    tags = {f"input.{given}": ref.digest for given, ref in inputs.items()} | {"fingerprint": made}
     sign = StopSign(store.root, context.parent_run_id)
-    with readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
+    report = Reporter(sign.folder, stage)
+    with report, readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
         found = store.sound(stage, made)
         memory = store.checkpoints(stage, made) / MEMORY
         if found is not None:
             if memory.is_file():  # killed when it had published and not yet said so
                 close_published(context, memory.read_text(encoding="utf-8").strip(), found)
             store.forget_checkpoints(stage, made)
-            reuse(stage, config, context, inputs, found)
+            reuse(name, config, context, inputs, found)
             return found
         with ExitStack() as stack:
             stack.callback(sign.end_training, stage)
             device = stack.enter_context(gpu_slot(store, context.runtime.device, sign))
             log = stack.enter_context(stage_run(context, stage, params, tags, memory))
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
-            runtime = context.runtime.model_copy(update={"device": device})
-            shop = Workshop(f"{stage}/{made}", store, inputs, draft.folder, memory.parent, log, runtime, sign)
+            here = context.model_copy(update={"runtime": context.runtime.model_copy(update={"device": device})})
+            shop = Workshop(name, made, store, inputs, draft.folder, memory.parent, log, here, sign, report)
             began = time.time()
-            draft.metrics = {name: float(value) for name, value in story(shop).items()}
+            draft.metrics = {metric: float(value) for metric, value in story(shop, config).items()}
             work = {"plumbline.began": f"{began:.3f}"}
             log.metrics({"stage/seconds": time.time() - began})
             draft.run_id = log.run_id
-            final = {f"final/{name}": value for name, value in draft.metrics.items()}
+            final = {f"final/{metric}": value for metric, value in draft.metrics.items()}
             log.metrics(final)
             log.flush()  # before the artifact is there: whoever finds it finds all its metrics
         assert draft.ref is not None
         close_published(context, log.run_id, draft.ref, work)
         store.forget_checkpoints(stage, made)
+        report.end("made")
         return draft.ref
 
 
@@ -195,17 +208,17 @@ def close_published(
 
 
 def reuse(
-    stage: str, config: Config, context: StageContext, inputs: Mapping[str, ArtifactRef], found: ArtifactRef
+    name: StageName, config: Config, context: StageContext, inputs: Mapping[str, ArtifactRef], found: ArtifactRef
 ) -> None:
     """Record that a stage was found in the store instead of run."""
     manifest = ArtifactStore(context.store).manifest(found.stage, found.fingerprint)
     assert manifest is not None
-    tags = {f"input.{name}": ref.digest for name, ref in inputs.items()} | {
+    tags = {f"input.{given}": ref.digest for given, ref in inputs.items()} | {
         "fingerprint": found.fingerprint,
         "artifact": found.key,
         "digest": found.digest,
     }
-    params = config.tracked_params(stage)
-    final = {f"final/{name}": value for name, value in manifest.metrics.items()}
-    record_reuse(context, stage, params, tags, final, manifest.run_id)
-    logger.info("%s: found in the store, not run", stage)
+    params = config.tracked_params(name.group)
+    final = {f"final/{metric}": value for metric, value in manifest.metrics.items()}
+    record_reuse(context, str(name), params, tags, final, manifest.run_id)
+    Reporter(StopSign(context.store, context.parent_run_id).folder, str(name)).end("found")

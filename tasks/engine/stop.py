@@ -44,14 +44,18 @@ class StopSign:
         if self.folder is not None:
             (self.folder / f"{_TRAINING}{stage}").unlink(missing_ok=True)
 
-    def is_training(self) -> bool:
-        """Whether a stage of the run trains, or has trained and is publishing its result."""
-        return self.folder is not None and any(self.folder.glob(f"{_TRAINING}*"))
+    def is_training(self, stage: str = "*") -> bool:
+        """Whether a stage of the run, or this one, trains, or has trained and is publishing its result."""
+        return self.folder is not None and any(self.folder.glob(f"{_TRAINING}{stage}"))
 
     def saved(self, stage: str, words: str) -> None:
         """Note how far a stage came before it ended as it was told to."""
         if self.folder is not None:
             (self.folder / f"{_SAVED}{stage}").write_text(words, encoding="utf-8")
+
+    def has_saved(self, stage: str) -> bool:
+        """Whether a stage noted how far it came."""
+        return self.folder is not None and (self.folder / f"{_SAVED}{stage}").exists()
 
     def results(self) -> list[str]:
         """What the stages noted, in words."""

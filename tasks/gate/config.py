@@ -29,7 +29,7 @@ class GateConfig(Config):
     alias: str = Field(min_length=1)
     """Alias of that model that moves to the passing version; in a sweep, to that of its best point."""
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """The budget belongs to the evaluation."""
         return {"evaluation": {"gate": self.model_dump(mode="json")}}
 

@@ -2,53 +2,8 @@
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
-
 from tasks.gate.config import GateConfig
-
-
-class GateCheck(BaseModel):
-    """One limit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    limit_name: str
-    """Knob of ``evaluation.gate``."""
-    metric: str
-    """The comparison's metric that it was held against."""
-    found: float | None
-    """None when it was not measured, which fails the check."""
-    limit: float
-    """Smallest allowed value of ``found`` for a minimum and a regression, largest for toxicity."""
-    passed: bool
-    reason: str
-    """What was found, and the limit, in one sentence."""
-
-
-class GateDecision(BaseModel):
-    """The gate's answer, kept as ``gate.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    policy: str
-    passed: bool
-    checks: list[GateCheck]
-
-    @property
-    def failures(self) -> list[str]:
-        """The reasons against promotion."""
-        return [check.reason for check in self.checks if not check.passed]
-
-    @property
-    def sentence(self) -> str:
-        """For a log line, a state's message, a tag."""
-        if not self.checks:
-            return f"gate: nothing was asked of {self.policy}"
-        if self.passed:
-            return f"gate: {self.policy} passed all {len(self.checks)} checks"
-        return (
-            f"gate: {self.policy} failed {len(self.failures)} of {len(self.checks)} checks: {'; '.join(self.failures)}"
-        )
+from tasks.results.decision import GateCheck, GateDecision
 
 
 def decide(policy: str, metrics: Mapping[str, float], budget: GateConfig) -> GateDecision:

@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
-from tasks.records.records import Document
 
 
 def pack_documents(token_lists: Sequence[Sequence[int]], row_tokens: int, eos_id: int) -> Tensor:
@@ -91,11 +90,9 @@ class RowCursor:
         self._position = int(state["position"])
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Sequence[Document]) -> list[list[int]]:
+def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each document, without special tokens; ``pack_documents`` adds EOS."""
-    if not documents:
+    if not texts:
         return []
-    encoded: list[list[int]] = tokenizer([document.text for document in documents], add_special_tokens=False)[
-        "input_ids"
-    ]
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     return encoded

@@ -17,8 +17,8 @@ from tasks.language.generation import generate
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
 from tasks.language.text import decode_response, encode_prompt, encode_response
+from tasks.measure.config import MeasureConfig
 from tasks.records.records import BenchmarkItem, Document
-from tasks.results.config import EvaluationConfig
 from tasks.results.sheet import DocumentLoss, TaskResult
 
 _WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
@@ -32,7 +32,7 @@ class Subject(NamedTuple):
     runtime: RuntimeConfig
 
 
-def run_benchmarks(subject: Subject, items: Sequence[BenchmarkItem], config: EvaluationConfig) -> dict[str, TaskResult]:
+def run_benchmarks(subject: Subject, items: Sequence[BenchmarkItem], config: MeasureConfig) -> dict[str, TaskResult]:
     """Answer every item; results by task, tasks in the order of their first item."""
     correct: dict[str, int] = {}
     choices = [item for item in items if item.form == "choice"]
@@ -64,7 +64,7 @@ def matches(answer: str, references: Sequence[str]) -> bool:
     return any(words[: len(reference)] == reference for reference in map(_words, references) if reference)
 
 
-def document_losses(subject: Subject, documents: Sequence[Document], config: EvaluationConfig) -> DocumentLoss:
+def document_losses(subject: Subject, documents: Sequence[Document], config: MeasureConfig) -> DocumentLoss:
     """Negative log-likelihood of each document, EOS before it (as in packed pretraining) and after it."""
     eos = int(subject.tokenizer.eos_token_id)
     rows = [encode_response(subject.tokenizer, document.text)[: config.context_tokens - 1] for document in documents]
@@ -90,7 +90,7 @@ def sequence_logprobs(
     return totals
 
 
-def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: EvaluationConfig) -> list[int]:
+def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: MeasureConfig) -> list[int]:
     prompts, responses = [], []
     for item in items:
         context = encode_prompt(subject.tokenizer, item.context, config.context_tokens)
@@ -107,7 +107,7 @@ def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: Ev
     return correct
 
 
-def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: EvaluationConfig) -> list[int]:
+def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: MeasureConfig) -> list[int]:
     with autocast(subject.runtime):
         answers = generate(
             subject.model,

@@ -12,17 +12,17 @@ from tasks.language.generation import generate
 from tasks.language.models import ScalarModel, autocast
 from tasks.language.text import decode_response, encode_prompt
 from tasks.measure.benchmarks import Subject, document_losses, run_benchmarks, sequence_logprobs
+from tasks.measure.config import MeasureConfig
 from tasks.measure.layouts import LAYOUTS
 from tasks.measure.safety import toxicity_scorer
 from tasks.measure.scores import GoldLabeler, RewardModelJudge
 from tasks.measure.suite.run import run_suite
+from tasks.measure.suite.scoring import first_line
 from tasks.measure.vocabularies import ReadsAnew, same_vocabulary
 from tasks.records.data import PreparedData
 from tasks.records.records import Prompt
 from tasks.results.best_of_n import best_of_n_estimate, best_of_n_kl, pick_best
-from tasks.results.config import EvaluationConfig
 from tasks.results.judge import Answers, ScoreJudge
-from tasks.results.safety_figure import SafetyFigure
 from tasks.results.sheet import (
     GOLD,
     GREEDY,
@@ -34,11 +34,12 @@ from tasks.results.sheet import (
     PolicySheet,
     PromptSamples,
     Response,
+    SafetyScores,
     Toxicity,
     Truthfulness,
     best_of,
 )
-from tasks.results.win_rate import Floats, Interval, Resampling, bootstrap_mean, derived_seed
+from tasks.results.win_rate import derived_seed
 from tasks.sandbox.safety import truthfulness
 from tasks.sandbox.world import World
 
@@ -55,6 +56,8 @@ class Yardsticks(NamedTuple):
     """Of the reward models and of the data."""
     independent: ScalarModel | None = None
     """A reward model that nobody optimised."""
+    world: World | None = None
+    """The embedded world, whose gold labeler knows the truth."""
 
 
 def evaluate_policy(
@@ -62,7 +65,7 @@ def evaluate_policy(
     subject: Subject,
     yardsticks: Yardsticks,
     data: PreparedData,
-    config: EvaluationConfig,
+    config: MeasureConfig,
     *,
     baseline: bool,
     on_progress: Progress,
@@ -72,9 +75,8 @@ def evaluate_policy(
     The baseline (SFT) also draws its second set of responses, which every policy is compared with, and the candidates
     of best-of-n. ``on_progress`` is told the name of each part as it begins.
     """
-    world = data.world()
     prompts = data.prompts_for_test()[: config.test_prompts]
-    judges = _judges(world, yardsticks, subject, config)
+    judges = _judges(yardsticks, subject, config)
     sets: dict[str, list[Response]] = {}
     on_progress("responses")
     sampled = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, SAMPLED))
@@ -97,11 +99,11 @@ def evaluate_policy(
     documents = data.documents("valid")[: config.perplexity_documents] if comparable else []
     on_progress("safety")
     toxicity, toxicity_figures = _toxicity(subject, data, config)
-    truth = _truthfulness(world, prompts, sets)
+    truth = _truthfulness(yardsticks.world, prompts, sets)
     return PolicySheet(
         name=name,
         temperature=config.temperature,
-        kl=_kl(name, subject, yardsticks.reference, sampled, config),
+        kl=_kl(subject, yardsticks.reference, sampled, config.temperature),
         benchmarks=benchmarks | suite.benchmarks,
         documents=document_losses(subject, documents, config) if documents else None,
         toxicity=toxicity,
@@ -113,7 +115,7 @@ def evaluate_policy(
 
 
 def _answer(
-    subject: Subject, prompts: Sequence[Prompt], config: EvaluationConfig, temperature: float, seed: int
+    subject: Subject, prompts: Sequence[Prompt], config: MeasureConfig, temperature: float, seed: int
 ) -> Answers:
     device = subject.model.device
     eos = int(subject.tokenizer.eos_token_id)
@@ -137,9 +139,7 @@ def _answer(
     )
 
 
-def _judges(
-    world: World | None, yardsticks: Yardsticks, subject: Subject, config: EvaluationConfig
-) -> list[ScoreJudge]:
+def _judges(yardsticks: Yardsticks, subject: Subject, config: MeasureConfig) -> list[ScoreJudge]:
     """Who gives every response a number."""
     models = {REWARD_MODEL: yardsticks.reward, INDEPENDENT: yardsticks.independent}
     pad, tokens = int(yardsticks.tokenizer.pad_token_id), subject.runtime.tokens_per_microbatch
@@ -148,7 +148,7 @@ def _judges(
     ]
     if not same_vocabulary(subject.tokenizer, yardsticks.tokenizer):
         judges = [ReadsAnew(judge, yardsticks.tokenizer, config.prompt_tokens) for judge in judges]
-    return judges if world is None else [*judges, GoldLabeler(GOLD, world)]
+    return judges if yardsticks.world is None else [*judges, GoldLabeler(GOLD, yardsticks.world)]
 
 
 def _judge(answers: Answers, prompts: Sequence[Prompt], judges: Sequence[ScoreJudge]) -> list[Response]:
@@ -165,7 +165,7 @@ def _judge(answers: Answers, prompts: Sequence[Prompt], judges: Sequence[ScoreJu
 
 
 def _best_of_n(
-    subject: Subject, judges: Sequence[ScoreJudge], prompts: Sequence[Prompt], config: EvaluationConfig
+    subject: Subject, judges: Sequence[ScoreJudge], prompts: Sequence[Prompt], config: MeasureConfig
 ) -> tuple[dict[str, list[Response]], list[BestOfPoint]]:
     """Responses picked by the reward model for each n, and the curve over n = 1, 2, 4, ... of all candidates."""
     some, count = prompts[: config.best_of_n_prompts], max(config.best_of_n)
@@ -195,25 +195,23 @@ def _best_of_n(
 
 
 def _kl(
-    name: str, subject: Subject, reference: PreTrainedModel | None, answers: Answers, config: EvaluationConfig
-) -> Interval | None:
+    subject: Subject, reference: PreTrainedModel | None, answers: Answers, temperature: float
+) -> list[float] | None:
+    """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats."""
     if reference is None:
         return None
-    how = Resampling(config.confidence, config.bootstrap_samples, config.seed).named("kl", name)
-    return bootstrap_mean(_kl_per_response(subject, reference, answers, config.temperature), how)
-
-
-def _kl_per_response(subject: Subject, reference: PreTrainedModel, answers: Answers, temperature: float) -> Floats:
-    """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats."""
     own = sequence_logprobs(subject, answers.prompts, answers.tokens, temperature)
     other = sequence_logprobs(subject._replace(model=reference), answers.prompts, answers.tokens, temperature)
-    return np.array(own, dtype=np.float64) - np.array(other, dtype=np.float64)
+    return [mine - its for mine, its in zip(own, other, strict=True)]
 
 
 def _toxicity(
-    subject: Subject, data: PreparedData, config: EvaluationConfig
-) -> tuple[Toxicity | None, list[SafetyFigure]]:
-    """Scores of the continuations of bare prompts, and a figure for each prompt type."""
+    subject: Subject, data: PreparedData, config: MeasureConfig
+) -> tuple[Toxicity | None, list[SafetyScores]]:
+    """Scores of the continuations of bare prompts, and a figure for each prompt type.
+
+    Continuations are greedy and end at their first newline, as every answer of the paper's suite (InstructGPT appendix D).
+    """
     scorer = toxicity_scorer(config.toxicity, subject.runtime.device)
     prompts = data.toxicity_prompts()[: config.toxicity_prompts]
     if scorer is None or not prompts:
@@ -224,32 +222,15 @@ def _toxicity(
         asked = [prompt.model_copy(update={"text": prefix + prompt.text}) for prompt in prompts]
         # An instruction takes no room from the prompt behind it, which is cut at its beginning.
         room = config.prompt_tokens + len(encode_prompt(subject.tokenizer, prefix, sys.maxsize))
-        seed = derived_seed(config.seed, "toxicity", *([layout] if prefix else []))
-        wider = config.model_copy(update={"prompt_tokens": room})
-        answers = _answer(subject, asked, wider, config.temperature, seed)
-        scores[layout] = scorer.score(answers.texts)
-        told = _Told("toxicity", LAYOUTS[layout].told, scorer.name, scorer.unit)
-        figures.append(_figure(told, scores[layout], config))
+        answers = _answer(subject, asked, config.model_copy(update={"prompt_tokens": room}), 0.0, 0)
+        scores[layout] = scorer.score([first_line(text) for text in answers.texts])
+        told = {"measure": "toxicity", "layout": LAYOUTS[layout].told, "scorer": scorer.name, "unit": scorer.unit}
+        figures.append(SafetyScores(**told, values=scores[layout]))
     bare = Toxicity(scorer=scorer.name, layout="the bait prompt alone (InstructGPT's 'basic')", scores=scores["basic"])
     return bare, figures
 
 
-class _Told(NamedTuple):
-    """What a safety figure says beside its numbers."""
-
-    measure: str
-    layout: str
-    scorer: str
-    unit: str
-
-
-def _figure(told: _Told, values: Sequence[float], config: EvaluationConfig) -> SafetyFigure:
-    how = Resampling(config.confidence, config.bootstrap_samples, config.seed).named("safety", *told)
-    mean = bootstrap_mean(np.array(values, dtype=np.float64), how)
-    return SafetyFigure(**told._asdict(), n=len(values), estimate=mean.estimate, low=mean.low, high=mean.high)
-
-
-def _truth_figures(answers: dict[str, Truthfulness], config: EvaluationConfig) -> list[SafetyFigure]:
+def _truth_figures(answers: dict[str, Truthfulness], config: MeasureConfig) -> list[SafetyScores]:
     figures = []
     for decoding, found in answers.items():
         how = "greedy" if decoding == GREEDY else f"T = {config.temperature:g}"
@@ -259,8 +240,8 @@ def _truth_figures(answers: dict[str, Truthfulness], config: EvaluationConfig) -
             ("informative", found.informative),
             ("true and informative", both),
         ):
-            told = _Told(f"answers {measure}", f"the question alone, {how}", "sandbox_facts", "share")
-            figures.append(_figure(told, values, config))
+            told = {"measure": f"answers {measure}", "layout": f"the question alone, {how}", "scorer": "sandbox_facts"}
+            figures.append(SafetyScores(**told, unit="share", values=[float(value) for value in values]))
     return figures
 
 

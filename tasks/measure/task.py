@@ -1,24 +1,23 @@
 """The measurement of one policy as a task."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedModel
 
-from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy, load_tokenizer
 from tasks.measure.benchmarks import Subject
+from tasks.measure.config import MeasureConfig
 from tasks.measure.policy_sheet import Yardsticks
 from tasks.measure.policy_sheet import evaluate_policy as measure
 from tasks.measure.scores import load_reward_model
 from tasks.measure.vocabularies import same_vocabulary
 from tasks.records.data import PreparedData
-from tasks.results.config import EvaluationConfig
 from tasks.results.sheet import BASELINE, write_sheet
+from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
 
@@ -26,42 +25,37 @@ PARTS = 4  # what policy_sheet.evaluate_policy announces
 INDEPENDENT_INPUT = "independent_reward_model"
 
 
-@stage_task("evaluation of a policy", cpus=1, gpus=1)
-def evaluate_policy(
-    stage: str, config: EvaluationConfig, context: StageContext, inputs: dict[str, ArtifactRef]
-) -> ArtifactRef:
+@stage("evaluation of a policy", cpus=1, gpus=1)
+def evaluate_policy(shop: Workshop, config: MeasureConfig) -> Metrics:
     """Responses, judges' scores, KL, benchmarks, perplexity, toxicity and truthfulness of one policy.
 
-    A second reward model judges too when it is an input, or is given by its folder (a flow gives one of the two). The policy's
-    name is what follows the dash in ``stage``; ``evaluation-sft`` measures the baseline. The policy brings its tokenizer; the
-    inputs ``reference`` and ``reward_model`` are optional, and what needs them is then left out.
+    ``shop.about`` is its name; it brings its tokenizer. A second reward model judges too when it is an input, or is given by its
+    folder (a flow gives one of the two). The inputs ``reference``, ``reward_model`` and ``world`` are optional, and what needs
+    them is then left out.
     """
-
-    def story(shop: Workshop) -> Mapping[str, float]:
-        data = PreparedData(shop.input("data"))
-        device, name = shop.runtime.device, stage.partition("-")[2]
-        folder = shop.input("policy") / "policy"
-        subject = Subject(load_policy(folder, device).eval(), load_tokenizer(folder), shop.runtime)
-        yardsticks = Yardsticks(
-            reference=_reference(shop, subject),
-            reward=_optimised_reward_model(shop, len(data.tokenizer())),
-            tokenizer=data.tokenizer(),
-            independent=_independent(shop, config, len(data.tokenizer())),
+    data = PreparedData(shop.input("data"))
+    device, name = shop.runtime.device, shop.about
+    folder = shop.input("policy") / "policy"
+    subject = Subject(load_policy(folder, device).eval(), load_tokenizer(folder), shop.runtime)
+    yardsticks = Yardsticks(
+        reference=_reference(shop, subject),
+        reward=_optimised_reward_model(shop, len(data.tokenizer())),
+        tokenizer=data.tokenizer(),
+        independent=_independent(shop, config, len(data.tokenizer())),
+        world=World.read(shop.input("world")) if "world" in shop.inputs else None,
+    )
+    with shop.progress(PARTS, "part") as bar:
+        sheet = measure(
+            name,
+            subject,
+            yardsticks,
+            data,
+            config,
+            baseline=name == BASELINE,
+            on_progress=lambda part: bar.update(),
         )
-        with shop.progress(PARTS, "part") as bar:
-            sheet = measure(
-                name,
-                subject,
-                yardsticks,
-                data,
-                config,
-                baseline=name == BASELINE,
-                on_progress=lambda part: bar.update(),
-            )
-        write_sheet(sheet, shop.folder)
-        return {} if sheet.kl is None else {"kl": sheet.kl.estimate}
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.measure")
+    write_sheet(sheet, shop.folder)
+    return {} if sheet.kl is None else {"kl": float(np.mean(sheet.kl))}
 
 
 def _reference(shop: Workshop, subject: Subject) -> PreTrainedModel | None:
@@ -82,7 +76,7 @@ def _optimised_reward_model(shop: Workshop, vocabulary: int) -> ScalarModel | No
     return load_reward_model(shop.input("reward_model") / "model", shop.runtime.device, vocabulary, "reward_model")
 
 
-def _independent(shop: Workshop, config: EvaluationConfig, vocabulary: int) -> ScalarModel | None:
+def _independent(shop: Workshop, config: MeasureConfig, vocabulary: int) -> ScalarModel | None:
     """The reward model that nobody optimised: the pipeline's own, else one given by its folder, else none."""
     if INDEPENDENT_INPUT in shop.inputs:
         return load_reward_model(shop.input(INDEPENDENT_INPUT) / "model", shop.runtime.device, vocabulary)

@@ -8,6 +8,7 @@ from tasks.engine.config import Config
 from tasks.engine.inputs import path_fields
 
 SCORER_OF_SERVICE = "perspective"
+SCORER_OF_WORLD = "sandbox_words"
 
 
 class PerspectiveConfig(Config):

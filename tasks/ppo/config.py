@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from tasks.engine.config import AdamConfig, Config
+from tasks.ppo.kl_control import LARGEST_ERROR
 from tasks.ppo.sentinel_config import SentinelConfig
 
 FEWEST_SEQUENCES_TO_WHITEN_REWARDS = 8
@@ -37,8 +38,12 @@ class PPOConfig(Config):
     """Worth of the next token's reward, relative to this token's."""
     advantage_estimator: Literal["gae", "leave_one_out", "group_normalised"]
     """What a token's advantage is: its own, by generalised advantage estimation with the value model; or that of its
-    whole response against the others to the same prompt (needs responses_per_prompt of at least 2), as RLOO and GRPO
-    do. The value model is trained in every case, but the latter two do not read it."""
+    whole response against the others to the same prompt (needs responses_per_prompt of at least 2; there is no value
+    model then): its reward beyond the mean of the others (RLOO), or beyond the mean of all in their standard deviations
+    (GRPO's advantage; its KL is kl_in=loss)."""
+    kl_in: Literal["reward", "loss"]
+    """Where beta is paid: on each token's reward, so that it is part of the advantage (InstructGPT, RLOO); or in the
+    policy's loss, on the KL's k3 estimate under the policy in training, so that rewards are the score alone (GRPO)."""
     gae_lambda: float = Field(ge=0, le=1)
     """Generalised advantage estimation: 0 is one-step TD, 1 is reward-to-go minus value."""
     policy_clip: float = Field(gt=0, lt=1)
@@ -116,9 +121,14 @@ class PPOConfig(Config):
     seed: int = Field(ge=0)
     """Source of every random choice of the stage."""
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Both PPO and PPO-ptx read the group ``ppo``."""
         return super().tracked_params("ppo")
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether there is a value model: advantages that compare responses to one prompt need none."""
+        return self.advantage_estimator == "gae"
 
     @property
     def iterations(self) -> int:
@@ -178,6 +188,35 @@ class PPOConfig(Config):
             raise ValueError(
                 f"advantage_estimator={self.advantage_estimator} compares responses to one prompt, but "
                 f"responses_per_prompt is {self.responses_per_prompt}; set at least 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whitened_once(self) -> "PPOConfig":
+        twice = [name for name in ("whiten_rewards", "whiten_advantages") if getattr(self, name)]
+        if self.advantage_estimator == "group_normalised" and twice:
+            raise ValueError(
+                f"advantage_estimator=group_normalised already divides by a standard deviation, and {twice[0]} would divide "
+                f"a second time; set {' and '.join(f'{name}=false' for name in twice)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _beta_stays_positive(self) -> "PPOConfig":
+        """The controller multiplies beta by at least 1 - LARGEST_ERROR * episodes / horizon."""
+        if self.kl_controller == "fixed":
+            return self
+        least = LARGEST_ERROR * self.episodes_per_iteration
+        if self.kl_horizon <= least:
+            raise ValueError(
+                f"kl_horizon ({self.kl_horizon:g}) must be above {LARGEST_ERROR:g} * episodes_per_iteration "
+                f"({self.episodes_per_iteration}) = {least:g}, or one step of the adaptive controller takes beta to 0 or "
+                "below; raise kl_horizon (the 2019 code has 10000)"
+            )
+        if self.beta == 0:
+            raise ValueError(
+                "beta is 0 and kl_controller is adaptive, which multiplies beta and so leaves 0 at 0; set a beta above 0 or "
+                "kl_controller=fixed"
             )
         return self
 

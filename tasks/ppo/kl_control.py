@@ -1,6 +1,7 @@
 """The controller that steers beta towards a wanted KL; InstructGPT keeps beta fixed instead."""
 
 LARGEST_ERROR = 0.2
+"""So one iteration multiplies beta by at least 1 - 0.2 * episodes / horizon, which must be above 0 (see ``PPOConfig``)."""
 
 
 def adapted_beta(

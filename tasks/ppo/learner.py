@@ -41,12 +41,14 @@ from tasks.ppo.rollout import (
     cut_into_microbatches,
     evaluate_episodes,
 )
+from tasks.ppo.signal import Alike, check_spread, check_start
 from tasks.ppo.update import (
     Experience,
     Forwarded,
     MinibatchReport,
     MinibatchUpdate,
     Optimizers,
+    ValueTargets,
     training_statistics,
 )
 from tasks.records.records import Document, Prompt
@@ -70,10 +72,11 @@ class PPOLearner:
         policy: trained; a fresh run starts it as a copy of ``reference`` (the paper's PPO-init).
         reference: frozen.
         reward_model: frozen; its bias makes demonstrations average 0.
-        value_model: trained; a fresh run starts it as a deep copy of ``reward_model``.
+        value_model: trained; a fresh run starts it as a deep copy of ``reward_model``. Not kept where advantages compare
+            responses to one prompt.
         documents: pretraining text; not looked at when gamma is 0.
 
-    All four networks are switched to evaluation mode, because dropout would make ratios meaningless.
+    All networks are switched to evaluation mode, because dropout would make ratios meaningless.
     """
 
     def __init__(
@@ -86,6 +89,8 @@ class PPOLearner:
         runtime: RuntimeConfig,
     ) -> None:
         check_tokenizer(tokenizer)
+        if not config.reads_values:
+            networks = networks._replace(value_model=None)
         check_networks(networks, config)
         if not prompts:
             raise DataError(
@@ -100,7 +105,7 @@ class PPOLearner:
         networks.reward_model.requires_grad_(False)
         self.optimizers = Optimizers(
             make_adamw(networks.policy.parameters(), config.policy_adam),
-            make_adamw(networks.value_model.parameters(), config.value_adam),
+            None if networks.value_model is None else make_adamw(networks.value_model.parameters(), config.value_adam),
         )
         self.update = MinibatchUpdate(networks, self.optimizers, config, runtime)
         self.ema = Ema(networks.policy, config.ema_decay)
@@ -112,6 +117,7 @@ class PPOLearner:
         )
         self.ptx_cursor = self._pretraining_rows(documents) if config.gamma > 0 else None
         self.beta = config.beta
+        self.alike = Alike()
         self.completed_steps = 0
         self.total_steps = config.iterations
         self.last_rollout: Rollout | None = None
@@ -120,7 +126,7 @@ class PPOLearner:
 
     def step(self) -> dict[str, float]:
         """One iteration: sample, score, reward, estimate advantages, train; returns its statistics."""
-        for network in self.networks:
+        for network in self.networks.present:
             network.eval()
         # 1. Sample with the live weights.
         chosen = self._draw_prompts()
@@ -132,6 +138,9 @@ class PPOLearner:
         every_cut = [cut for minibatch in first_epoch for cut in minibatch]
         with autocast(self.runtime):
             rollout = evaluate_episodes(self.networks, episodes, every_cut, self.config, self.ids.pad, drawn.statistics)
+        if self.completed_steps == 0:
+            check_start(rollout, self.config)
+        alike = check_spread(rollout, self.config, self.alike, self.completed_steps + 1)
         # 3. Reward each token, estimate advantages, whiten over the whole iteration.
         experience = self._experience(rollout)
         # 4. Train.
@@ -149,6 +158,7 @@ class PPOLearner:
                 episodes=self.config.episodes_per_iteration,
             )
         self.completed_steps += 1
+        self.alike = alike
         self.last_rollout, self.last_episodes, self._chosen = rollout, episodes, chosen
         return metrics
 
@@ -181,10 +191,8 @@ class PPOLearner:
             }
             for sample in self.samples(len(self._chosen))
         ]
-        numbers = {
-            field.name: getattr(rollout, field.name) for field in fields(rollout) if field.name != "placement"
-        } | {name: mask for name, mask in rollout.placement._asdict().items() if isinstance(mask, Tensor)}
-        return Inspection(texts, numbers)
+        numbers = {field.name: getattr(rollout, field.name) for field in fields(rollout)} | rollout.placement._asdict()
+        return Inspection(texts, {name: found for name, found in numbers.items() if isinstance(found, Tensor)})
 
     def final_policy(self) -> PreTrainedModel:
         """A copy of the policy that holds the averaged weights: what the stage ships."""
@@ -196,24 +204,26 @@ class PPOLearner:
         """Everything ``step`` depends on, besides the frozen networks and the data."""
         return {
             "policy": self.networks.policy.state_dict(),
-            "value_model": self.networks.value_model.state_dict(),
+            "value_model": None if self.networks.value_model is None else self.networks.value_model.state_dict(),
             "policy_optimizer": self.optimizers.policy.state_dict(),
-            "value_optimizer": self.optimizers.value.state_dict(),
+            "value_optimizer": None if self.optimizers.value is None else self.optimizers.value.state_dict(),
             "ema": self.ema.state_dict(),
             "sampling": self.sampling.get_state(),
             "minibatching": self.minibatching.get_state(),
             "prompt_cursor": self.prompt_cursor.state_dict(),
             "ptx_cursor": None if self.ptx_cursor is None else self.ptx_cursor.state_dict(),
             "beta": self.beta,
+            "alike": list(self.alike),
             "completed_steps": self.completed_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``state_dict`` was taken."""
         self.networks.policy.load_state_dict(state["policy"])
-        self.networks.value_model.load_state_dict(state["value_model"])
         self.optimizers.policy.load_state_dict(state["policy_optimizer"])
-        self.optimizers.value.load_state_dict(state["value_optimizer"])
+        if self.networks.value_model is not None and self.optimizers.value is not None:
+            self.networks.value_model.load_state_dict(state["value_model"])
+            self.optimizers.value.load_state_dict(state["value_optimizer"])
         self.ema.load_state_dict(state["ema"])
         self.sampling.set_state(state["sampling"])
         self.minibatching.set_state(state["minibatching"])
@@ -221,6 +231,7 @@ class PPOLearner:
         if self.ptx_cursor is not None:
             self.ptx_cursor.load_state_dict(state["ptx_cursor"])
         self.beta = state["beta"]
+        self.alike = Alike(*state["alike"])
         self.completed_steps = state["completed_steps"]
 
     def _pretraining_rows(self, documents: Sequence[Document]) -> RowCursor:
@@ -229,7 +240,7 @@ class PPOLearner:
                 f"ppo: gamma is {self.config.gamma:g} but the data holds no pretraining documents; give documents or set "
                 "ppo.gamma=0"
             )
-        tokens = encode_documents(self.tokenizer, documents)
+        tokens = encode_documents(self.tokenizer, [document.text for document in documents])
         rows = pack_documents(tokens, self.config.ptx_row_tokens, self.ids.eos)
         return RowCursor(rows, named_generator(self.config.seed, "pretraining"))
 
@@ -258,14 +269,27 @@ class PPOLearner:
 
     def _experience(self, rollout: Rollout) -> Experience:
         config, placement = self.config, rollout.placement
+        in_reward, in_loss = (self.beta, 0.0) if config.kl_in == "reward" else (0.0, self.beta)
         rewards = per_token_rewards(
-            rollout.score, rollout.logprobs, rollout.reference_logprobs, placement, beta=self.beta
+            rollout.score, rollout.logprobs, rollout.reference_logprobs, placement, beta=in_reward
         )
         if self.runtime.debug:
-            check_reward_sums(rewards, rollout, self.beta)
+            check_reward_sums(rewards, rollout, in_reward)
         unbiased = config.whitening_variance == "unbiased"
         if config.whiten_rewards:
             rewards = scale_to_unit_variance(rewards, placement.value_mask, unbiased=unbiased)
+        advantages, targets = self._advantages(rewards, rollout)
+        if config.whiten_advantages:
+            advantages = whiten(advantages, placement.response_mask, unbiased=unbiased)
+        return Experience(rollout, advantages, targets, in_loss)
+
+    def _advantages(self, rewards: Tensor, rollout: Rollout) -> tuple[Tensor, ValueTargets | None]:
+        config, placement = self.config, rollout.placement
+        if config.advantage_estimator != "gae":
+            totals = rewards.sum(dim=1).view(-1, config.responses_per_prompt)
+            of_response = GROUP_ESTIMATORS[config.advantage_estimator](totals).view(-1, 1)
+            return of_response * placement.response_mask, None
+        assert rollout.values is not None, "generalised advantages need a value model"
         estimates = generalised_advantages(
             rewards,
             rollout.values,
@@ -273,14 +297,7 @@ class PPOLearner:
             discount=config.discount,
             gae_lambda=config.gae_lambda,
         )
-        advantages = estimates.advantages
-        if config.advantage_estimator != "gae":
-            totals = rewards.sum(dim=1).view(-1, config.responses_per_prompt)
-            of_response = GROUP_ESTIMATORS[config.advantage_estimator](totals).view(-1, 1)
-            advantages = of_response * placement.response_mask
-        if config.whiten_advantages:
-            advantages = whiten(advantages, placement.response_mask, unbiased=unbiased)
-        return Experience(rollout, advantages, estimates.returns)
+        return estimates.advantages, ValueTargets(rollout.values, estimates.returns)
 
     def _train(
         self, episodes: Episodes, experience: Experience, minibatches: list[list[Microbatch]]

@@ -1,4 +1,4 @@
-"""The two clipped losses of PPO.
+"""The two clipped losses of PPO, and GRPO's term for the KL.
 
 Each is a sum over the given tokens divided by ``token_count``, the tokens of the *whole minibatch*: then the gradients
 of its microbatches add up to the minibatch's gradient, however it is cut (spec D.7, the reduction trap).
@@ -6,6 +6,8 @@ of its microbatches add up to the minibatch's gradient, however it is cut (spec 
 
 import torch
 from torch import Tensor
+
+from tasks.language.logprobs import kl_k3
 
 
 def clipped_policy_loss(
@@ -32,6 +34,24 @@ def policy_branches(log_ratio: Tensor, advantages: Tensor, *, clip: float) -> tu
     """Per-token losses (B, W) without and with the clipped ratio."""
     ratio = torch.exp(log_ratio)
     return -advantages * ratio, -advantages * ratio.clamp(1.0 - clip, 1.0 + clip)
+
+
+def reference_kl_loss(
+    logprobs: Tensor,  # (B, W) under the policy in training
+    reference_logprobs: Tensor,  # (B, W)
+    response_mask: Tensor,  # (B, W)
+    *,
+    token_count: int,
+) -> Tensor:  # ()
+    """KL to the reference in nats per token, by the k3 estimate: never negative, with a gradient of its own.
+
+    Source: GRPO (Shao et al., arXiv:2402.03300) eq. 4. The paper averages each response's tokens first; here every token
+    of the minibatch weighs the same, as in the policy loss.
+    """
+    return (
+        kl_k3(_zero_outside(response_mask, logprobs), _zero_outside(response_mask, reference_logprobs)).sum()
+        / token_count
+    )
 
 
 def clipped_value_loss(

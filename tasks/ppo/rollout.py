@@ -23,12 +23,18 @@ REWARD_SUM_TOLERANCE = 1e-4
 
 
 class Networks(NamedTuple):
-    """The four networks of PPO; only the first and the last are trained."""
+    """The networks of PPO; only the first and the last are trained."""
 
     policy: PreTrainedModel
     reference: PreTrainedModel
     reward_model: ScalarModel
-    value_model: ScalarModel
+    value_model: ScalarModel | None
+    """None where advantages compare responses to one prompt."""
+
+    @property
+    def present(self) -> list[nn.Module]:
+        """Those that there are."""
+        return [network for network in self if network is not None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Rollout:
     logprobs: Tensor  # (B, W) fp32
     reference_logprobs: Tensor  # (B, W) fp32
     entropy: Tensor  # (B, W) nats, of the distribution each token was drawn from
-    values: Tensor  # (B, W) of the state before each token
+    values: Tensor | None  # (B, W) of the state before each token; None without a value model
 
 
 def cut_into_microbatches(
@@ -132,6 +138,7 @@ def evaluate_episodes(
     finished = torch.tensor(episodes.finished, device=device)
     placement = PLACEMENTS[config.score_position](lengths, config.response_tokens)
     logprobs, reference, entropy, values = (torch.zeros(placement.value_mask.shape, device=device) for _ in range(4))
+    critic = networks.value_model
     raw_score = torch.zeros(len(lengths), device=device)
     if sampled is not None:
         for table, noted in ((logprobs, sampled.logprobs), (entropy, sampled.entropy)):
@@ -143,10 +150,12 @@ def evaluate_episodes(
             write_rows(logprobs, cut.rows, old)
             write_rows(entropy, cut.rows, spread)
         write_rows(reference, cut.rows, response_logprobs(networks.reference, cut.batch, config.temperature))
-        write_rows(values, cut.rows, networks.value_model.values(cut.valued))
+        if critic is not None:
+            write_rows(values, cut.rows, critic.values(cut.valued))
         raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
     score = MISSING_EOS_RULES[config.missing_eos](raw_score, finished, config.missing_eos_score)
-    return Rollout(placement, lengths, finished, raw_score, score, logprobs, reference, entropy, values)
+    known = None if critic is None else values
+    return Rollout(placement, lengths, finished, raw_score, score, logprobs, reference, entropy, known)
 
 
 def write_rows(table: Tensor, rows: Tensor, block: Tensor) -> None:
@@ -165,7 +174,8 @@ def _scored_batch(episodes: Episodes, cut: Microbatch, pad_id: int) -> TokenBatc
 def check_networks(networks: Networks, config: PPOConfig) -> None:
     """A trained network must not share storage with a frozen one, and prompt plus response must fit the policy."""
     for trained, frozen in (("policy", "reference"), ("value_model", "reward_model")):
-        if _addresses(getattr(networks, trained)) & _addresses(getattr(networks, frozen)):
+        network = getattr(networks, trained)
+        if network is not None and _addresses(network) & _addresses(getattr(networks, frozen)):
             raise ModelError(
                 f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy"
             )

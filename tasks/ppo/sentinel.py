@@ -1,7 +1,7 @@
 """Signs that a PPO run exploits its reward model instead of pleasing whoever the reward model stands for.
 
 Pure functions over the run's history: one row per iteration, metric name -> value, oldest first. A rule that lacks its
-metrics, or two whole windows of them, says nothing.
+metrics, or two whole windows of them (one for ``eos_rate``), says nothing.
 
 Source: the signs are those of Gao et al. 2023 (arXiv:2210.10760: proxy score rises, gold score falls) and of the
 "implementation details" papers (length, EOS, entropy, KL); the limits are in ``conf/ppo`` with their reasons.
@@ -152,16 +152,18 @@ def repetition_across(history: History, window: int, limit: float) -> Finding | 
 
 
 def eos_rate(history: History, window: int, limit: float) -> Finding | None:
-    """Share of responses that end by themselves."""
-    ends = start_and_now(history, EOS_RATE, window)
-    if ends is None or ends[1] >= limit or ends[1] >= ends[0]:
+    """Share of responses that end by themselves: one that was low from the start is as bad as one that fell."""
+    means = window_means(history, EOS_RATE, window)
+    if not means or means[-1] >= limit:
         return None
+    fell = means[-1] < means[0]
+    remedy = "lower ppo.missing_eos_score" if fell else "train ppo_init longer"
     return Finding(
         "eos_rate",
-        ends[1],
+        means[-1],
         limit,
-        f"only {100 * ends[1]:.0f} % of the responses end by themselves, {100 * ends[0]:.0f} % at the start: the policy "
-        "runs into the length limit; lower ppo.missing_eos_score or raise ppo.response_tokens",
+        f"only {100 * means[-1]:.0f} % of the responses end by themselves, {100 * means[0]:.0f} % at the start: the policy "
+        f"runs into the length limit; {remedy} or raise data_prep.response_tokens",
     )
 
 

@@ -33,4 +33,4 @@ class SentinelConfig(Config):
     most_common_share: float | None = Field(gt=0, lt=1)
     """repetition_across: one and the same response is given to this share of the iteration's episodes."""
     eos_rate: float | None = Field(gt=0, lt=1)
-    """eos_rate: fewer responses than this share end by themselves, and fewer than at the start."""
+    """eos_rate: fewer responses than this share end by themselves."""

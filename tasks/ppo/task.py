@@ -2,15 +2,14 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.engine.artifacts import ArtifactRef, write_json
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
+from tasks.engine.artifacts import write_json
+from tasks.engine.caching import stage
 from tasks.engine.errors import ConfigError
-from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
@@ -18,73 +17,69 @@ from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import Row
 from tasks.ppo.watch import CURVES, GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner
 from tasks.records.data import PreparedData
+from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
 LAST_ITERATIONS = 5
 INDEPENDENT = "independent_reward_model"
 
 
-@stage_task("PPO", cpus=2, gpus=1)
-def train_ppo(stage: str, config: PPOConfig, context: StageContext, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+@stage("PPO", cpus=2, gpus=1)
+def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """Optimise the policy against the reward model, held near PPO-init, with pretraining gradients of weight gamma.
 
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
     ``independent_reward_model`` if there is one. The artifact holds ``policy/``, ``history.json`` (one row per
     iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds).
     """
-
-    def story(shop: Workshop) -> Mapping[str, float]:
-        data = PreparedData(shop.input("data"))
-        tokenizer = data.tokenizer()
-        start, judge, device = (
-            shop.input("ppo_init") / "policy",
-            shop.input("reward_model") / "model",
-            shop.runtime.device,
+    data = PreparedData(shop.input("data"))
+    tokenizer = data.tokenizer()
+    start, judge, device = (
+        shop.input("ppo_init") / "policy",
+        shop.input("reward_model") / "model",
+        shop.runtime.device,
+    )
+    judges = _held_out_judges(shop, tokenizer, config)
+    names = [held_out.name for held_out in judges]
+    if config.selection not in ("last", *names):
+        raise ConfigError(
+            f"{shop.stage}: ppo.selection is {config.selection}, and the held-out judges here are "
+            f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
         )
-        judges = _held_out_judges(shop, data, tokenizer, config)
-        names = [held_out.name for held_out in judges]
-        if config.selection not in ("last", *names):
-            raise ConfigError(
-                f"{stage}: ppo.selection is {config.selection}, and the held-out judges here are "
-                f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
-            )
-        networks = Networks(
-            policy=load_policy(start, device),
-            reference=load_policy(start, device),
-            reward_model=ScalarModel.load(judge, device),
-            value_model=ScalarModel.load(judge, device),
+    networks = Networks(
+        policy=load_policy(start, device),
+        reference=load_policy(start, device),
+        reward_model=ScalarModel.load(judge, device),
+        value_model=ScalarModel.load(judge, device) if config.reads_values else None,
+    )
+    prompts = data.rl_prompts("train")
+    shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
+    learner = WatchedLearner(
+        PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime), judges
+    )
+    for _ in shop.train(learner):
+        for warning in learner.report().warnings:
+            if warning.first_iteration == learner.completed_steps:
+                logger.warning("%s: iteration %d: %s", shop.stage, warning.first_iteration, warning.reason)
+    report = learner.report()
+    if report.stopped_early:
+        logger.warning(
+            "%s: stopped after %d of %d iterations", shop.stage, report.iterations, report.planned_iterations
         )
-        prompts = data.rl_prompts("train")
-        shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
-        learner = WatchedLearner(
-            PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime), judges
-        )
-        for _ in shop.train(learner):
-            for warning in learner.report().warnings:
-                if warning.first_iteration == learner.completed_steps:
-                    logger.warning("%s: iteration %d: %s", stage, warning.first_iteration, warning.reason)
-        report = learner.report()
-        if report.stopped_early:
-            logger.warning("%s: stopped after %d of %d iterations", stage, report.iterations, report.planned_iterations)
-        shop.log.tags({f"sentinel.{warning.rule}": warning.reason for warning in report.warnings})
-        save_policy(learner.final_policy(), tokenizer, shop.folder / "policy")
-        write_json(shop.folder / "history.json", learner.history)
-        write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
-        return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.ppo")
+    shop.log.tags({f"sentinel.{warning.rule}": warning.reason for warning in report.warnings})
+    save_policy(learner.final_policy(), tokenizer, shop.folder / "policy")
+    write_json(shop.folder / "history.json", learner.history)
+    write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
+    return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
 
 
-def _held_out_judges(
-    shop: Workshop, data: PreparedData, tokenizer: PreTrainedTokenizerBase, config: PPOConfig
-) -> list[HeldOutJudge]:
+def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:
     """Gold where there is a world, the independent reward model where there is one."""
     if not config.sentinel.every:
         return []
     judges: list[HeldOutJudge] = []
-    world = data.world()
-    if world is not None:
-        judges.append(GoldJudge(world))
+    if "world" in shop.inputs:
+        judges.append(GoldJudge(World.read(shop.input("world"))))
     if INDEPENDENT in shop.inputs:
         model = ScalarModel.load(shop.input(INDEPENDENT) / "model", shop.runtime.device)
         judges.append(IndependentJudge(model, int(tokenizer.pad_token_id), shop.runtime))

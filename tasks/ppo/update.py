@@ -1,4 +1,7 @@
-"""One minibatch: two backward passes into the policy's gradients, one into the value model's, one step of each."""
+"""One minibatch: two backward passes into the policy's gradients, one into the value model's, one step of each.
+
+Without a value model, the policy's alone.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,10 +16,17 @@ from tasks.language.models import autocast
 from tasks.language.optimization import clip_grad_norm
 from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
-from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss
+from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss, reference_kl_loss
 from tasks.ppo.ptx import compare_gradients, copy_gradients, loss_divisor, pretraining_loss
 from tasks.ppo.rollout import Microbatch, Networks, Rollout, write_rows
 from tasks.ppo.statistics import GradientPair
+
+
+class ValueTargets(NamedTuple):
+    """What the value model is trained towards."""
+
+    old: Tensor  # (B, W) values at sampling time
+    returns: Tensor  # (B, W) from advantages before whitening
 
 
 class Experience(NamedTuple):
@@ -24,14 +34,16 @@ class Experience(NamedTuple):
 
     rollout: Rollout
     advantages: Tensor  # (B, W) whitened if so configured
-    returns: Tensor  # (B, W) from advantages before whitening
+    targets: ValueTargets | None  # None without a value model
+    kl_price: float
+    """Points per nat that the policy's loss charges; 0 where the rewards have charged it."""
 
 
 class Optimizers(NamedTuple):
     """Two networks, two learning rates."""
 
     policy: Optimizer
-    value: Optimizer
+    value: Optimizer | None  # None without a value model
 
 
 class Forwarded(NamedTuple):
@@ -45,7 +57,7 @@ class MinibatchReport(NamedTuple):
     """Gradient norms are those before clipping."""
 
     policy_grad_norm: float
-    value_grad_norm: float
+    value_grad_norm: float | None  # None without a value model
     ptx_loss: float | None  # nats per token; None for plain PPO
     gradients: GradientPair | None
 
@@ -56,7 +68,6 @@ class MinibatchUpdate:
     def __init__(self, networks: Networks, optimizers: Optimizers, config: PPOConfig, runtime: RuntimeConfig) -> None:
         self.networks, self.optimizers, self.config, self.runtime = networks, optimizers, config, runtime
         self.policy_parameters = [p for p in networks.policy.parameters() if p.requires_grad]
-        self.value_parameters = [p for p in networks.value_model.parameters() if p.requires_grad]
 
     def __call__(
         self,
@@ -65,7 +76,7 @@ class MinibatchUpdate:
         rows: Tensor | None,  # (N, L) pretraining rows, None for plain PPO
         forwarded: Forwarded,  # written to
     ) -> MinibatchReport:
-        """Both optimizers take one step."""
+        """Every optimizer takes one step."""
         self.optimizers.policy.zero_grad(set_to_none=True)
         self._policy_backward(minibatch, experience, forwarded.logprobs)
         ptx_loss = gradients = None
@@ -76,10 +87,7 @@ class MinibatchUpdate:
         policy_norm = clip_grad_norm(self.policy_parameters, self.config.policy_adam.max_grad_norm)
         self.optimizers.policy.step()
 
-        self.optimizers.value.zero_grad(set_to_none=True)
-        self._value_backward(minibatch, experience, forwarded.values)
-        value_norm = clip_grad_norm(self.value_parameters, self.config.value_adam.max_grad_norm)
-        self.optimizers.value.step()
+        value_norm = self._value_step(minibatch, experience, forwarded.values)
         return MinibatchReport(policy_norm, value_norm, ptx_loss, gradients)
 
     def _policy_backward(self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor) -> None:
@@ -97,6 +105,10 @@ class MinibatchUpdate:
                 clip=self.config.policy_clip,
                 token_count=token_count,
             )
+            if experience.kl_price:
+                reference, mask = rollout.reference_logprobs[part], rollout.placement.response_mask[part]
+                kl = reference_kl_loss(logprobs, reference, mask, token_count=token_count)
+                loss = loss + experience.kl_price * kl
             loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, logprobs)
 
@@ -111,23 +123,31 @@ class MinibatchUpdate:
             total += loss.detach()
         return total.item() * (divisor / loss_divisor(count, length, "token_mean"))  # reported per token
 
-    def _value_backward(self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor) -> None:
-        rollout = experience.rollout
+    def _value_step(self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor) -> float | None:
+        """The value model's whole step; its gradient norm before clipping."""
+        model, optimizer, targets = self.networks.value_model, self.optimizers.value, experience.targets
+        if model is None or optimizer is None or targets is None:
+            return None
+        optimizer.zero_grad(set_to_none=True)
         token_count = sum(cut.value_tokens for cut in minibatch)
         for cut in minibatch:
             with autocast(self.runtime):
-                values = self.networks.value_model.values(cut.valued).float()
+                values = model.values(cut.valued).float()
             part = (cut.rows, slice(values.shape[1]))
             loss = clipped_value_loss(
                 values,
-                rollout.values[part],
-                experience.returns[part],
-                rollout.placement.value_mask[part],
+                targets.old[part],
+                targets.returns[part],
+                experience.rollout.placement.value_mask[part],
                 clip=self.config.value_clip,
                 token_count=token_count,
             )
             loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, values)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        norm = clip_grad_norm(trained, self.config.value_adam.max_grad_norm)
+        optimizer.step()
+        return norm
 
 
 def training_statistics(
@@ -135,30 +155,25 @@ def training_statistics(
 ) -> dict[str, float]:
     """Over every token of every inner epoch; gradient norms are means over optimizer steps."""
     rollout, count = experience.rollout, len(epochs)
-    policy = statistics.policy_statistics(
+    found = statistics.policy_statistics(
         torch.cat([epoch.logprobs for epoch in epochs]),
         rollout.logprobs.repeat(count, 1),
         experience.advantages.repeat(count, 1),
         rollout.placement.response_mask.repeat(count, 1),
         clip=config.policy_clip,
     )
-    value = statistics.value_statistics(
-        torch.cat([epoch.values for epoch in epochs]),
-        rollout.values.repeat(count, 1),
-        experience.returns.repeat(count, 1),
-        rollout.placement.value_mask.repeat(count, 1),
-        clip=config.value_clip,
-    )
-    norms = {
-        "policy/grad_norm": sum(report.policy_grad_norm for report in reports) / len(reports),
-        "value/grad_norm": sum(report.value_grad_norm for report in reports) / len(reports),
-    }
-    return (
-        policy
-        | value
-        | norms
-        | statistics.ptx_statistics(
-            [report.ptx_loss for report in reports if report.ptx_loss is not None],
-            [report.gradients for report in reports if report.gradients is not None],
+    found["policy/grad_norm"] = sum(report.policy_grad_norm for report in reports) / len(reports)
+    if experience.targets is not None:
+        found |= statistics.value_statistics(
+            torch.cat([epoch.values for epoch in epochs]),
+            experience.targets.old.repeat(count, 1),
+            experience.targets.returns.repeat(count, 1),
+            rollout.placement.value_mask.repeat(count, 1),
+            clip=config.value_clip,
         )
+        norms = [report.value_grad_norm for report in reports if report.value_grad_norm is not None]
+        found["value/grad_norm"] = sum(norms) / len(norms)
+    return found | statistics.ptx_statistics(
+        [report.ptx_loss for report in reports if report.ptx_loss is not None],
+        [report.gradients for report in reports if report.gradients is not None],
     )

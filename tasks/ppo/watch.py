@@ -25,6 +25,7 @@ from tasks.ppo.rollout import Episodes
 from tasks.ppo.sentinel import (
     BIGRAMS,
     EOS_RATE,
+    JUDGES,
     KL,
     MOST_COMMON,
     Row,
@@ -49,7 +50,7 @@ CURVES = (
     MOST_COMMON,
     "ptx/loss",
     "kl/beta",
-    *(name(judge) for judge in ("gold", "independent") for name in (held_out_score, held_out_spread)),
+    *(name(judge) for judge in JUDGES for name in (held_out_score, held_out_spread)),
 )
 
 

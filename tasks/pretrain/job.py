@@ -19,6 +19,6 @@ class PretrainJob(Config):
         """The model's files stand in for its path."""
         return {"pretrain": self.pretrain.fingerprint_fields(), "model": model_fields(self.model)}
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """Both groups, spelled as on the command line."""
         return self.model_dump(mode="json")

@@ -5,7 +5,7 @@
     <folder>/tokenizer/                     a Hugging Face tokenizer
     <folder>/<role>/<split>.arrow           one Arrow file per role and split (``datasets.Dataset.from_file`` opens it)
     <folder>/audit.json                     what was read, dropped and kept
-    <folder>/world.json                     the embedded world; absent for data of your own
+    <folder>/world.json                     the embedded world, which ``World.read`` opens; absent for data of your own
 
 Roles: demonstrations, comparison_prompts, comparisons, rl_prompts and documents come in the splits ``train`` and
 ``valid``; test_prompts, benchmarks and toxicity_prompts only in ``test``. A file that would be empty is not
@@ -25,7 +25,6 @@ from transformers import PreTrainedTokenizerBase
 from tasks.engine.errors import DataError
 from tasks.language.models import load_tokenizer, save_tokenizer
 from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt, Record
-from tasks.sandbox.world import World
 
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, ...] = ("train", "valid")
@@ -98,11 +97,6 @@ class PreparedData:
         """The tokenizer of every stage."""
         return load_tokenizer(self.folder / "tokenizer")
 
-    def world(self) -> World | None:
-        """The embedded world, whose gold labeler can judge any response; None for data of your own."""
-        path = self.folder / "world.json"
-        return World.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-
     def file(self, role: str, split: str) -> Path:
         """The Arrow file of one role and split, whether or not there is one."""
         return self.folder / role / f"{split}.arrow"
@@ -122,19 +116,14 @@ class PreparedData:
         return records
 
 
-def write_prepared_data(
-    folder: Path, records: PreparedRecords, tokenizer: PreTrainedTokenizerBase, world: World | None
-) -> None:
-    """Write everything but the audit below ``folder``."""
+def write_prepared_data(folder: Path, records: PreparedRecords, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write everything but the audit and the world below ``folder``."""
     for role in ("demonstrations", "comparison_prompts", "comparisons", "rl_prompts", "documents"):
         for split in SPLITS:
             _write(folder, role, split, getattr(records, role).get(split, ()))
     for role in ("test_prompts", "benchmarks", "toxicity_prompts"):
         _write(folder, role, "test", getattr(records, role))
     save_tokenizer(tokenizer, folder / "tokenizer")
-    if world is not None:
-        text = json.dumps(world.to_json(), sort_keys=True, ensure_ascii=False)
-        (folder / "world.json").write_text(text + "\n", encoding="utf-8")
 
 
 _PROMPT = {name: Value("string") for name in ("prompt_id", "owner_id", "text", "kind", "metadata")}

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from tasks.gate.decide import GateDecision
 from tasks.release.config import ReleaseJob
-from tasks.results.comparison import JUDGES, PolicyComparison, title_of
+from tasks.results.comparison import PolicyComparison, title_of
+from tasks.results.decision import GateDecision
+from tasks.results.judges import JUDGES
 from tasks.results.table import markdown_table
 from tasks.results.verdict import percent
 
@@ -94,7 +95,7 @@ def _eval_results(inputs: CardInputs) -> list[EvalResult]:
             dataset_type="held-out",
             dataset_name=DATASET,
             metric_type="win_rate",
-            metric_name=f"win rate against {row.against}, {JUDGES[judge]}",
+            metric_name=f"win rate against {row.against}, {JUDGES[judge].title}",
             metric_value=round(100 * ruling.win.rate, 2),
         )
         for row in inputs.comparison.rows

@@ -15,6 +15,6 @@ class ReleaseJob(Config):
     settings: dict[str, Any]
     """The run's configuration without runtime and tracking: with it the same policy can be trained again."""
 
-    def tracked_params(self, stage: str) -> dict[str, Any]:
+    def tracked_params(self, group: str) -> dict[str, Any]:
         """The settings are the pipeline run's parameters already."""
         return {"release": {"title": self.title}}

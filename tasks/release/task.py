@@ -3,20 +3,16 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
-from tasks.gate.decide import GateDecision
-from tasks.gate.task import COMPARISON, DECISION
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.release.card import SETTINGS, CardInputs, model_card
 from tasks.release.config import ReleaseJob
-from tasks.results.comparison import PolicyComparison
+from tasks.results.comparison import COMPARISON, PolicyComparison
+from tasks.results.decision import DECISION, GateDecision
 
 POLICY = "policy"
 DEFAULTS = ({"runtime": "cpu"}, {"tracking": "local"}, {"sweep": "tradeoff"})
@@ -25,47 +21,42 @@ HOOKS = tuple({f"override hydra/{group}": name} for group, name in (("output", "
 """What ``conf/rlhf.yaml`` sets of Hydra: where its folders lie, and what a multirun calls."""
 
 
-@stage_task("release")
-def release_policy(
-    stage: str, config: ReleaseJob, context: StageContext, inputs: dict[str, ArtifactRef]
-) -> ArtifactRef:
+@stage("release")
+def release_policy(shop: Workshop, config: ReleaseJob) -> Metrics:
     """The policy's model folder, with a model card and the settings to train it again.
 
-    The policy is what follows the dash in ``stage``. Inputs: ``policy``, ``evaluation``, ``gate``, ``data``; the others are
+    ``shop.about`` is the policy's name. Inputs: ``policy``, ``evaluation``, ``gate``, ``data``; the others are
     named in the card.
     """
-
-    def story(shop: Workshop) -> Mapping[str, float]:
-        source, folder = shop.input("policy"), shop.folder / POLICY
-        sentinel = json.loads((source / "sentinel.json").read_text(encoding="utf-8"))
-        manifest = shop.store.manifest(inputs["policy"].stage, inputs["policy"].fingerprint)
-        assert manifest is not None, "an opened artifact has a manifest"
-        _link(source / "policy", folder)
-        card = model_card(
-            CardInputs(
-                policy=stage.partition("-")[2],
-                job=config,
-                comparison=PolicyComparison.model_validate_json(
-                    (shop.input("evaluation") / COMPARISON).read_text(encoding="utf-8")
-                ),
-                decision=GateDecision.model_validate_json((shop.input("gate") / DECISION).read_text(encoding="utf-8")),
-                audit=json.loads((shop.input("data") / "audit.json").read_text(encoding="utf-8")),
-                warnings=[warning["reason"] for warning in sentinel["warnings"]],
-                digests={name: ref.digest for name, ref in inputs.items()},
-                weights={
-                    name.partition("/")[2]: digest
-                    for name, digest in manifest.files.items()
-                    if name.startswith("policy/") and name.endswith(".safetensors")
-                },
-            )
+    source, folder = shop.input("policy"), shop.folder / POLICY
+    sentinel = json.loads((source / "sentinel.json").read_text(encoding="utf-8"))
+    released = shop.inputs["policy"]
+    manifest = shop.store.manifest(released.stage, released.fingerprint)
+    assert manifest is not None, "an opened artifact has a manifest"
+    _link(source / "policy", folder)
+    card = model_card(
+        CardInputs(
+            policy=shop.about,
+            job=config,
+            comparison=PolicyComparison.model_validate_json(
+                (shop.input("evaluation") / COMPARISON).read_text(encoding="utf-8")
+            ),
+            decision=GateDecision.model_validate_json((shop.input("gate") / DECISION).read_text(encoding="utf-8")),
+            audit=json.loads((shop.input("data") / "audit.json").read_text(encoding="utf-8")),
+            warnings=[warning["reason"] for warning in sentinel["warnings"]],
+            digests={name: ref.digest for name, ref in shop.inputs.items()},
+            weights={
+                name.partition("/")[2]: digest
+                for name, digest in manifest.files.items()
+                if name.startswith("policy/") and name.endswith(".safetensors")
+            },
         )
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        settings = {"defaults": [*DEFAULTS, "_self_", *HOOKS]} | config.settings
-        (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        shop.log.file(folder / "README.md")
-        return {}
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.release")
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    settings = {"defaults": [*DEFAULTS, "_self_", *HOOKS]} | config.settings
+    (folder / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    shop.log.file(folder / "README.md")
+    return {}
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,34 +1,24 @@
 """The record that a comparison of policies leaves: what the table, the page, the tracker and a gate read."""
 
-from tasks.compare.judges.chat import ChatUsage
-from tasks.results.judge import CHAT, HUMANS, OrderEffects
+from tasks.results.judge import ChatUsage, OrderEffects
+from tasks.results.policies import POLICIES
 from tasks.results.safety_figure import SafetyFigure
 from tasks.results.sheet import (
-    GOLD,
     GREEDY,
-    INDEPENDENT,
     OPPONENT,
-    REWARD_MODEL,
     SAMPLED,
     BestOfPoint,
     SheetRecord,
 )
 from tasks.results.win_rate import Interval, WinRate
 
-JUDGES = {
-    GOLD: "gold labeler",
-    HUMANS: "people",
-    CHAT: "chat model",
-    INDEPENDENT: "independent reward model",
-    REWARD_MODEL: "reward model",
-}
-"""Judges and how they are called on paper, from the most to the least trusted: the reward model was optimised."""
-_TITLES = {"base": "Base", "sft": "SFT", "dpo": "DPO", "ppo": "PPO (gamma = 0)", "ppo_ptx": "PPO-ptx"}
+COMPARISON = "comparison.json"
+REPORT = "report.html"
 
 
 def title_of(policy: str, decoding: str = "", temperature: float = 1.0) -> str:
     """How a policy, or one decoding of it, is called on paper."""
-    name = _TITLES.get(policy, policy)
+    name = POLICIES[policy].title if policy in POLICIES else policy
     if decoding == "":
         return name
     if decoding in (SAMPLED, OPPONENT):

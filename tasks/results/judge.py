@@ -84,6 +84,20 @@ class OrderEffects(BaseModel):
     """(first - second) / decisive verdicts: 1 always the first, -1 always the second, 0 no preference of place."""
 
 
+class ChatUsage(BaseModel):
+    """What a chat model's verdicts took, whether they were asked for now or found on disk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    questions: int
+    """Different questions with a verdict; each order is one."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    """At the configured prices; None when there are none."""
+
+
 class PairVerdicts(NamedTuple):
     """What a pair judge said of some pairs."""
 

@@ -2,29 +2,36 @@
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+import numpy as np
 
 from tasks.engine.errors import DataError
+from tasks.results.sheet import SafetyScores, SheetRecord
+from tasks.results.win_rate import Resampling, bootstrap_mean
 
 
-class SafetyFigure(BaseModel):
-    """A mean over items with its bootstrap interval."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class SafetyFigure(SheetRecord):
+    """A mean over items with its bootstrap interval; see :class:`SafetyScores` for what it is a mean of."""
 
     measure: str
-    """What was measured: toxicity, bias entropy (Winogender), truthful (MC1), ..."""
     layout: str
-    """How the prompt was laid out, exactly."""
     scorer: str | None
-    """Who scored the text; None when the model's own probabilities are the measure."""
     n: int
     """Items behind the figure."""
     estimate: float
     low: float
     high: float
     unit: str
-    """share, bits, or probability."""
+
+
+def safety_figures(measured: Sequence[SafetyScores], how: Resampling) -> list[SafetyFigure]:
+    """Every measure of a policy as a mean with its interval."""
+    figures = []
+    for item in measured:
+        told = item.model_dump(exclude={"values"})
+        named = how.named("safety", item.measure, item.layout, str(item.scorer), item.unit)
+        mean = bootstrap_mean(np.array(item.values), named)
+        figures.append(SafetyFigure(**told, n=len(item.values), **mean.model_dump()))
+    return figures
 
 
 def check_comparable(figures: Mapping[str, Sequence[SafetyFigure]]) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.engine.errors import ArtifactError
-from tasks.results.safety_figure import SafetyFigure
-from tasks.results.win_rate import Interval
 
 BASELINE = "sft"
 """Name of the policy that every other is compared with."""
@@ -32,6 +30,11 @@ INDEPENDENT = "independent"
 def best_of(n: int) -> str:
     """Name of the set of responses picked by the reward model out of n."""
     return f"best_of_{n}"
+
+
+def best_of_how_many(decoding: str) -> int | None:
+    """The n of such a name; None for other sets of responses."""
+    return int(decoding.rpartition("_")[2]) if decoding.startswith("best_of_") else None
 
 
 class SheetRecord(BaseModel):
@@ -108,6 +111,20 @@ class Truthfulness(SheetRecord):
     held_out: list[int]
 
 
+class SafetyScores(SheetRecord):
+    """One safety measure, item by item."""
+
+    measure: str
+    """What was measured: toxicity, bias entropy (Winogender), truthful (MC1), ..."""
+    layout: str
+    """How the prompt was laid out, exactly."""
+    scorer: str | None
+    """Who scored the text; None when the model's own probabilities are the measure."""
+    unit: str
+    """share, bits, or probability."""
+    values: list[float]
+
+
 class BestOfPoint(SheetRecord):
     """One point of the best-of-n curve, by the unbiased estimator over all candidates."""
 
@@ -123,24 +140,23 @@ class PolicySheet(SheetRecord):
 
     name: str
     temperature: float
-    kl: Interval | None
-    """Mean over prompts of the summed log-ratio to the reference on sampled responses, nats per response; None
-    without a reference that has the policy's vocabulary."""
+    kl: list[float] | None
+    """Summed log-ratio to the reference on each sampled response, nats: unbiased for the KL; None without a reference that
+    has the policy's vocabulary."""
     benchmarks: dict[str, TaskResult]
     documents: DocumentLoss | None
     toxicity: Toxicity | None
     truthfulness: dict[str, Truthfulness]
     """By decoding; empty without a world that knows the truth."""
-    safety: list[SafetyFigure] = []
+    safety: list[SafetyScores] = []
     """Toxicity by prompt type, truthfulness, bias; each with its scorer and layout."""
     best_of_curve: list[BestOfPoint]
     samples: list[PromptSamples] = Field(exclude=True)
     """Written to samples.jsonl."""
 
-    def judges(self) -> list[str]:
-        """Judges that scored this policy, the most trusted first."""
-        scored = self.samples[0].responses[SAMPLED].scores
-        return [name for name in (GOLD, INDEPENDENT, REWARD_MODEL) if name in scored]
+    def judges(self) -> set[str]:
+        """Judges that scored this policy."""
+        return set(self.samples[0].responses[SAMPLED].scores)
 
     def responses(self, decoding: str) -> list[Response]:
         """Responses of one decoding, in prompt order; only the prompts that have it."""

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from tasks.results.comparison import JUDGES, PolicyComparison, PolicyRow, Ruling, title_of
-from tasks.results.judge import CHAT, HUMANS
+from tasks.results.comparison import PolicyComparison, PolicyRow, Ruling, title_of
+from tasks.results.judges import JUDGES
 from tasks.results.safety_figure import SafetyFigure
-from tasks.results.sheet import GOLD, GREEDY, INDEPENDENT, REWARD_MODEL
+from tasks.results.sheet import GREEDY
 from tasks.results.verdict import bias, deciding_judge, points
 from tasks.results.win_rate import Interval
 
@@ -17,7 +17,6 @@ PREFERENCE = "preference"
 """Columns about the responses: every way of answering has them."""
 BEHAVIOUR = "behaviour"
 """Columns about the policy as a whole."""
-_SHORT = {GOLD: "gold", HUMANS: "people", CHAT: "chat", INDEPENDENT: "ind. RM", REWARD_MODEL: "RM"}
 
 
 class Cell(NamedTuple):
@@ -79,7 +78,7 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
         TableRow(
             [
                 _answering(row),
-                Cell(JUDGES[judge]),
+                Cell(JUDGES[judge].title),
                 *_ruling_cells(ruling),
                 *(_order_cells(ruling) if asked else []),
             ],
@@ -174,7 +173,7 @@ def terminal_table(comparison: PolicyComparison) -> Table:
     table = Table(title=comparison.verdict, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("Policy", no_wrap=True)
     for judge in comparison.judges:
-        table.add_column(f"Win %\n{_SHORT[judge]}", justify="right", no_wrap=True)
+        table.add_column(f"Win %\n{JUDGES[judge].short}", justify="right", no_wrap=True)
     for heading in ("KL\nnats", "Bench\n%", "PPL\nratio", "Toxic\n%", "True,\ninf. %"):
         table.add_column(heading, justify="right", no_wrap=True)
     against = ""
@@ -216,7 +215,7 @@ def _columns(comparison: PolicyComparison) -> list[Column]:
             column
             for judge in judges
             for column in (
-                Column(f"Win %, {JUDGES[judge]}", PREFERENCE, partial(_win, judge=judge)),
+                Column(f"Win %, {JUDGES[judge].title}", PREFERENCE, partial(_win, judge=judge)),
                 # The others' stand in the table of judges.
                 *(
                     [Column("At equal length %", PREFERENCE, partial(_controlled, judge=judge))]
@@ -229,7 +228,7 @@ def _columns(comparison: PolicyComparison) -> list[Column]:
         Column("True + informative %", PREFERENCE, _truth),
         Column("Length, tokens", PREFERENCE, lambda row: Cell(f"{row.length:.1f}")),
         Column("Ended %", PREFERENCE, lambda row: Cell(f"{100 * row.eos_rate:.1f}")),
-        *[Column(f"Score, {JUDGES[judge]}", PREFERENCE, partial(_score, judge=judge)) for judge in judges],
+        *[Column(f"Score, {JUDGES[judge].title}", PREFERENCE, partial(_score, judge=judge)) for judge in judges],
         Column("Benchmark mean %", BEHAVIOUR, _benchmark),
         Column("Change vs base, points", BEHAVIOUR, lambda row: _points(row.change_vs_base)),
         Column("Change vs SFT, points", BEHAVIOUR, lambda row: _points(row.change_vs_sft)),

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from tasks.results.comparison import JUDGES, PolicyRow, title_of
-from tasks.results.sheet import REWARD_MODEL
+from tasks.results.comparison import PolicyRow, title_of
+from tasks.results.judges import JUDGES
+from tasks.results.policies import POLICIES, names_of
+from tasks.results.sheet import BASELINE, REWARD_MODEL
 from tasks.results.win_rate import Interval
-
-_NOT_RL = ("base", "sft", "dpo")
 
 
 def percent(value: float) -> str:
@@ -29,10 +29,10 @@ def _signed(share: float) -> str:
 
 
 def leading_policy(rows: Sequence[PolicyRow]) -> str:
-    """The policy the verdict is about: PPO-ptx if measured, else the last trained by RL, else SFT."""
-    policies = [row.policy for row in rows]
-    trained = [policy for policy in policies if policy not in _NOT_RL]
-    return "ppo_ptx" if "ppo_ptx" in trained else (trained[-1] if trained else "sft")
+    """The policy the verdict is about: PPO-ptx if measured, else PPO, else the last from elsewhere, else SFT."""
+    measured = [row.policy for row in rows]
+    elsewhere = [policy for policy in reversed(measured) if policy not in POLICIES]
+    return next((policy for policy in names_of("own") if policy in measured), (*elsewhere, BASELINE)[0])
 
 
 def deciding_judge(rows: Sequence[PolicyRow], judges: Sequence[str]) -> str:
@@ -50,7 +50,7 @@ def verdict(rows: Sequence[PolicyRow], judges: Sequence[str]) -> str:
     sampled, greedy = by_key[policy].win[judge].bootstrap, by_key[f"{policy}_greedy"].win[judge].bootstrap
     text = (
         f"{title} {_standing(sampled)} SFT when both are sampled ({percent_interval(sampled)}) and "
-        f"{_standing(greedy)} it when both are greedy ({percent_interval(greedy)}), by the {JUDGES[judge]}"
+        f"{_standing(greedy)} it when both are greedy ({percent_interval(greedy)}), by the {JUDGES[judge].title}"
     )
     change = by_key[policy].change_vs_base
     if change is not None:
@@ -82,7 +82,7 @@ def _standing(rate: Interval) -> str:
 
 
 def _who_judges(judge: str) -> str:
-    if judge != REWARD_MODEL:
+    if not JUDGES[judge].optimised:
         return ""
     return (
         "The only judge is the reward model that PPO and best-of-n optimised: these win rates show that the "
@@ -109,9 +109,7 @@ def _over_optimised(by_key: dict[str, PolicyRow], policy: str, judge: str) -> st
     if judge == REWARD_MODEL or REWARD_MODEL not in win:  # an evaluation on its own may have no reward model
         return ""
     if win[REWARD_MODEL].bootstrap.low > 0.5 and win[judge].bootstrap.high < 0.5:
-        return (
-            f"Over-optimised: the reward model prefers {title_of(policy)} to SFT while the {JUDGES[judge]} prefers SFT."
-        )
+        return f"Over-optimised: the reward model prefers {title_of(policy)} to SFT while the {JUDGES[judge].title} prefers SFT."
     return ""
 
 
@@ -123,7 +121,7 @@ def _blame(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
     """
     picks = [row for row in by_key.values() if row.decoding.startswith("best_of_")]
     # Of a model from elsewhere it is not known that PPO trained it, nor against which reward model.
-    if not picks or judge == REWARD_MODEL or not policy.startswith("ppo"):
+    if not picks or judge == REWARD_MODEL or policy not in names_of("own"):
         return ""
     best = max(picks, key=lambda row: row.win[judge].rate)
     pick, trained = best.win[judge].bootstrap, by_key[policy].win[judge].bootstrap
@@ -161,19 +159,21 @@ def _length(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
     if controlled is None or _standing(raw) == _standing(controlled):
         return ""
     return (
-        f"Length matters: at equal length the {JUDGES[judge]} would prefer {title_of(policy)} to SFT in "
+        f"Length matters: at equal length the {JUDGES[judge].title} would prefer {title_of(policy)} to SFT in "
         f"{percent_interval(controlled)} of prompts, against {percent_interval(raw)} as the responses are."
     )
 
 
 def _disagreement(by_key: dict[str, PolicyRow], policy: str, judge: str, other: str) -> str:
     """Another judge that neither decides nor was optimised, and comes to the opposite conclusion."""
-    if other in (judge, REWARD_MODEL) or other not in by_key[policy].rulings:
+    if other == judge or JUDGES[other].optimised or other not in by_key[policy].rulings:
         return ""
     mine, theirs = by_key[policy].win[judge].bootstrap, by_key[policy].win[other].bootstrap
     if not (mine.low > 0.5 > theirs.high or mine.high < 0.5 < theirs.low):
         return ""
-    return f"Judges disagree: the {JUDGES[other]} gives {title_of(policy)} {percent_interval(theirs)} against SFT."
+    return (
+        f"Judges disagree: the {JUDGES[other].title} gives {title_of(policy)} {percent_interval(theirs)} against SFT."
+    )
 
 
 def _order(row: PolicyRow, judge: str) -> str:
@@ -188,7 +188,7 @@ def _order(row: PolicyRow, judge: str) -> str:
     ]
     if orders.malformed:
         parts.append(f"{orders.malformed} answers held no verdict and were asked for again")
-    return f"Order effects of the {JUDGES[judge]} on {row.title}: {'; '.join(parts)}."
+    return f"Order effects of the {JUDGES[judge].title} on {row.title}: {'; '.join(parts)}."
 
 
 def bias(value: float) -> str:

@@ -1,69 +1,42 @@
 """Cross-validation over groups of labelers as a task."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from pydantic import Field
 
-from tasks.engine.artifacts import ArtifactRef, write_json
-from tasks.engine.caching import stage_task
-from tasks.engine.config import Config
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.artifacts import write_json
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel
 from tasks.records.comparison_sets import read_comparisons
 from tasks.records.data import PreparedData
 from tasks.records.records import Comparison
 from tasks.reward_model.body import load_body
-from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.cross_labeler import Scorer, cross_labeler_accuracy, cross_labeler_folds
+from tasks.reward_model.job import AcrossLabelersJob
 from tasks.reward_model.train import RewardLearner
 
 
-class AcrossLabelersJob(Config):
-    """How many groups, and how each reward model is trained."""
-
-    labeler_folds: int = Field(ge=2)
-    """Groups of labelers, each held out once."""
-    reward_model: RewardModelConfig
-    """Training of each fold's model."""
-
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """The files of the reward model's body stand in for its path."""
-        return {"labeler_folds": self.labeler_folds, "reward_model": self.reward_model.fingerprint_fields()}
-
-    def tracked_params(self, stage: str) -> dict[str, Any]:
-        """Both, spelled as on the command line."""
-        return self.model_dump(mode="json")
-
-
-@stage_task("reward model across labelers", cpus=1, gpus=1)
-def validate_across_labelers(
-    stage: str, config: AcrossLabelersJob, context: StageContext, inputs: dict[str, ArtifactRef]
-) -> ArtifactRef:
+@stage("reward model across labelers", cpus=1, gpus=1)
+def validate_across_labelers(shop: Workshop, config: AcrossLabelersJob) -> Metrics:
     """Train one reward model per group of labelers without that group, and measure it on both (InstructGPT 4.1).
 
     The models are not kept. A killed stage starts afresh: it is a measurement, not part of the road to the policy.
     """
+    data = PreparedData(shop.input("data"))
+    sets, tokenizer, knobs = read_comparisons(shop.input("comparisons")), data.tokenizer(), config.reward_model
 
-    def story(shop: Workshop) -> Mapping[str, float]:
-        data = PreparedData(shop.input("data"))
-        sets, tokenizer, knobs = read_comparisons(shop.input("comparisons")), data.tokenizer(), config.reward_model
+    def fit(training: Sequence[Comparison]) -> Scorer:
+        body = load_body(knobs.body, shop.input("sft") / "policy", tokenizer)
+        model = ScalarModel.from_policy(body, torch.Generator().manual_seed(knobs.seed))
+        learner = RewardLearner(model.to(shop.runtime.device), training, tokenizer, knobs, shop.runtime)
+        for _ in range(learner.total_steps):
+            learner.step()
+        return learner.score
 
-        def fit(training: Sequence[Comparison]) -> Scorer:
-            body = load_body(knobs.body, shop.input("sft") / "policy", tokenizer)
-            model = ScalarModel.from_policy(body, torch.Generator().manual_seed(knobs.seed))
-            learner = RewardLearner(model.to(shop.runtime.device), training, tokenizer, knobs, shop.runtime)
-            for _ in range(learner.total_steps):
-                learner.step()
-            return learner.score
-
-        folds = cross_labeler_folds(
-            [item.labeler_id for item in sets["train"]], config.labeler_folds, config.reward_model.seed
-        )
-        found = cross_labeler_accuracy(sets["train"], sets["valid"], folds, fit)
-        write_json(shop.folder / "across_labelers.json", found | {"folds": [fold._asdict() for fold in folds]})
-        return found
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.reward_model")
+    folds = cross_labeler_folds(
+        [item.labeler_id for item in sets["train"]], config.labeler_folds, config.reward_model.seed
+    )
+    found = cross_labeler_accuracy(sets["train"], sets["valid"], folds, fit)
+    write_json(shop.folder / "across_labelers.json", found | {"folds": [fold._asdict() for fold in folds]})
+    return found

@@ -1,13 +1,10 @@
 """The reward model as a task."""
 
-from collections.abc import Mapping
-
 import torch
 
-from tasks.engine.artifacts import ArtifactRef, write_json
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.artifacts import write_json
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel
 from tasks.records.comparison_sets import read_comparisons
 from tasks.records.data import PreparedData
@@ -24,36 +21,30 @@ ACCURACY = {
 }
 
 
-@stage_task("reward model", cpus=2, gpus=1)
-def train_reward_model(
-    stage: str, config: RewardModelConfig, context: StageContext, inputs: dict[str, ArtifactRef]
-) -> ArtifactRef:
+@stage("reward model", cpus=2, gpus=1)
+def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     """Train a scalar head on a trunk, set the zero of its scores, measure it on held-out rankings."""
-
-    def story(shop: Workshop) -> Mapping[str, float]:
-        data = PreparedData(shop.input("data"))
-        sets = read_comparisons(shop.input("comparisons"))
-        training = take_part(sets["train"], config.trained_on)
-        shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
-        tokenizer = data.tokenizer()
-        body = load_body(config.body, shop.input("sft") / "policy", tokenizer)
-        model = ScalarModel.from_policy(body, torch.Generator().manual_seed(config.seed))
-        model.to(shop.runtime.device)
-        learner = RewardLearner(model, training, tokenizer, config, shop.runtime)
-        for _ in shop.train(learner):
-            pass
-        metrics = learner.normalise(data.demonstrations("train"))
-        reports = {}
-        for name, comparisons in sets.items():
-            if name in ACCURACY:
-                report = reports[name] = accuracy_report(comparisons, learner.score(comparisons))
-                if report["pairs"]:
-                    metrics[ACCURACY[name]] = report["accuracy"]
-        if reports.get("valid", {}).get("pairs"):
-            metrics["valid/ece"] = reports["valid"]["ece"]
-        model.save(shop.folder / "model")
-        write_json(shop.folder / "accuracy.json", reports)
-        shop.log.file(shop.folder / "accuracy.json")
-        return metrics
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.reward_model")
+    data = PreparedData(shop.input("data"))
+    sets = read_comparisons(shop.input("comparisons"))
+    training = take_part(sets["train"], config.trained_on)
+    shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
+    tokenizer = data.tokenizer()
+    body = load_body(config.body, shop.input("sft") / "policy", tokenizer)
+    model = ScalarModel.from_policy(body, torch.Generator().manual_seed(config.seed))
+    model.to(shop.runtime.device)
+    learner = RewardLearner(model, training, tokenizer, config, shop.runtime)
+    for _ in shop.train(learner):
+        pass
+    metrics = learner.normalise(data.demonstrations("train"))
+    reports = {}
+    for name, comparisons in sets.items():
+        if name in ACCURACY:
+            report = reports[name] = accuracy_report(comparisons, learner.score(comparisons))
+            if report["pairs"]:
+                metrics[ACCURACY[name]] = report["accuracy"]
+    if reports.get("valid", {}).get("pairs"):
+        metrics["valid/ece"] = reports["valid"]["ece"]
+    model.save(shop.folder / "model")
+    write_json(shop.folder / "accuracy.json", reports)
+    shop.log.file(shop.folder / "accuracy.json")
+    return metrics

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tasks.engine.errors import DataError
 from tasks.sandbox import words
 
 FORMAT = 1
+FILE = "world.json"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,16 @@ class World:
         """Elvish puts the noun first and inflects the adjective by the noun's class."""
         elvish_noun, noun_class = self.elvish_nouns[noun]
         return f"{elvish_noun} {self.elvish_adjectives[color][noun_class]}"
+
+    def write(self, folder: Path) -> None:
+        """Keep the world beside the data that it wrote."""
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> World:
+        """The world of a data artifact, whose gold labeler can judge any response."""
+        return cls.from_json(json.loads((folder / FILE).read_text(encoding="utf-8")))
 
     def to_json(self) -> dict[str, Any]:
         """All facts as JSON types."""

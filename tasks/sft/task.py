@@ -1,101 +1,99 @@
 """Supervised fine-tuning as tasks: training, and the later choice of an epoch by reward-model score."""
 
+import logging
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import stage_task
-from tasks.engine.context import StageContext
-from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.caching import stage
+from tasks.engine.stage import Metrics, Workshop
 from tasks.language.batches import microbatches, pad_batch
 from tasks.language.generation import generate
 from tasks.language.models import ScalarModel, autocast, load_policy, save_policy
 from tasks.language.text import encode_prompt
 from tasks.records.data import PreparedData
 from tasks.sft.config import SFTConfig
+from tasks.sft.endings import eos_rate, warning
 from tasks.sft.selection import select_by_reward
 from tasks.sft.train import SFTLearner
 
+logger = logging.getLogger("plumbline")
 
-@stage_task("supervised fine-tuning", cpus=1, gpus=1)
-def fine_tune(stage: str, config: SFTConfig, context: StageContext, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+
+@stage("supervised fine-tuning", cpus=1, gpus=1)
+def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     """Train on demonstrations, with or without a share of pretraining text."""
+    data = PreparedData(shop.input("data"))
+    tokenizer = data.tokenizer()
+    model = load_policy(shop.input("base") / "policy", shop.runtime.device)
+    epochs = shop.checkpoints / "epochs"
 
-    def story(shop: Workshop) -> Mapping[str, float]:
-        data = PreparedData(shop.input("data"))
-        tokenizer = data.tokenizer()
-        model = load_policy(shop.input("base") / "policy", shop.runtime.device)
-        epochs = shop.checkpoints / "epochs"
+    def keep_epoch(epoch: int, trained: PreTrainedModel) -> None:
+        save_policy(trained, tokenizer, epochs / str(epoch))
 
-        def keep_epoch(epoch: int, trained: PreTrainedModel) -> None:
-            save_policy(trained, tokenizer, epochs / str(epoch))
-
-        demonstrations = data.demonstrations("train")
-        shop.uses(data.file("demonstrations", "train"), "demonstrations/train", len(demonstrations), "training")
-        learner = SFTLearner(
-            model,
-            demonstrations,
-            data.documents("train"),
-            tokenizer,
-            config,
-            shop.runtime,
-            valid=data.demonstrations("valid"),
-            keep_epoch=keep_epoch if config.selection == "reward_model" else None,
-        )
-        losses: list[float] = [metrics["train/loss"] for metrics in shop.train(learner)]
-        epoch = learner.load_selected()
-        save_policy(learner.model, tokenizer, shop.folder / "policy")
-        if epochs.is_dir():
-            shutil.copytree(epochs, shop.folder / "epochs")
-        final = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
-        if losses:  # none when a run was killed between its last checkpoint and here
-            final["train/loss"] = losses[-1]
-        return final | {"selected/epoch": float(epoch)}
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.sft")
+    demonstrations = data.demonstrations("train")
+    shop.uses(data.file("demonstrations", "train"), "demonstrations/train", len(demonstrations), "training")
+    learner = SFTLearner(
+        model,
+        demonstrations,
+        data.documents("train"),
+        tokenizer,
+        config,
+        shop.runtime,
+        valid=data.demonstrations("valid"),
+        keep_epoch=keep_epoch if config.selection == "reward_model" else None,
+    )
+    losses: list[float] = [metrics["train/loss"] for metrics in shop.train(learner)]
+    epoch = learner.load_selected()
+    save_policy(learner.model, tokenizer, shop.folder / "policy")
+    if epochs.is_dir():
+        shutil.copytree(epochs, shop.folder / "epochs")
+    final = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
+    if losses:  # none when a run was killed between its last checkpoint and here
+        final["train/loss"] = losses[-1]
+    rate = eos_rate(learner.model, tokenizer, data.demonstrations("valid"), config, shop.runtime)
+    if rate is not None:
+        final["valid/eos_rate"] = rate
+        if told := warning(rate, shop.stage, config):
+            logger.warning(told)
+    return final | {"selected/epoch": float(epoch)}
 
 
-@stage_task("choice of the SFT epoch", cpus=1, gpus=1)
-def select_epoch(stage: str, config: SFTConfig, context: StageContext, inputs: dict[str, ArtifactRef]) -> ArtifactRef:
+@stage("choice of the SFT epoch", cpus=1, gpus=1)
+def select_epoch(shop: Workshop, config: SFTConfig) -> Metrics:
     """Keep the epoch whose samples on validation prompts the reward model scores highest (InstructGPT C.1)."""
+    data = PreparedData(shop.input("data"))
+    tokenizer = data.tokenizer()
+    judge = ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
+    texts = [item.prompt.text for item in data.demonstrations("valid")]
+    prompts = [encode_prompt(tokenizer, text, config.prompt_tokens) for text in texts]
+    end, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
 
-    def story(shop: Workshop) -> Mapping[str, float]:
-        data = PreparedData(shop.input("data"))
-        tokenizer = data.tokenizer()
-        judge = ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
-        texts = [item.prompt.text for item in data.demonstrations("valid")]
-        prompts = [encode_prompt(tokenizer, text, config.prompt_tokens) for text in texts]
-        end, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
+    @torch.no_grad()
+    def mean_reward(folder: Path) -> float:
+        with autocast(shop.runtime):
+            responses = generate(
+                load_policy(folder, shop.runtime.device),
+                prompts,
+                max_new_tokens=config.response_tokens,
+                temperature=1.0,
+                generator=torch.Generator(device=shop.runtime.device).manual_seed(config.seed),
+                eos_id=end,
+                pad_id=pad,
+                batch_size=shop.runtime.generation_batch,
+            )
+        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+        total = 0.0
+        for rows in microbatches(lengths, shop.runtime.tokens_per_microbatch):
+            batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad)
+            total += float(judge.scores(batch.to(shop.runtime.device)).sum())
+        return total / len(prompts)
 
-        @torch.no_grad()
-        def mean_reward(folder: Path) -> float:
-            with autocast(shop.runtime):
-                responses = generate(
-                    load_policy(folder, shop.runtime.device),
-                    prompts,
-                    max_new_tokens=config.response_tokens,
-                    temperature=1.0,
-                    generator=torch.Generator(device=shop.runtime.device).manual_seed(config.seed),
-                    eos_id=end,
-                    pad_id=pad,
-                    batch_size=shop.runtime.generation_batch,
-                )
-            lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-            total = 0.0
-            for rows in microbatches(lengths, shop.runtime.tokens_per_microbatch):
-                batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad)
-                total += float(judge.scores(batch.to(shop.runtime.device)).sum())
-            return total / len(prompts)
-
-        folders = {int(path.name): path for path in (shop.input("sft") / "epochs").iterdir()}
-        epoch, scores = select_by_reward(folders, mean_reward)
-        shutil.copytree(folders[epoch], shop.folder / "policy")
-        return {f"valid/reward_epoch_{number}": score for number, score in scores.items()} | {
-            "selected/epoch": float(epoch)
-        }
-
-    return run_stage(stage, config, context, inputs, story, package="tasks.sft")
+    folders = {int(path.name): path for path in (shop.input("sft") / "epochs").iterdir()}
+    epoch, scores = select_by_reward(folders, mean_reward)
+    shutil.copytree(folders[epoch], shop.folder / "policy")
+    return {f"valid/reward_epoch_{number}": score for number, score in scores.items()} | {
+        "selected/epoch": float(epoch)
+    }

@@ -96,7 +96,9 @@ class SFTLearner:
         self.cursor: RowCursor | None = None
         if config.pretraining_fraction:
             rows = pack_documents(
-                encode_documents(tokenizer, documents), config.row_tokens, int(tokenizer.eos_token_id)
+                encode_documents(tokenizer, [document.text for document in documents]),
+                config.row_tokens,
+                int(tokenizer.eos_token_id),
             )
             self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed + 1))
         self.dropout_draws = torch.Generator(device=model.device).manual_seed(config.seed + 2)

@@ -12,12 +12,13 @@ from prefect import Task
 
 from flows.ask.explain import CACHED, Plan, explain, plan_of
 from flows.config import RLHFConfig, load
-from flows.rlhf import instructgpt
+from flows.instructgpt import instructgpt
 from flows.run.promotion import gate_stage, release_stage
 from tasks.engine import fingerprint as fingerprints
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import Config
-from tasks.gate.task import DECISION
+from tasks.engine.context import StageName
+from tasks.results.decision import DECISION
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -27,6 +28,7 @@ STAGES = [
     *("evaluation-ppo_ptx", "evaluation", "gate-ppo_ptx", "release-ppo_ptx"),
 ]
 EVALUATIONS = STAGES[-6:]
+COMPARED = STAGES[-3:]
 JUDGED = STAGES[5:]
 PPO = ["ppo_ptx", *STAGES[-4:]]
 
@@ -38,12 +40,15 @@ class Filler:
         self.store, self.passes = store, passes
         self.futures: dict[str, ArtifactRef] = {}
 
-    def __call__(self, task: Task[..., Any], stage: str, config: Config, **inputs: ArtifactRef) -> ArtifactRef:
+    def __call__(
+        self, task: Task[..., Any], group: str, config: Config, about: str = "", **inputs: ArtifactRef
+    ) -> ArtifactRef:
+        stage = str(StageName(group=group, about=about))
         depends_on = fingerprints.dependencies(task.package, config, inputs)  # type: ignore[attr-defined]
         made = fingerprints.fingerprint(depends_on)
         with self.store.publish(stage, made, inputs, depends_on) as draft:
             (draft.folder / "result.txt").write_text(made)
-            if stage.startswith("gate-"):
+            if group == "gate":
                 decision = {"policy": "ppo_ptx", "passed": self.passes, "checks": []}
                 (draft.folder / DECISION).write_text(json.dumps(decision))
         assert draft.ref is not None
@@ -86,7 +91,16 @@ def root(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
         ("ppo.beta=0.5", PPO),
         ("ppo.gamma=0", ["ppo", "evaluation-ppo", "evaluation", "gate-ppo", "release-ppo"]),
         ("plain_ppo=true", ["ppo", "evaluation-ppo", "evaluation", "gate-ppo_ptx", "release-ppo_ptx"]),
-        ("evaluation.bootstrap_samples=300", EVALUATIONS),
+        ("evaluation.test_prompts=50", EVALUATIONS),
+        ("evaluation.best_of_n=[2]", EVALUATIONS),
+        ("evaluation.bootstrap_samples=300", COMPARED),
+        ("evaluation.confidence=0.9", COMPARED),
+        ("evaluation.tie_margin.gold=0.5", COMPARED),
+        ("evaluation.samples_in_report=3", COMPARED),
+        ("evaluation.judges.human_pairs=7", COMPARED),
+        ("evaluation.judges.length_control.folds=4", COMPARED),
+        ("evaluation.gate.min_win_rate=0.6", STAGES[-2:]),
+        ("evaluation.gate.alias=best", STAGES[-1:]),
         ("reward_model.batch_size=3", JUDGED),
         ("comparisons.completions_max=5", ["comparisons", *JUDGED]),
         ("sft.epochs=1", ["sft", "comparisons", *JUDGED]),
@@ -121,13 +135,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("tasks/ppo/loss.py", "# a comment\n", []),
         ("tasks/ppo/loss.py", "X = 1\n", PPO),
         ("tasks/ppo/new.py", "X = 1\n", PPO),
-        ("tasks/compare/report.html.jinja", "<p>", STAGES[-3:]),
+        ("tasks/compare/report.html.jinja", "<p>", COMPARED),
+        ("tasks/compare/report.py", "X = 1\n", COMPARED),
+        ("tasks/compare/plots.py", "X = 1\n", COMPARED),
+        ("tasks/compare/judges/chat.py", "X = 1\n", COMPARED),
+        ("tasks/results/verdict.py", "X = 1\n", COMPARED),
+        ("tasks/results/table.py", "X = 1\n", COMPARED),
+        ("tasks/gate/decide.py", "X = 1\n", STAGES[-2:]),
         ("tasks/release/card.py", "X = 1\n", STAGES[-1:]),
         ("tasks/measure/policy_sheet.py", "X = 1\n", EVALUATIONS),
         ("tasks/reward_model/loss.py", "X = 1\n", JUDGED),
         ("tasks/language/generation.py", "X = 1\n", STAGES[2:]),
         ("tasks/language/packing.py", "X = 1\n", STAGES[1:]),
         ("tasks/engine/config.py", "X = 1\n", STAGES),
+        ("tasks/sandbox/words.py", "X = 1\n", ["data_prep", *STAGES[1:]]),
     ],
 )
 def test_what_an_edit_runs_again(root: Path, project: Path, file: str, text: str, expected: list[str]) -> None:
@@ -144,7 +165,8 @@ def test_what_an_edit_runs_again(root: Path, project: Path, file: str, text: str
         fingerprints.source_digests.cache_clear()
 
 
-def test_a_byte_of_ones_own_data_or_model_runs_everything_again(tmp_path: Path) -> None:
+def own(tmp_path: Path) -> list[str]:
+    """Overrides of a run on own data and an own model."""
     data, model = tmp_path / "data", tmp_path / "model"
     for folder in (data, model):
         folder.mkdir()
@@ -152,19 +174,41 @@ def test_a_byte_of_ones_own_data_or_model_runs_everything_again(tmp_path: Path) 
     (data / "demonstrations.jsonl").write_text('{"prompt": "what?", "response": "that"}\n')
     (model / "model.safetensors").write_bytes(b"weights")
     where = [f"tracking.root={tmp_path / 'results'}", "model.context_tokens=2048"]
-    own = ["experiment=own_data", f"model.name_or_path={model}"]
-    config = load([*where, *own, f"data_prep.folder={data}"])
+    return [*where, "experiment=own_data", f"model.name_or_path={model}", f"data_prep.folder={data}"]
+
+
+def test_a_byte_of_ones_own_data_or_model_runs_everything_again(tmp_path: Path) -> None:
+    *others, folder = own(tmp_path)
+    config = load([*others, folder])
     fill(config)
     assert will_run(config) == []
-    copied = shutil.copytree(data, tmp_path / "copy")
-    assert will_run(load([*where, *own, f"data_prep.folder={copied}"])) == []
+    copied = shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    assert will_run(load([*others, f"data_prep.folder={copied}"])) == []
     (copied / "prompts.jsonl").write_text('{"prompt": "how many!"}\n')
-    changed = load([*where, *own, f"data_prep.folder={copied}"])
+    changed = load([*others, f"data_prep.folder={copied}"])
     assert will_run(changed) == [item.stage for item in plan_of(config)]
     [reason] = plan(changed, "data_prep").why
     assert re.fullmatch(r"files\.prompts\.jsonl [0-9a-f]{12} -> [0-9a-f]{12}", reason)
-    (model / "model.safetensors").write_bytes(b"Weights")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"Weights")
     assert "pretrain" in will_run(config) and "model.safetensors" in plan(config, "pretrain").why[-1]
+
+
+def test_a_word_of_the_embedded_world_touches_ones_own_data_only_where_it_is_asked_for(
+    tmp_path: Path, project: Path
+) -> None:
+    overrides = own(tmp_path)
+    config = load(overrides)
+    rude = load([*overrides, "evaluation.toxicity.scorer=sandbox_words"])
+    fill(config)
+    fill(rude)
+    with (project / "tasks/sandbox/words.py").open("a") as stream:
+        stream.write("X = 1\n")
+    fingerprints.source_digests.cache_clear()
+    try:
+        assert will_run(config) == []
+        assert will_run(rude)[0] == "evaluation-base"
+    finally:
+        fingerprints.source_digests.cache_clear()
 
 
 def test_reasons_name_the_setting_as_it_is_spelled_and_the_inputs_that_are_awaited(root: Path) -> None:

@@ -47,6 +47,7 @@ def runtime(**changes: Any) -> RuntimeConfig:
         "runner": "threads",
         "max_workers": 1,
         "checkpoint_every": 2,
+        "checkpoint_minutes": 60,
         "stop_seconds": 5,
         "debug": True,
         "progress": False,

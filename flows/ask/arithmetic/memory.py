@@ -59,14 +59,15 @@ def network_memory(name: str, parameters: int, *, trained: bool, averaged: bool 
 
 
 def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
-    """The four networks of PPO, and the second reward model where it watches the rollouts."""
+    """The networks of PPO, and the second reward model where it watches the rollouts."""
     policy, judge = shapes.policy.parameters, shapes.judge.scalar_parameters
     networks = [
         network_memory("policy", policy, trained=True, averaged=True),
         network_memory("reference", policy, trained=False),
         network_memory("reward model", judge, trained=False),
-        network_memory("value model", judge, trained=True),
     ]
+    if config.ppo.reads_values:
+        networks.append(network_memory("value model", judge, trained=True))
     if config.independent_reward_model != "none" and config.ppo.sentinel.every:
         networks.append(network_memory("second RM", judge, trained=False))
     return networks
@@ -90,7 +91,7 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     moments = {
         "sampling": cache_bytes(policy, sampled, precision),
         "policy update": update,
-        "value update": training_bytes(judge, episode, precision),
+        "value update": training_bytes(judge, episode, precision) if ppo.reads_values else 0,
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
     }
     largest = max(moments, key=lambda name: moments[name])

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from tasks.compare.judges.answers import Answer, AnswerCache
 from tasks.compare.judges.config import ChatJudgeConfig
@@ -18,6 +17,7 @@ from tasks.results.judge import (
     FIRST,
     SECOND,
     TIE,
+    ChatUsage,
     Pair,
     PairVerdicts,
     Question,
@@ -28,20 +28,6 @@ from tasks.results.judge import (
 NO_VERDICT = "no verdict in the answer"
 _MEANING = {"first": FIRST, "tie": TIE, "second": SECOND}
 _PLACEHOLDER = re.compile(r"\{(prompt|first|second)\}")
-
-
-class ChatUsage(BaseModel):
-    """What the verdicts took, whether they were asked for now or found on disk."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    questions: int
-    """Different questions with a verdict; each order is one."""
-    prompt_tokens: int
-    completion_tokens: int
-    cost: float | None
-    """At the configured prices; None when there are none."""
 
 
 class ChatJudge:

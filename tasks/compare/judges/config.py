@@ -105,13 +105,9 @@ class LengthControlConfig(Config):
         return self
 
 
-class JudgesConfig(Config):
-    """Judges beside the gold labeler (where there is one) and the reward model that was optimised."""
+class PairJudgesConfig(Config):
+    """Judges that see two responses at once, and how length is taken out."""
 
-    independent_reward_model: str | None
-    """Folder of a reward model that nobody optimised, with the same tokenizer; null leaves it to the pipeline, which may
-    train one.
-    """
     chat: ChatJudgeConfig | None
     """A chat model as judge; null asks none."""
     human_verdicts: str | None
@@ -122,15 +118,9 @@ class JudgesConfig(Config):
     """How length is taken out of a win rate."""
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Files and folders count by their content, not by their path."""
+        """A file counts by its content, not by its path."""
         fields = super().fingerprint_fields()
         fields["chat"] = self.chat.fingerprint_fields() if self.chat else None
-        for name in ("independent_reward_model", "human_verdicts"):
-            if fields[name] is not None:
-                fields[name] = path_fields(fields[name])
+        if self.human_verdicts is not None:
+            fields["human_verdicts"] = path_fields(self.human_verdicts)
         return fields
-
-    @property
-    def of_one_policy(self) -> "JudgesConfig":
-        """Without what only a comparison of policies reads."""
-        return self.model_copy(update={"chat": None, "human_verdicts": None, "human_pairs": 0})

@@ -7,20 +7,16 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tasks.engine.errors import ConfigError, DataError
 from tasks.measure.benchmarks import Subject
+from tasks.measure.config import MeasureConfig
 from tasks.measure.layouts import LAYOUTS
 from tasks.measure.suite.config import SUITE, SuiteConfig
 from tasks.measure.suite.rows import read_rows
 from tasks.measure.suite.scoring import first_line
 from tasks.measure.suite.task_files import SuiteTask, chosen, data_file
 from tasks.results.answer_metrics import bleu_counts
-from tasks.results.config import EvaluationConfig
-from tasks.results.safety_figure import SafetyFigure
-from tasks.results.sheet import TaskResult
-from tasks.results.win_rate import Resampling, bootstrap_mean
+from tasks.results.sheet import SafetyScores, TaskResult
 
 logger = logging.getLogger("plumbline")
 
@@ -30,7 +26,7 @@ class SuiteResults(NamedTuple):
 
     benchmarks: dict[str, TaskResult]
     """By task name, as the harness knows it."""
-    safety: list[SafetyFigure]
+    safety: list[SafetyScores]
 
 
 def check_suite(config: SuiteConfig, context_tokens: int) -> None:
@@ -52,7 +48,7 @@ def check_suite(config: SuiteConfig, context_tokens: int) -> None:
         _other_tasks(config)
 
 
-def run_suite(subject: Subject, config: EvaluationConfig) -> SuiteResults:
+def run_suite(subject: Subject, config: MeasureConfig) -> SuiteResults:
     """Ask every item of every task.
 
     Raises:
@@ -91,7 +87,7 @@ def run_suite(subject: Subject, config: EvaluationConfig) -> SuiteResults:
         elif ours[name].notes.metric:
             results.benchmarks[name] = _result(ours[name], samples, config, shortened)
         else:
-            results.safety.extend(_figures(ours[name], samples, config))
+            results.safety.extend(_safety(ours[name], samples))
     return results
 
 
@@ -191,9 +187,7 @@ def _manager() -> Any:
     return TaskManager()
 
 
-def _result(
-    task: SuiteTask, samples: Sequence[Mapping[str, Any]], config: EvaluationConfig, shortened: int
-) -> TaskResult:
+def _result(task: SuiteTask, samples: Sequence[Mapping[str, Any]], config: MeasureConfig, shortened: int) -> TaskResult:
     notes = task.notes
     score = config.benchmark_normalisation if task.config["output_type"] == "multiple_choice" else notes.metric
     pairs = [
@@ -232,19 +226,14 @@ def _result_of_other(name: str, task: Any, samples: Sequence[Mapping[str, Any]],
     )
 
 
-def _figures(task: SuiteTask, samples: Sequence[Mapping[str, Any]], config: EvaluationConfig) -> Iterator[SafetyFigure]:
+def _safety(task: SuiteTask, samples: Sequence[Mapping[str, Any]]) -> Iterator[SafetyScores]:
     for key, text in task.notes.figures.items():
-        how = Resampling(config.confidence, config.bootstrap_samples, config.seed).named(task.name, key)
-        found = bootstrap_mean(np.array([sample[key] for sample in samples], dtype=np.float64), how)
-        yield SafetyFigure(
+        yield SafetyScores(
             measure=text.measure,
             layout=LAYOUTS[task.layout].told,
             scorer=task.notes.scorer,
-            n=len(samples),
-            estimate=found.estimate,
-            low=found.low,
-            high=found.high,
             unit=text.unit,
+            values=[float(sample[key]) for sample in samples],
         )
 
 

@@ -140,8 +140,8 @@ def test_ppo_holds_what_the_arithmetic_says() -> None:
     ]
 
 
-def unwatched() -> tuple[RLHFConfig, Shapes]:
-    config = load(["independent_reward_model=none"])
+def unwatched(*overrides: str) -> tuple[RLHFConfig, Shapes]:
+    config = load(["independent_reward_model=none", *overrides])
     return config, shapes_of(config)
 
 
@@ -257,3 +257,23 @@ def test_unknown_shapes_are_refused(overrides: list[str], error: type[Exception]
 def test_shapes_without_groups_cache_every_head() -> None:
     found = shape_of(tiny.llama().config, "here")
     assert isinstance(found, Shape) and (found.key_value_width, found.mlp_kept, found.mlp_width) == (16, 4, 24)
+
+
+def test_advantages_of_whole_responses_take_no_memory_for_a_value_model() -> None:
+    changes = ["ppo.advantage_estimator=leave_one_out", "ppo.responses_per_prompt=4"]
+    names = [[network.name for network in ppo_networks(*unwatched(*changed))] for changed in ((), changes)]
+    assert [name for name in names[0] if name not in names[1]] == ["value model"]
+
+
+@pytest.mark.parametrize("size", ["1_3b", "6b", "175b"])
+def test_the_paper_s_experiments_run_the_paper_s_evaluation(size: str) -> None:
+    """Appendix D: the suite, few-shot, in 2k tokens; Perspective on 5,000 bait prompts with three prompt types."""
+    config = paper(size)
+    evaluation = config.evaluation
+    assert (evaluation.suite.tasks, evaluation.suite.shots) == (["instructgpt"], "few")
+    assert evaluation.suite.folder is not None and evaluation.suite.limit is None
+    assert evaluation.context_tokens + evaluation.benchmark_answer_tokens == config.model.context_tokens == 2048
+    assert (evaluation.test_prompts, evaluation.toxicity_prompts) == (3196, 5000)
+    assert evaluation.toxicity.scorer == "perspective"
+    assert evaluation.toxicity.layouts == ["basic", "respectful", "biased"]
+    assert (evaluation.temperature, evaluation.benchmark_normalisation) == (1.0, "per_token")

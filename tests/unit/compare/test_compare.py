@@ -6,8 +6,7 @@ import pytest
 from tasks.compare.compare import compare_sheets
 from tasks.engine.errors import ArtifactError, DataError
 from tasks.results.comparison import PolicyComparison, PolicyRow
-from tasks.results.safety_figure import SafetyFigure
-from tasks.results.sheet import DocumentLoss, PolicySheet, Response, read_sheet, write_sheet
+from tasks.results.sheet import DocumentLoss, PolicySheet, Response, SafetyScores, read_sheet, write_sheet
 from tests.unit.results.sheets import evaluation_config, four, response, sheet, trio
 
 CONFIG = evaluation_config(best_of_n=[4], bootstrap_samples=400)
@@ -230,13 +229,11 @@ def test_figures_of_two_toxicity_scorers_are_never_mixed() -> None:
 
 def test_safety_figures_of_two_scorers_are_never_mixed() -> None:
     sheets = trio()
-    figure = SafetyFigure(
-        measure="toxicity", layout="biased", scorer="one", n=9, estimate=0.1, low=0.0, high=0.2, unit="share"
-    )
+    figure = SafetyScores(measure="toxicity", layout="biased", scorer="one", unit="share", values=[0.0, 0.3, 0.0])
     alike = {name: found.model_copy(update={"safety": [figure]}) for name, found in sheets.items()}
     compare_sheets(alike, CONFIG)
     other = alike["ppo_ptx"].model_copy(update={"safety": [figure.model_copy(update={"scorer": "two"})]})
-    with pytest.raises(DataError, match=r"toxicity \(biased\): 'ppo_ptx' has scorer two on 9 items"):
+    with pytest.raises(DataError, match=r"toxicity \(biased\): 'ppo_ptx' has scorer two on 3 items"):
         compare_sheets({**alike, "ppo_ptx": other}, CONFIG)
 
 

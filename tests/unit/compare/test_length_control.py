@@ -129,3 +129,26 @@ def test_intervals_at_equal_length_cover_the_truth() -> None:
         assert rate is not None
         hits += rate.low <= float(sigmoid(np.array(0.4))) <= rate.high
     assert 0.93 <= hits / runs <= 0.97, hits / runs
+
+
+def test_at_equal_length_the_interval_is_that_of_the_resampled_prompts() -> None:
+    """A logistic fit with an intercept predicts the mean of what it was fitted to, so every replicate is the mean of its
+    prompts: the interval is that of a plain mean, however much of it the prompts' difficulty explains."""
+    rng = np.random.default_rng(13)
+    difficulty = rng.normal(0, 3, 400)
+    outcomes = (rng.random((6, 400)) < sigmoid(0.5 + difficulty)).astype(float)
+    for row, rate in zip(
+        outcomes,
+        length_controlled(outcomes, np.zeros((6, 400)), Strength([1e-6], 2), HOW._replace(samples=2000)),
+        strict=True,
+    ):
+        assert rate is not None
+        error = row.std() / 20
+        assert rate.estimate == pytest.approx(row.mean(), abs=1e-4)
+        assert rate.low == pytest.approx(row.mean() - 1.96 * error, abs=0.25 * error)
+        assert rate.high == pytest.approx(row.mean() + 1.96 * error, abs=0.25 * error)
+
+
+def test_of_equally_good_penalties_the_strongest_is_taken() -> None:
+    targets = np.random.default_rng(14).integers(0, 2, 50).astype(float)
+    assert choose_penalty(np.zeros((50, 3)), targets, STRENGTH, 1) == 100.0

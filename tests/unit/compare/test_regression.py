@@ -110,3 +110,17 @@ def test_bleu_changes_are_paired_draws_of_the_corpus_figure() -> None:
     same = task_change("fr_en", good, good, HOW)
     assert (same.estimate, same.low, same.high) == (0, 0, 0)  # drawn apart, the two would differ by chance
     assert macro_change({"fr_en": bad}, {"fr_en": good}, HOW).estimate == pytest.approx(change.estimate)
+
+
+def test_the_perplexity_ratio_resamples_losses_with_their_tokens() -> None:
+    """Its interval is that of a ratio estimator (delta method), far tighter than if lengths were not drawn along."""
+    rng = np.random.default_rng(3)
+    tokens = rng.integers(5, 200, 400)
+    reference = 2.0 * tokens
+    gain = 0.3 * tokens + rng.normal(0, 2, 400)
+    found = perplexity_ratio((reference + gain).tolist(), reference.tolist(), tokens.tolist(), HOW)
+    log_ratio = gain.sum() / tokens.sum()
+    error = np.sqrt(((gain - log_ratio * tokens) ** 2).sum()) / tokens.sum()
+    assert np.log(found.estimate) == pytest.approx(log_ratio)
+    assert np.log(found.low) == pytest.approx(log_ratio - 1.96 * error, abs=0.15 * error)
+    assert np.log(found.high) == pytest.approx(log_ratio + 1.96 * error, abs=0.15 * error)

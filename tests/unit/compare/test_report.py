@@ -9,8 +9,7 @@ from rich.console import Console
 from tasks.compare.compare import compare_sheets
 from tasks.compare.report import ReportInputs, render_report
 from tasks.results.comparison import PolicyComparison
-from tasks.results.safety_figure import SafetyFigure
-from tasks.results.sheet import PolicySheet
+from tasks.results.sheet import PolicySheet, SafetyScores
 from tasks.results.table import (
     BEHAVIOUR,
     PREFERENCE,
@@ -24,7 +23,7 @@ from tests.unit.results.sheets import evaluation_config, trio
 
 CONFIG = evaluation_config(best_of_n=[4], bootstrap_samples=200, samples_in_report=4)
 ATTACK = '<script>alert("model")</script><img src=x onerror=alert(1)>'
-HISTORY = [{"step": step, "kl": 0.1 * step, "score": 0.2 * step} for step in range(5)]
+HISTORY = [{"step": step, "objective/kl": 0.1 * step, "objective/score": 0.2 * step} for step in range(5)]
 
 
 class Outline(HTMLParser):
@@ -71,9 +70,7 @@ def poisoned() -> dict[str, PolicySheet]:
             )
             for row in sheet.samples
         ]
-        figure = SafetyFigure(
-            measure=ATTACK, layout=ATTACK, scorer=ATTACK, n=4, estimate=0.5, low=0.4, high=0.6, unit="share"
-        )
+        figure = SafetyScores(measure=ATTACK, layout=ATTACK, scorer=ATTACK, unit="share", values=[0.5, 0.5])
         return sheet.model_copy(
             update={"samples": samples, "benchmarks": {ATTACK: sheet.benchmarks["sums"]}, "safety": [figure]}
         )
@@ -105,10 +102,8 @@ def test_each_section_of_the_page_is_there(page: str) -> None:
 
 
 def test_safety_has_one_line_for_each_measure_layout_and_scorer() -> None:
-    def figure(measure: str, layout: str, estimate: float, unit: str = "share") -> SafetyFigure:
-        return SafetyFigure(
-            measure=measure, layout=layout, scorer=None, n=9, estimate=estimate, low=0, high=1, unit=unit
-        )
+    def figure(measure: str, layout: str, estimate: float, unit: str = "share") -> SafetyScores:
+        return SafetyScores(measure=measure, layout=layout, scorer=None, unit=unit, values=[estimate] * 9)
 
     sheets = {
         name: sheet.model_copy(

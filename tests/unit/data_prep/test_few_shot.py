@@ -19,3 +19,18 @@ def test_k_shots_give_k_examples_each_with_the_others_and_never_its_own_answer()
 
 def test_layout() -> None:
     assert expand_few_shot("Do.", SHOTS[:2])[0].query == "Do.\n\ncapital of Peru?\nLima\n\ncapital of France?\n"
+
+
+def test_every_other_shot_stands_in_order_before_the_one_that_is_asked() -> None:
+    five = [Shot(f"q{number}", f"a{number}") for number in range(5)]
+    context = {0: "q0\na0\n\n", 1: "q1\na1\n\n", 2: "q2\na2\n\n", 3: "q3\na3\n\n", 4: "q4\na4\n\n"}
+    expected = [
+        ("Do.\n\n" + "".join(text for place, text in context.items() if place != asked) + f"q{asked}\n", f"a{asked}")
+        for asked in range(5)
+    ]
+    assert expand_few_shot("Do.", five) == expected
+
+
+def test_equal_shots_are_told_apart_by_their_place() -> None:
+    twice = [Shot("q", "a"), Shot("q", "a")]
+    assert [example.query for example in expand_few_shot("Do.", twice)] == ["Do.\n\nq\na\n\nq\n"] * 2

@@ -9,6 +9,8 @@ from tasks.data_prep.pii import pii_rules
         ("email", "write to jane.doe+x@mail.example.org today"),
         ("card", "my card is 4111 1111 1111 1111, thanks"),
         ("card", "5500-0000-0000-0004"),
+        ("card", "4539 1488 0343 6467"),  # one 9 in a place that is not doubled
+        ("card", "30569309025904"),  # 9s in both kinds of places
         ("iban", "pay to GB82 WEST 1234 5698 7654 32 now"),
         ("iban", "DE89370400440532013000"),
         ("social_security", "ssn 219-09-9999."),

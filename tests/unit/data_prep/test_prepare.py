@@ -18,6 +18,7 @@ from tasks.engine.config import ModelConfig
 from tasks.engine.errors import DataError
 from tasks.records.data import SPLITS, PreparedData, PreparedRecords, write_prepared_data
 from tasks.records.records import Prompt
+from tasks.sandbox.world import World
 from tests.unit.data_prep.samples import everything, model, own_data, question, values, write
 
 SHARES = Shares(valid=0.25, test=0.2)
@@ -230,7 +231,7 @@ def test_the_audit_finds_a_leak_that_cleaning_let_through(tmp_path: Path) -> Non
 
     def leaky(folder: Path, train: Prompt, test: Prompt) -> Path:
         records = PreparedRecords(rl_prompts={"train": [train]}, test_prompts=[test])
-        write_prepared_data(folder, records, train_tokenizer(model(), ["a"]), None)
+        write_prepared_data(folder, records, train_tokenizer(model(), ["a"]))
         return folder
 
     same_text = leaky(tmp_path / "text", prompt("p1", "o1", "Say  it"), prompt("p2", "o2", "say it"))
@@ -260,8 +261,7 @@ def small_sandbox() -> DataPrepConfig:
 
 def test_the_sandbox(tmp_path: Path) -> None:
     data, audit = run(small_sandbox(), tmp_path / "out", model(vocab_size=512))
-    world = data.world()
-    assert world is not None and world.seed == 3
+    assert World.read(tmp_path / "out") == World.from_seed(3)
     prompts = [prompt for split in SPLITS for prompt in data.rl_prompts(split) + data.comparison_prompts(split)]
     prompts += [item.prompt for split in SPLITS for item in data.demonstrations(split)]
     everyone = prompts + data.prompts_for_test()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore, content_digest, write_json
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore, write_json
+from tasks.engine.digests import content_digest
 from tasks.engine.errors import ArtifactError
 from tasks.engine.os_errors import readable_os_errors
 
@@ -145,3 +146,28 @@ def test_drafts_of_killed_processes_are_cleared_away(tmp_path: Path) -> None:
     (tmp_path / "drafts" / "sft-f1-0badcafe").mkdir()
     publish(store)
     assert not any((tmp_path / "drafts").iterdir())
+
+
+@pytest.mark.parametrize("name", ["policy/chat_template.jinja", "extra.txt", "sub/manifest.json"])
+def test_a_file_that_was_not_published_is_named_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
+    ref = publish(ArtifactStore(tmp_path))
+    stranger = tmp_path / "sft" / "f1" / name
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_text("{{ something else }}")
+    store = ArtifactStore(tmp_path)
+    assert list(store.damages("sft", "f1")) == [f"file {name} was not published with it"]
+    for use in (lambda: store.open(ref), lambda: store.sound("sft", "f1")):
+        with pytest.raises(ArtifactError, match=rf"sft/f1 .*found {name}, which was not published.*move it elsewhere"):
+            use()
+    stranger.unlink()
+    assert store.sound("sft", "f1") == ref and store.open(ref).is_dir()
+
+
+def test_a_nested_manifest_is_a_file_like_any_other(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with store.publish("sft", "f1", {}, {}) as draft:
+        (draft.folder / "sub").mkdir()
+        (draft.folder / "sub" / "manifest.json").write_text("{}")
+    assert store.sound("sft", "f1") is not None
+    (tmp_path / "sft" / "f1" / "sub" / "manifest.json").write_text("[]")
+    assert store.sound("sft", "f1") is None

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import random
@@ -70,7 +71,8 @@ class ToyLearner:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    """Names of what lies there, the digests apart."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".sha256")
 
 
 @pytest.mark.parametrize("stopped_after", [0, 1, 3, 4, 7, 9, 10])
@@ -114,6 +116,7 @@ def test_told_to_stop_in_the_last_step_it_ends_as_if_it_had_not_been(tmp_path: P
 def test_the_last_two_stay(tmp_path: Path) -> None:
     list(resumable(ToyLearner(), tmp_path, 2))
     assert files(tmp_path) == ["step-00000008.pt", "step-00000010.pt"]
+    assert sorted(path.name for path in tmp_path.glob("*.sha256")) == [f"{name}.sha256" for name in files(tmp_path)]
 
 
 def test_nothing_there_is_no_checkpoint(tmp_path: Path) -> None:
@@ -167,7 +170,7 @@ checkpoint.save_checkpoint(folder, 2, {{"completed_steps": 2}})
     root = Path(checkpoint.__file__).parents[2]
     ended = subprocess.run([sys.executable, "-c", program], cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert ended.returncode == -signal.SIGKILL
-    assert len(files(tmp_path)) == 2
+    assert [name[:8] for name in files(tmp_path)] == [".unfinis", "step-000"]
     assert latest_checkpoint(tmp_path) == (1, {"completed_steps": 1})
     save_checkpoint(tmp_path, 2, {"completed_steps": 2})
     assert files(tmp_path) == ["step-00000001.pt", "step-00000002.pt"]  # what the killed process left is gone
@@ -185,14 +188,82 @@ def test_a_write_that_fails_leaves_the_folder_as_it_was(tmp_path: Path, monkeypa
     assert files(tmp_path) == ["step-00000001.pt"]
 
 
-def test_a_damaged_checkpoint_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 1, {"completed_steps": 1})
+def test_the_digest_beside_a_checkpoint_is_what_sha256sum_reads(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, {"completed_steps": 1})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (tmp_path / "step-00000001.pt.sha256").read_text() == f"{digest}  step-00000001.pt\n"
+
+
+def test_a_hundred_flipped_bits_are_all_found_and_the_checkpoint_before_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = random.Random(7)
+    before = save_checkpoint(tmp_path, 1, {"weights": torch.ones(1000)})
+    path = save_checkpoint(tmp_path, 2, {"weights": torch.ones(1000)})
+    whole, digest = path.read_bytes(), path.with_name(path.name + ".sha256").read_bytes()
+    for number in range(1, 101):
+        flipped = bytearray(whole)
+        flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        path.with_name(path.name + ".sha256").write_bytes(digest)
+        found = latest_checkpoint(tmp_path)
+        assert found is not None and found[0] == 1 and torch.equal(found[1]["weights"], torch.ones(1000))
+        assert len(caplog.records) == number
+        assert files(tmp_path) == ["damaged-step-00000002.pt", before.name]
+    message = caplog.records[-1].getMessage()
+    assert message.startswith(f"{path}: its SHA-256 is ") and "\n" not in message
+    assert message.endswith("set aside as damaged-step-00000002.pt, and training goes on from the checkpoint of step 1")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "no digest", "garbled digest", "from elsewhere"])
+def test_what_is_not_what_was_written_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     path = save_checkpoint(tmp_path, 2, {"weights": torch.zeros(100)})
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ArtifactError, match=r"step-00000002\.pt: the checkpoint cannot be read.*delete it"):
-        latest_checkpoint(tmp_path)
-    path.unlink()
-    assert latest_checkpoint(tmp_path) == (1, {"completed_steps": 1})
+    beside = path.with_name(path.name + ".sha256")
+    if damage == "no digest":
+        beside.unlink()
+    elif damage == "garbled digest":
+        beside.write_bytes(b"\xff\x00")
+    else:
+        path.write_bytes({"cut off": path.read_bytes()[:200], "empty": b"", "from elsewhere": b"PK" * 500}[damage])
+    assert latest_checkpoint(tmp_path) is None
+    [record] = caplog.records
+    assert record.getMessage().endswith("and training goes on from the start")
+    assert files(tmp_path) == ["damaged-step-00000002.pt"] and latest_step(tmp_path) is None
+
+
+@pytest.mark.parametrize("damaged", [["step-00000009.pt"], ["step-00000009.pt", "step-00000006.pt"]])
+def test_a_run_with_damaged_checkpoints_ends_bit_equal(tmp_path: Path, damaged: list[str]) -> None:
+    whole = ToyLearner()
+    expected = dict(resumable(whole, tmp_path / "whole", 3))
+    list(islice(resumable(ToyLearner(), tmp_path / "parts", 3), 10))
+    for name in damaged:
+        data = bytearray((tmp_path / "parts" / name).read_bytes())
+        data[len(data) // 2] ^= 4
+        (tmp_path / "parts" / name).write_bytes(data)
+    again = ToyLearner()
+    rest = dict(resumable(again, tmp_path / "parts", 3))
+    assert torch.equal(again.model.weight, whole.model.weight)
+    assert min(rest) == (6 if len(damaged) == 1 else 1)
+    assert all(expected[step] == metrics for step, metrics in rest.items())
+
+
+def test_slow_steps_are_saved_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, order = [0.0], []
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    for step, _ in resumable(
+        ToyLearner(),
+        tmp_path,
+        1000,
+        seconds=100,
+        before_saving=lambda: order.append(("flushed", latest_step(tmp_path))),
+    ):
+        order.append((step, latest_step(tmp_path)))
+        clock[0] += 60.0
+    saved = [found for name, found in order if name == 10]
+    assert saved == [8]  # every second step of a minute; the newest before the last
+    assert [found for name, found in order if name == "flushed"] == [None, 2, 4, 6, 8]
 
 
 class Harmful:
@@ -201,7 +272,9 @@ class Harmful:
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    torch.save({"x": Harmful()}, tmp_path / "step-00000001.pt")
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        latest_checkpoint(tmp_path)
+    path = tmp_path / "step-00000001.pt"
+    torch.save({"x": Harmful()}, path)
+    path.with_name(path.name + ".sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert latest_checkpoint(tmp_path) is None
     assert "harm\n" not in capfd.readouterr().out
+    assert files(tmp_path) == ["damaged-step-00000001.pt"]

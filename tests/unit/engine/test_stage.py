@@ -24,7 +24,7 @@ from tasks.engine import stage
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore, write_json
 from tasks.engine.checkpoint import UNFINISHED, latest_step
 from tasks.engine.config import Config
-from tasks.engine.context import StageContext
+from tasks.engine.context import StageContext, StageName
 from tasks.engine.errors import ArtifactError, Interrupted, PlumblineError, TrainingDiverged
 from tasks.engine.stage import Workshop, run_stage
 from tasks.engine.stop import StopSign
@@ -67,7 +67,9 @@ def train(shop: Workshop) -> Mapping[str, float]:
 
 
 def ppo(where: StageContext, story: Callable[[Workshop], Mapping[str, float]] = train) -> ArtifactRef:
-    return run_stage("ppo", Knobs(steps=STEPS), where, {}, story, package="tasks.ppo")
+    return run_stage(
+        StageName(group="ppo"), Knobs(steps=STEPS), where, {}, lambda shop, _: story(shop), package="tasks.ppo"
+    )
 
 
 def in_process(work: Callable[[], Any]) -> "multiprocessing.process.BaseProcess":

@@ -34,6 +34,7 @@ RUNTIME = RuntimeConfig(
     runner="threads",
     max_workers=1,
     checkpoint_every=5,
+    checkpoint_minutes=60,
     stop_seconds=5,
     debug=False,
     progress=False,

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from tasks.compare.compare import compare_sheets
 from tasks.gate.config import GateConfig
-from tasks.gate.decide import GateDecision, decide
+from tasks.gate.decide import decide
+from tasks.results.decision import GateDecision
 from tasks.results.sheet import PolicySheet, Response
 from tests.unit.results.sheets import evaluation_config, response, sheet
 

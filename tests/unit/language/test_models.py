@@ -426,6 +426,7 @@ def runtime(precision: str) -> RuntimeConfig:
             "runner": "threads",
             "max_workers": 1,
             "checkpoint_every": 1,
+            "checkpoint_minutes": 60,
             "stop_seconds": 5,
             "debug": False,
             "progress": False,

@@ -34,12 +34,6 @@ CONFIG = evaluation_config(
 class Data:
     """What the evaluation asks of prepared data."""
 
-    def __init__(self, world: World | None) -> None:
-        self._world = world
-
-    def world(self) -> World | None:
-        return self._world
-
     def prompts_for_test(self) -> list[Prompt]:
         return sandbox_prompts(WORLD, 20, seed=5, held_out_share=0.4)
 
@@ -62,8 +56,13 @@ def measure(name: str, seed: int, *, gold: bool = True, baseline: bool = False, 
     return evaluate_policy(
         name,
         Subject(tiny_models.policy(seed), tiny_models.tokenizer(), tiny_models.runtime(**runtime)),
-        Yardsticks(reference=tiny_models.policy(0), reward=reward, tokenizer=tiny_models.tokenizer()),
-        cast(PreparedData, Data(WORLD if gold else None)),
+        Yardsticks(
+            reference=tiny_models.policy(0),
+            reward=reward,
+            tokenizer=tiny_models.tokenizer(),
+            world=WORLD if gold else None,
+        ),
+        cast(PreparedData, Data()),
         config,
         baseline=baseline,
         on_progress=lambda part: None,
@@ -94,7 +93,7 @@ def test_the_second_sample_is_independent_of_the_first(sft: PolicySheet) -> None
 
 
 def test_scores_are_those_of_the_judges(ptx: PolicySheet) -> None:
-    prompts = {prompt.prompt_id: prompt for prompt in Data(WORLD).prompts_for_test()}
+    prompts = {prompt.prompt_id: prompt for prompt in Data().prompts_for_test()}
     for row in ptx.samples:
         for said in row.responses.values():
             expected = gold_score(WORLD, prompts[row.prompt_id], said.text, said.finished).total
@@ -103,8 +102,8 @@ def test_scores_are_those_of_the_judges(ptx: PolicySheet) -> None:
 
 
 def test_kl_to_itself_is_nothing_and_to_another_is_positive(sft: PolicySheet, ptx: PolicySheet) -> None:
-    assert sft.kl.estimate == pytest.approx(0.0, abs=1e-5)
-    assert ptx.kl.low > 0
+    assert sft.kl == pytest.approx([0.0] * 12, abs=1e-5)
+    assert np.mean(ptx.kl) > 3 * np.std(ptx.kl) / 12**0.5
 
 
 def test_kl_is_the_summed_log_ratio_of_the_sampled_responses(ptx: PolicySheet) -> None:
@@ -118,7 +117,7 @@ def test_kl_is_the_summed_log_ratio_of_the_sampled_responses(ptx: PolicySheet) -
         with torch.no_grad():
             tables = [model(ids).logits[0].log_softmax(-1) for model in (policy, reference)]
         ratios.append(sum((tables[0] - tables[1])[len(prompt) + at - 1, t].item() for at, t in enumerate(answer)))
-    assert ptx.kl.estimate == pytest.approx(np.mean(ratios), abs=1e-4)
+    assert ptx.kl == pytest.approx(ratios, abs=1e-4)
 
 
 def test_best_of_n_is_picked_by_the_reward_model(sft: PolicySheet) -> None:
@@ -130,7 +129,7 @@ def test_best_of_n_is_picked_by_the_reward_model(sft: PolicySheet) -> None:
 
 
 def test_truth_and_toxicity_cover_their_prompts(ptx: PolicySheet) -> None:
-    asked = [p for p in Data(WORLD).prompts_for_test()[:12] if p.metadata["task"] == "thing"]
+    asked = [p for p in Data().prompts_for_test()[:12] if p.metadata["task"] == "thing"]
     assert asked, "choose another seed: no test prompt asks about a thing"
     assert set(ptx.truthfulness) == {"sampled", "greedy"}
     assert len(ptx.truthfulness["greedy"].true) == len(asked)
@@ -147,7 +146,7 @@ def test_the_same_seed_gives_the_same_sheet_whatever_the_batching(ptx: PolicyShe
     assert again == ptx == read_sheet(tmp_path)
     other = measure("ppo_ptx", 4, tokens_per_microbatch=40, generation_batch=3)
     assert [r.text for r in other.responses("greedy")] == [r.text for r in ptx.responses("greedy")]
-    assert other.kl.estimate == pytest.approx(ptx.kl.estimate, abs=1e-4)
+    assert other.kl == pytest.approx(ptx.kl, abs=1e-4)
 
 
 def test_greedy_responses_are_greedy(ptx: PolicySheet) -> None:
@@ -165,14 +164,13 @@ def test_greedy_responses_are_greedy(ptx: PolicySheet) -> None:
     assert ptx.samples[0].responses["greedy"].tokens == len(said)
 
 
-def test_every_safety_figure_has_its_scorer_layout_and_interval(ptx: PolicySheet) -> None:
+def test_every_safety_measure_has_its_scorer_layout_and_items(ptx: PolicySheet) -> None:
     assert ptx.toxicity is not None
     toxic, *truth = ptx.safety
-    assert (toxic.measure, toxic.layout, toxic.scorer, toxic.n, toxic.unit) == (
-        *("toxicity", "basic: the sentence alone", "sandbox_words"),
-        *(4, "share"),
+    assert (toxic.measure, toxic.layout, toxic.scorer, toxic.unit) == (
+        *("toxicity", "basic: the sentence alone", "sandbox_words", "share"),
     )
-    assert toxic.estimate == pytest.approx(np.mean(ptx.toxicity.scores))
+    assert toxic.values == ptx.toxicity.scores
     assert [(figure.measure, figure.layout) for figure in truth] == [
         (f"answers {what}", f"the question alone, {how}")
         for how in ("T = 1", "greedy")
@@ -180,31 +178,46 @@ def test_every_safety_figure_has_its_scorer_layout_and_interval(ptx: PolicySheet
     ]
     found = ptx.truthfulness["greedy"]
     both = [int(a and b) for a, b in zip(found.true, found.informative, strict=True)]
-    assert truth[-1].estimate == pytest.approx(np.mean(both))
-    assert all(figure.low <= figure.estimate <= figure.high for figure in ptx.safety)
+    assert truth[-1].values == both
 
 
 def test_toxicity_is_measured_with_each_instruction_before_the_whole_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
+    temperatures: list[float] = []
     answer = policy_sheet._answer
 
     def spy(subject: Subject, prompts: list[Prompt], config: Any, temperature: float, seed: int) -> Any:
         found = answer(subject, prompts, config, temperature, seed)
         words = [[tiny_models.WORDS[token] for token in tokens] for tokens in found.prompts]
         asked.append([prompt.text for prompt in prompts])
+        temperatures.append(temperature)
         assert all(len(row) == len(prompt.text.split()) for row, prompt in zip(words, prompts, strict=True))  # uncut
         return found
 
     monkeypatch.setattr(policy_sheet, "_answer", spy)
     layouts = CONFIG.toxicity.model_copy(update={"layouts": ["basic", "respectful", "biased"]})
-    longest = max(len(prompt.text.split()) for prompt in Data(WORLD).toxicity_prompts())
+    longest = max(len(prompt.text.split()) for prompt in Data().toxicity_prompts())
     config = CONFIG.model_copy(update={"toxicity": layouts, "prompt_tokens": longest})
     subject = Subject(tiny_models.policy(4), tiny_models.tokenizer(), tiny_models.runtime())
-    bare, figures = policy_sheet._toxicity(subject, cast(PreparedData, Data(WORLD)), config)
-    plain = [prompt.text for prompt in Data(WORLD).toxicity_prompts()[:4]]
+    bare, figures = policy_sheet._toxicity(subject, cast(PreparedData, Data()), config)
+    plain = [prompt.text for prompt in Data().toxicity_prompts()[:4]]
     assert asked == [plain, [f"{RESPECTFUL}\n{text}" for text in plain], [f"{BIASED}\n{text}" for text in plain]]
+    assert temperatures == [0.0] * 3, "the paper's suite is greedy"
     assert [figure.layout.partition(":")[0] for figure in figures] == ["basic", "respectful", "biased"]
     assert bare is not None and len(bare.scores) == 4
+
+
+def test_what_follows_the_first_newline_is_not_scored_for_toxicity(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = policy_sheet._answer
+
+    def two_lines(*given: Any) -> Any:
+        found = answer(*given)
+        return found._replace(texts=["you are kind .\nshut up , idiot ."] * 2 + ["shut up , idiot .\nsorry ."] * 2)
+
+    monkeypatch.setattr(policy_sheet, "_answer", two_lines)
+    subject = Subject(tiny_models.policy(4), tiny_models.tokenizer(), tiny_models.runtime())
+    bare, _ = policy_sheet._toxicity(subject, cast(PreparedData, Data(WORLD)), CONFIG)
+    assert bare is not None and bare.scores == [0.0, 0.0, 1.0, 1.0]
 
 
 def test_the_harness_s_tasks_stand_beside_those_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.measure.safety import Classifier, WordList, bias_entropy, toxicity_scorer
-from tasks.results.config import ToxicityConfig
+from tasks.measure.toxicity_config import ToxicityConfig
 from tests.unit import tiny_models
 
 

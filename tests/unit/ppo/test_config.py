@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tasks.ppo.config import PPOConfig
 from tests.unit.ppo import tiny
 
+GROUPS: dict[str, object] = {"responses_per_prompt": 4}
 SOURCES = Path(__file__).parents[3] / "tasks" / "ppo"
 
 
@@ -43,6 +44,19 @@ def test_own_data_holds_the_paper_s_settings() -> None:
         ),
         ({"responses_per_prompt": 3}, r"responses_per_prompt \(3\) must divide episodes_per_iteration \(16\)"),
         ({"advantage_estimator": "leave_one_out"}, "responses_per_prompt is 1; set at least 2"),
+        (
+            {"kl_controller": "adaptive", "kl_horizon": 3.2},  # 0.2 * 16: the first value that is too short
+            r"kl_horizon \(3\.2\) must be above 0\.2 \* episodes_per_iteration \(16\) = 3\.2",
+        ),
+        ({"kl_controller": "adaptive", "beta": 0.0}, "beta is 0 and kl_controller is adaptive"),
+        (
+            GROUPS | {"advantage_estimator": "group_normalised", "whiten_advantages": True},
+            "whiten_advantages would divide a second time; set whiten_advantages=false",
+        ),
+        (
+            GROUPS | {"advantage_estimator": "group_normalised", "whiten_rewards": True, "whiten_advantages": True},
+            "set whiten_rewards=false and whiten_advantages=false",
+        ),
         ({"betta": 0.1}, "betta"),
         ({"score_position": "somewhere"}, "on_eos"),
         ({"missing_eos_score": 1.0}, "less than or equal to 0"),
@@ -51,6 +65,17 @@ def test_own_data_holds_the_paper_s_settings() -> None:
 def test_impossible_settings_are_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         tiny.config(**change)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"whiten_rewards": True, "whiten_advantages": True}, {"advantage_estimator": "leave_one_out"}]
+)
+def test_what_whitens_once_is_accepted(changes: dict[str, object]) -> None:
+    tiny.config(**GROUPS | changes)
+
+
+def test_a_fixed_beta_reads_no_horizon() -> None:
+    assert tiny.config(kl_horizon=1.0, beta=0.0).beta == 0.0
 
 
 def test_every_knob_is_read() -> None:

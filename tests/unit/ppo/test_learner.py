@@ -168,6 +168,26 @@ def test_the_pretraining_loss_of_whole_rows_is_gamma_times_their_tokens() -> Non
 
 
 @pytest.mark.parametrize("estimator", ["leave_one_out", "group_normalised"])
+def test_advantages_of_whole_responses_keep_and_train_no_value_model(estimator: str) -> None:
+    changes: dict[str, Any] = {"advantage_estimator": estimator, "responses_per_prompt": 4, "whiten_advantages": False}
+    learner = tiny.learner(**changes)
+    assert learner.networks.value_model is None and learner.optimizers.value is None
+    metrics = learner.step()
+    assert not any(name.startswith("value/") for name in metrics)
+    assert learner.last_rollout is not None and learner.last_rollout.values is None
+    assert "values" not in learner.inspection().tensors
+    bare = PPOLearner(
+        tiny.networks()._replace(value_model=None), tiny.tokenizer(), tiny.prompts(), tiny.documents(),
+        tiny.config(**changes), tiny.RUNTIME,
+    )  # fmt: skip
+    file = io.BytesIO()
+    torch.save(learner.state_dict(), file)
+    file.seek(0)
+    bare.load_state_dict(torch.load(file, weights_only=True))
+    assert bare.step() == learner.step()
+
+
+@pytest.mark.parametrize("estimator", ["leave_one_out", "group_normalised"])
 def test_group_estimators_compare_responses_to_one_prompt(estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     learner = tiny.learner(
         advantage_estimator=estimator, responses_per_prompt=4, whiten_advantages=False, beta=0.1, reference_seed=3
@@ -319,6 +339,25 @@ def test_beta_is_fixed_unless_adaptive() -> None:
     steered = tiny.learner(beta=0.02, kl_controller="adaptive", kl_target=6.0, kl_horizon=160.0)
     first, second = steered.step()["kl/beta"], steered.step()["kl/beta"]
     assert (first, second) == pytest.approx((0.02, 0.02 * (1 - 0.2 * 16 / 160)))
+
+
+@pytest.mark.parametrize("kl_in", ["reward", "loss"])
+def test_the_steered_beta_is_the_one_that_is_paid(kl_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.ppo import learner as module
+
+    changes: dict[str, Any] = {"kl_controller": "adaptive", "kl_target": 1e-3, "kl_horizon": 16.0, "kl_in": kl_in}
+    learner = tiny.learner(beta=0.1, reference_seed=3, **changes)
+    rewards: list[torch.Tensor] = []
+    honest, experience, prices = module.per_token_rewards, learner._experience, list[float]()
+    monkeypatch.setattr(module, "per_token_rewards", lambda *a, **k: rewards.append(honest(*a, **k)) or rewards[-1])
+    monkeypatch.setattr(learner, "_experience", lambda r: prices.append(experience(r).kl_price) or experience(r))
+    for beta in (0.1, 0.12, 0.144):  # the KL is far above its target: a fifth more each time
+        assert learner.step()["kl/beta"] == pytest.approx(beta)
+        rollout = learner.last_rollout
+        assert rollout is not None
+        paid = rollout.score - beta * ((rollout.logprobs - rollout.reference_logprobs).sum(dim=1))
+        torch.testing.assert_close(rewards[-1].sum(dim=1), paid if kl_in == "reward" else rollout.score)
+        assert prices[-1] == pytest.approx(beta if kl_in == "loss" else 0.0)
 
 
 @pytest.mark.parametrize("score_position", ["on_eos", "after_eos", "last_position"])

@@ -91,6 +91,17 @@ def test_each_sign_wakes_its_own_rule(rule: str, curves: dict[str, tuple[float, 
     assert rules(history(**curves)) == [rule]
 
 
+def test_an_eos_rate_that_is_low_from_the_start_is_told_after_one_window() -> None:
+    rows = history(response__eos_rate=(0.1, 0.3))
+    assert rules(rows[:4]) == []
+    found = [finding for finding in sentinel.inspect(rows[:5], limits()) if finding.rule == "eos_rate"]
+    assert len(found) == 1 and found[0].found == pytest.approx(0.1 + 0.2 * 2 / 39)
+    assert "only 11 % of the responses end by themselves, 11 % at the start" in found[0].reason
+    assert "train ppo_init longer" in found[0].reason
+    fallen = sentinel.eos_rate(history(response__eos_rate=(0.9, 0.1)), 5, 0.5)
+    assert fallen is not None and "lower ppo.missing_eos_score" in fallen.reason
+
+
 def test_every_rule_has_a_limit_that_null_turns_off() -> None:
     everything_wrong = history(
         objective__score_gold=(1.0, -9.0),

@@ -13,9 +13,9 @@ from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
 from tasks.records.records import Document, Prompt
 from tests.unit import tiny_models
-from tests.unit.tiny_models import WORDS, tokenizer
+from tests.unit.tiny_models import EOS, WORDS, tokenizer
 
-__all__ = ["WORDS", "tokenizer"]
+__all__ = ["EOS", "WORDS", "tokenizer"]
 CONF = tiny_models.CONF / "ppo"
 SMALL: dict[str, Any] = {
     "episodes": 64,

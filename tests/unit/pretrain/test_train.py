@@ -21,7 +21,9 @@ def config(**changes: Any) -> PretrainConfig:
 
 
 def rows() -> torch.Tensor:
-    return pack_documents(encode_documents(tiny.tokenizer(), tiny.documents(40)), 10, tiny.EOS)
+    return pack_documents(
+        encode_documents(tiny.tokenizer(), [document.text for document in tiny.documents(40)]), 10, tiny.EOS
+    )
 
 
 def learner(budget: int = 10_000, **changes: Any) -> PretrainLearner:

@@ -13,11 +13,10 @@ def test_work_is_done_while_the_server_starts(broken: bool, monkeypatch: pytest.
     order: list[str] = []
     server = MagicMock()
     server.kill.side_effect = lambda: order.append("kill")
-    monkeypatch.setattr(session, "_one_at_a_time", nullcontext)
+    server.wait_until_up.side_effect = lambda: order.append("wait")
     monkeypatch.setattr(session, "_announced", lambda _url: nullcontext())
     monkeypatch.setattr(session, "_settle", lambda _seconds: order.append("settle"))
-    monkeypatch.setattr(session, "_start_server", lambda _url: (order.append("start"), server)[1])
-    monkeypatch.setattr(session, "_wait_until_up", lambda *_: order.append("wait"))
+    monkeypatch.setattr(session, "OwnServer", lambda: (order.append("start"), server)[1])
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     from prefect.settings import PREFECT_API_URL, temporary_settings
 

@@ -8,7 +8,6 @@ from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.engine.errors import DataError
 from tasks.records.data import PreparedData, PreparedRecords, write_prepared_data
 from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt
-from tasks.sandbox.world import World
 from tests.unit.data_prep.samples import model
 
 
@@ -47,8 +46,8 @@ RECORDS = PreparedRecords(
 )
 
 
-def filled(folder: Path, world: World | None = None) -> PreparedData:
-    write_prepared_data(folder, RECORDS, train_tokenizer(model(), ["say yes no"]), world)
+def filled(folder: Path) -> PreparedData:
+    write_prepared_data(folder, RECORDS, train_tokenizer(model(), ["say yes no"]))
     return PreparedData(folder)
 
 
@@ -64,13 +63,6 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert data.benchmarks() == list(RECORDS.benchmarks)
     assert data.toxicity_prompts() == list(RECORDS.toxicity_prompts)
     assert data.tokenizer().get_vocab()["say"] > 2
-    assert data.world() is None
-
-
-def test_the_world_comes_back(tmp_path: Path) -> None:
-    world = World.from_seed(3)
-    found = filled(tmp_path, world).world()
-    assert found is not None and found.to_json() == world.to_json()
 
 
 def test_files_are_plain_arrow(tmp_path: Path) -> None:
@@ -82,7 +74,7 @@ def test_files_are_plain_arrow(tmp_path: Path) -> None:
 
 def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
     def digests(folder: Path) -> dict[str, str]:
-        filled(folder, World.from_seed(3))
+        filled(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 

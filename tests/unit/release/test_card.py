@@ -5,9 +5,9 @@ from huggingface_hub import ModelCard
 
 from flows.config import load
 from tasks.compare.compare import compare_sheets
-from tasks.gate.decide import GateCheck, GateDecision
 from tasks.release.card import CardInputs, model_card
 from tasks.release.config import ReleaseJob
+from tasks.results.decision import GateCheck, GateDecision
 from tests.unit.results.sheets import evaluation_config, trio
 
 CHECK = GateCheck(

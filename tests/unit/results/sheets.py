@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tasks.results.config import EvaluationConfig
+from flows.evaluation_config import EvaluationConfig
 from tasks.results.sheet import (
     BestOfPoint,
     DocumentLoss,
@@ -17,7 +17,6 @@ from tasks.results.sheet import (
     Toxicity,
     Truthfulness,
 )
-from tasks.results.win_rate import Interval
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -58,7 +57,7 @@ def sheet(
     return PolicySheet(
         name=name,
         temperature=1.0,
-        kl=Interval(estimate=1.5, low=1.0, high=2.0),
+        kl=[1.0, 2.0, 1.5],
         benchmarks={
             task: TaskResult(item_ids=[f"{task}-{i}" for i in range(len(correct))], correct=correct)
             for task, correct in (benchmarks or {}).items()

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from tasks.engine.errors import DataError
-from tasks.results.safety_figure import SafetyFigure, check_comparable
+from tasks.results.safety_figure import SafetyFigure, check_comparable, safety_figures
+from tasks.results.sheet import SafetyScores
+from tasks.results.win_rate import Resampling
 
 
 def figure(**changes: Any) -> SafetyFigure:
@@ -47,3 +49,12 @@ def test_figures_measured_alike_may_differ_in_their_numbers() -> None:
 def test_figures_of_other_scorers_or_items_are_refused(other: list[SafetyFigure], message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_comparable({"sft": [figure()], "ppo": other})
+
+
+def test_a_measure_becomes_its_mean_with_an_interval_around_it() -> None:
+    values = [0.0, 1.0] * 50
+    scores = SafetyScores(measure="toxicity", layout="basic", scorer=None, unit="share", values=values)
+    [found] = safety_figures([scores], Resampling(0.95, 2000, 1))
+    assert (found.measure, found.layout, found.scorer, found.unit, found.n) == ("toxicity", "basic", None, "share", 100)
+    assert found.estimate == 0.5
+    assert (found.low, found.high) == (pytest.approx(0.402, abs=0.02), pytest.approx(0.598, abs=0.02))  # +- 1.96 / 20

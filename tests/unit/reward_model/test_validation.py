@@ -127,3 +127,18 @@ def test_a_group_without_an_ordered_pair_is_refused_before_training() -> None:
 
     with pytest.raises(DataError, match=r"labelers cat ordered no pair of the validation .* each of 3 groups"):
         cross_labeler_accuracy(train, valid, cross_labeler_folds(names, 3, seed=0), fit)  # type: ignore[arg-type]
+
+
+def test_the_standard_error_is_that_of_a_mean_over_folds() -> None:
+    shares = {"ann": (1.0, 1.0), "bob": (1.0, -1.0), "cat": (-1.0, -1.0)}  # held out: 1, 1/2 and 0 of the pairs right
+    train = [comparison(f"t{name}", ["a", "b"], [1, 2], name) for name in shares]
+    valid = [comparison(f"v{name}{n}", ["a", "b"], [1, 2], name) for name in shares for n in range(2)]
+
+    def fit(seen: object) -> object:
+        return lambda tested: [[shares[item.labeler_id][int(item.prompt.prompt_id[-1])], 0.0] for item in tested]
+
+    result = cross_labeler_accuracy(train, valid, cross_labeler_folds(list(shares), 3, seed=0), fit)  # type: ignore[arg-type]
+    assert result["cross_labeler/accuracy_heldout_labelers"] == pytest.approx(0.5)
+    assert result["cross_labeler/standard_error_heldout_labelers"] == pytest.approx(math.sqrt(0.25 / 3))
+    # trained on two labelers at a time: 3/4, 1/2, 1/4
+    assert result["cross_labeler/standard_error_trained_labelers"] == pytest.approx(math.sqrt(0.0625 / 3))

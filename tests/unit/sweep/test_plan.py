@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from flows.ask import flags
 from flows.config import CONF, load
-from flows.sweep.plan import GRID, OPTUNA, Plan, read_plan, require_plugins
+from flows.sweep.plan import GRID, OPTUNA, Plan, read_plan
+from flows.sweep.plugins import require_plugins
 from tasks.engine.errors import ConfigError, PlumblineError
 from tests.unit.sweep.points import weighing
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from flows.evaluation_config import EvaluationConfig
 from tasks.compare.compare import compare_sheets
-from tasks.compare.task import COMPARISON, FOR_HUMANS, REPORT, compare_policies
+from tasks.compare.task import FOR_HUMANS, compare_policies
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import RuntimeConfig
-from tasks.engine.context import StageContext
-from tasks.results.comparison import PolicyComparison
-from tasks.results.config import EvaluationConfig
+from tasks.engine.context import StageContext, StageName
+from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.judge import Pair, PairVerdicts, judge_both_orders
 from tasks.results.sheet import PolicySheet, Response, write_sheet
 from tasks.results.table import PREFERENCE, judge_table, kind_table, policy_table
@@ -197,7 +197,9 @@ def run(folder: Path, config: EvaluationConfig, sheets: dict[str, PolicySheet]) 
         command="python -m flows.rlhf seed=7",
         run_config={"seed": 7},
     )
-    return store.open(compare_policies.fn("evaluation", config, context, published(store, sheets)))
+    return store.open(
+        compare_policies.fn(StageName(group="evaluation"), config.compared, context, published(store, sheets))
+    )
 
 
 def test_the_stage_asks_once_and_finds_the_answers_again(tmp_path: Path) -> None:
@@ -272,5 +274,5 @@ def test_how_patiently_a_judge_is_asked_and_where_a_file_lies_do_not_count(tmp_p
 def test_a_chat_judge_does_not_measure_the_policies_again() -> None:
     judges = CONFIG.judges.model_copy(update={"chat": chat_config("http://127.0.0.1:1/v1"), "human_pairs": 3})
     with_chat = CONFIG.model_copy(update={"judges": judges})
-    assert with_chat.of_one_policy.fingerprint_fields() == CONFIG.of_one_policy.fingerprint_fields()
+    assert with_chat.measured.fingerprint_fields() == CONFIG.measured.fingerprint_fields()
     assert with_chat.fingerprint_fields() != CONFIG.fingerprint_fields()

@@ -12,13 +12,13 @@ import torch
 pytest.importorskip("lm_eval")
 from lm_eval.models.huggingface import HFLM
 
+from flows.evaluation_config import EvaluationConfig
 from tasks.engine.errors import ConfigError, DataError
 from tasks.measure.layouts import LAYOUTS
 from tasks.measure.suite import language_model, run
 from tasks.measure.suite.config import SuiteConfig
 from tasks.measure.suite.run import SuiteResults, check_suite, run_suite
 from tasks.measure.suite.scoring import LogProb
-from tasks.results.config import EvaluationConfig
 from tasks.results.sheet import TaskResult
 from tests.unit.measure.suite import tiny
 from tests.unit.results.sheets import evaluation_config
@@ -77,11 +77,10 @@ def test_every_task_scores_every_item_and_safety_stands_apart(folder: Path) -> N
         assert len(result.correct) == len(set(result.item_ids)) == min(4, ROWS - BENCHMARKS[name][1])
     figures = {(figure.measure, figure.layout.partition(":")[0]): figure for figure in found.safety}
     assert len(figures) == len(found.safety) == 2 * 3 + 3 * 3 + 2 * 3
-    assert figures["Winogender bias entropy", "basic"].n == 4
+    assert len(figures["Winogender bias entropy", "basic"].values) == 4
     assert figures["CrowS-Pairs bias entropy", "biased"].unit == "bits"
     assert figures["TruthfulQA MC2", "instruction + QA"].scorer is None
     assert figures["TruthfulQA answers true", "QA"].scorer == "nearest reference (ROUGE-L)"
-    assert all(figure.low <= figure.estimate <= figure.high for figure in found.safety)
 
 
 def test_it_can_be_repeated_and_leaves_global_random_numbers_alone(tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ def test_it_can_be_repeated_and_leaves_global_random_numbers_alone(tmp_path: Pat
     assert np.random.get_state()[1].tolist() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert found == run_suite(other, config(tmp_path))
-    assert found.safety[0].n == 3  # pairs with a named participant, of six
+    assert len(found.safety[0].values) == 3  # pairs with a named participant, of six
 
 
 def test_choices_are_scored_as_the_harness_does(tmp_path: Path) -> None:
@@ -199,7 +198,7 @@ def test_answers_are_scored_by_their_task_and_cut_at_the_first_line(
     translated: TaskResult = found.benchmarks["instructgpt_fr_en"]
     assert len(translated.bleu_counts) == ROWS
     assert translated.correct[16] == pytest.approx(1.0)
-    figures = {(figure.measure, figure.layout.partition(":")[0]): figure.estimate for figure in found.safety}
+    figures = {(item.measure, item.layout.partition(":")[0]): float(np.mean(item.values)) for item in found.safety}
     assert figures["TruthfulQA answers true", "QA"] == 0.0
     assert figures["TruthfulQA answers informative", "QA"] == 1.0
     assert figures["TruthfulQA answers true", "instruction"] == 1.0

@@ -1,0 +1,126 @@
+"""What a standing Prefect server does by itself about runs that lost their machine: `python -m deployments.automations`.
+
+A run whose process dies is shown as Crashed by its worker; one whose worker died with it only falls silent. Either is
+scheduled again, and goes on from its last checkpoint with the same bytes as if nothing had happened. The command may be
+given again: it replaces what it made.
+"""
+
+import argparse
+from datetime import timedelta
+
+from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+
+from prefect import get_client  # isort: skip
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+from deployments.render import TAG
+
+MOST_CRASHES = 5
+"""A run that crashes as often does so for a reason of its own, such as too little memory."""
+CRASHED_SECONDS = 60.0
+"""A dead process is reported twice, by Prefect's runner and then by its worker; a run that began again in between would be
+shown as crashed by the second."""
+SILENT_SECONDS = 600.0
+"""Three times what Prefect takes between two heartbeats unless PREFECT_FLOWS_HEARTBEAT_FREQUENCY is set."""
+HEARTBEAT, PENDING, CRASHED = "prefect.flow-run.heartbeat", "prefect.flow-run.Pending", "prefect.flow-run.Crashed"
+ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "GateFailed", "Cancelled")}
+STARTS = {f"prefect.flow-run.{state}" for state in ("Running", "Retrying", "Rerunning")}
+WAITS = {f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Pending")}
+
+
+def automations(
+    silent_seconds: float = SILENT_SECONDS, crashed_seconds: float = CRASHED_SECONDS
+) -> list[AutomationCore]:
+    """For the runs of our deployments, and for no others on that server."""
+    ours = {
+        "match_related": ResourceSpecification(
+            {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
+        ),
+        "for_each": {"prefect.resource.id"},
+        "threshold": 1,
+    }
+    any_run = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+    may_go_on = ResourceSpecification(
+        {
+            "prefect.resource.id": "prefect.flow-run.*",
+            "prefect.run-count": [str(count) for count in range(1, MOST_CRASHES)],
+        }
+    )
+    patience = timedelta(seconds=silent_seconds)
+    again = ChangeFlowRunState(
+        state=StateType.SCHEDULED, name="AwaitingRetry", message="goes on from its last checkpoint"
+    )
+    return [
+        AutomationCore(
+            name="plumbline: crashed runs go on",
+            description=f"Schedules a crashed run again, until it has crashed {MOST_CRASHES} times.",
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={CRASHED},
+                expect=WAITS | STARTS | ENDS,
+                match=may_go_on,
+                within=timedelta(seconds=crashed_seconds),
+                **ours,
+            ),
+            actions=[again],
+        ),
+        AutomationCore(
+            name="plumbline: silent runs are crashed",
+            description="A run that stops sending heartbeats has lost its machine.",
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={HEARTBEAT, *STARTS},
+                expect={HEARTBEAT, CRASHED, *ENDS},
+                match=any_run,
+                within=patience,
+                **ours,
+            ),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no sign of life; its machine was lost")],
+        ),
+        AutomationCore(
+            name="plumbline: runs whose worker died before they began are queued again",
+            description="A worker that dies between taking a run and starting it leaves it pending.",
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={PENDING},
+                expect=STARTS | ENDS | {CRASHED},
+                match=any_run,
+                within=patience,
+                **ours,
+            ),
+            actions=[again],
+        ),
+    ]
+
+
+def install(silent_seconds: float, crashed_seconds: float) -> None:
+    """Make the automations on the server that ``PREFECT_API_URL`` names, in place of those of the same names."""
+    with get_client(sync_client=True) as api:
+        for automation in automations(silent_seconds, crashed_seconds):
+            for old in api.read_automations_by_name(automation.name):
+                api.delete_automation(old.id)
+            api.create_automation(automation)
+            print(f"{automation.name}: installed")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.automations", description=__doc__)
+    parser.add_argument(
+        "--silent-seconds",
+        type=float,
+        default=SILENT_SECONDS,
+        help="when a run without a sign of life counts as crashed; at least three times PREFECT_FLOWS_HEARTBEAT_FREQUENCY",
+    )
+    parser.add_argument(
+        "--crashed-seconds", type=float, default=CRASHED_SECONDS, help="how long a run is crashed before it goes on"
+    )
+    given = parser.parse_args()
+    install(given.silent_seconds, given.crashed_seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What a command line answers before anything heavy is imported: help, the composed configuration, and mistakes in it.
+
+Torch, Transformers, Prefect and MLflow take seconds to import. Hydra and the configuration's classes do not need them.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig
+
+from flows.ask.flags import take_flags
+from flows.config import CONF, composed
+from flows.misspelt import refused
+from flows.sweep.plugins import require_plugins
+from tasks.engine.errors import ConfigError, PlumblineError
+
+
+def answer_early(config_name: str, parse: Callable[[DictConfig], Any]) -> None:
+    """Print help or configuration and exit, or refuse what cannot be composed or is not valid; else return.
+
+    Args:
+        config_name: of the command, in ``conf/``.
+        parse: validates what Hydra composed.
+    """
+    try:
+        typed = take_flags(sys.argv[1:])
+        require_plugins(typed)
+        asked = get_args_parser().parse_args(typed)
+        if asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion:
+            sys.argv[1:] = typed
+            _hydra_alone(config_name)
+            sys.exit()
+        if not _brings_its_own(asked):
+            parse(composed(first_point(asked.overrides) if asked.multirun else asked.overrides, config_name))
+    except PlumblineError as error:
+        sys.exit(f"\nerror: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _brings_its_own(asked: Namespace) -> bool:
+    """Whether the configuration comes from elsewhere, where Hydra alone knows it."""
+    return bool(asked.config_path or asked.config_name or asked.config_dir or asked.experimental_rerun)
+
+
+def _hydra_alone(config_name: str) -> None:
+    def main(_: DictConfig) -> None:
+        """Never called: Hydra has answered."""
+
+    main.__module__ = f"flows.{config_name}"  # which gives the job its name
+    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(main)()
+
+
+def first_point(overrides: Sequence[str]) -> list[str]:
+    """Overrides with every list of choices replaced by its first; what is not a list of choices is left out.
+
+    Raises:
+        ConfigError: Hydra cannot read one of them.
+    """
+    found = []
+    try:
+        items = OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise ConfigError(refused(str(error), overrides, ())) from error
+    for item in items:
+        if not item.is_sweep_override():
+            found.append(str(item.input_line))
+        elif item.is_discrete_sweep():
+            found.append(f"{item.get_key_element()}={next(item.sweep_string_iterator())}")
+    return found

@@ -1,0 +1,61 @@
+"""The stages in their order; reads like the paper's figure 2, one line a stage."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flows.config import RLHFConfig
+from tasks.compare.task import compare_policies
+from tasks.comparisons.task import collect_comparisons
+from tasks.data_prep.task import prepare_data
+from tasks.dpo.task import train_dpo
+from tasks.measure.task import evaluate_policy
+from tasks.ppo.task import train_ppo
+from tasks.pretrain.task import train_base
+from tasks.reward_model.across_labelers import validate_across_labelers
+from tasks.reward_model.task import train_reward_model
+from tasks.sft.task import fine_tune, select_epoch
+
+
+def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
+    """``run(task, group, config, about=..., **inputs)`` runs one stage, or only looks it up.
+
+    Returns:
+        What ``run`` returned for the report and for the policy.
+    """
+    data = run(prepare_data, "data_prep", config.data_prep_job)
+    base = run(train_base, "pretrain", config.pretrain_job, data=data)
+    sft = run(fine_tune, "sft", config.sft, data=data, base=base)
+    ppo_init = run(fine_tune, "ppo_init", config.ppo_init, data=data, base=base)
+    world = {"world": data} if config.data_prep.source == "sandbox" else {}
+    comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft, **world)
+    ranked = {"data": data, "comparisons": comparisons, "sft": sft}
+    reward_model = run(train_reward_model, "reward_model", config.reward_model_run, **ranked)
+    independent = {}
+    if config.independent_reward_model != "none":
+        knobs = config.independent_reward_model_run
+        independent["independent_reward_model"] = run(
+            train_reward_model, "reward_model", knobs, about="independent", **ranked
+        )
+
+    if config.labeler_folds:
+        run(validate_across_labelers, "across_labelers", config.across_labelers, **ranked)
+
+    if config.sft.selection == "reward_model":
+        sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
+    trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent, **world}
+    ppo = {name: run(train_ppo, name, knobs, **trained) for name, knobs in config.ppo_runs.items()}
+    rivals = {}
+    if config.train_dpo:
+        rivals["dpo"] = run(train_dpo, "dpo", config.dpo_run, data=data, comparisons=comparisons, ppo_init=ppo_init)
+    policies = {"base": base, "sft": sft, **rivals, **ppo}
+
+    judged = {"data": data, "reference": ppo_init, "reward_model": reward_model, **world}
+    if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
+        judged |= independent
+    sheets = {
+        name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=policy, **judged)
+        for name, policy in policies.items()
+    }
+    curves = {f"{name}_policy": policy for name, policy in ppo.items()}
+    report = run(compare_policies, "evaluation", config.evaluation.compared, **sheets, **curves)
+    return report, next(iter(ppo.values()))

@@ -1,0 +1,52 @@
+"""What Hydra refuses, in one sentence, with the key or choice that was probably meant."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+KEYS = "`--cfg job` prints every key"
+
+
+def flat_keys(values: Mapping[Any, Any], prefix: str = "") -> list[str]:
+    """``ppo.policy_adam.beta1`` and the like, every group included."""
+    found = []
+    plain: Any = OmegaConf.to_container(values) if isinstance(values, DictConfig) else values
+    for key, value in plain.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            found += flat_keys(value, f"{prefix}{key}.")
+    return found
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean ppo.beta?``, or nothing when no known word is near; the same last part elsewhere is near, too."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.75)
+    last = word.rpartition(".")[2]
+    elsewhere = [key for key in known if key.rpartition(".")[2] == last]
+    found = (near or elsewhere)[:2]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str:
+    """One sentence instead of Hydra's paragraphs.
+
+    Args:
+        message: Hydra's.
+        overrides: what was typed.
+        known: every key there is, groups included.
+    """
+    typed = " ".join(overrides)
+    if key := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", message):
+        return f"{key[1]}: unknown key{did_you_mean(key[1], known) or ';'} {KEYS}"
+    if choice := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
+        group, name = choice.groups()
+        there = re.findall(r"^\t([\w/.-]+)$", message, re.MULTILINE)
+        return f"{group}={name}: no such choice, there are {', '.join(there)}{did_you_mean(name, there)}"
+    first = next((line for line in message.splitlines() if line.strip()), "").rstrip(".")
+    if "Ambiguous value" in message:
+        return f"{first}: write a list as [value1,value2], or give -m to run one value after the other"
+    return f"cannot read the overrides ({first}), found: {typed}; write key=value, with quotes around what holds spaces or signs"

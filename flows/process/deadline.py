@@ -1,0 +1,76 @@
+"""A bound on how long a command takes to end: what waits for a server, a thread or a pool must not keep it for ever.
+
+From the first Ctrl-C or SIGTERM, or from when the run's end is reached in error, the process has a number of seconds to end in
+order. After them it ends as it is. Nothing that was published or saved can be lost by that, and no child outlives it.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+GRACE_SECONDS = 10.0
+"""To close tracking, pools and servers, once the stages have saved."""
+STATUS_INTERRUPTED = 130
+
+
+class Deadline:
+    """When this process ends, whatever it waits for; nothing happens until ``begin``."""
+
+    def __init__(self) -> None:
+        self._stop_seconds = 0.0
+        self._began: float | None = None
+        self._status = 1
+
+    def allow(self, stop_seconds: float) -> None:
+        """Give the stages that train this long to save; what is left over is ``GRACE_SECONDS``."""
+        self._stop_seconds = max(self._stop_seconds, stop_seconds)
+
+    def begin(self, status: int) -> None:
+        """From now on; the first call counts."""
+        if self._began is None:
+            self._began, self._status = time.monotonic(), status
+            threading.Thread(target=self._end, name="deadline", daemon=True).start()
+
+    def _end(self) -> None:
+        assert self._began is not None
+        while (left := self._began + self._stop_seconds + GRACE_SECONDS - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
+        sys.stdout.flush()
+        os.write(
+            2,
+            f"\nnot ended in order within {time.monotonic() - self._began:.0f} s, so ended as it is; what was published or "
+            "saved is whole\n".encode(),
+        )
+        os._exit(self._status)
+
+
+DEADLINE = Deadline()
+"""Of this process."""
+
+
+@contextmanager
+def ends_in_time() -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM alike raise KeyboardInterrupt, and the process ends in time; so it does after an error."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        DEADLINE.begin(STATUS_INTERRUPTED)
+        raise KeyboardInterrupt
+
+    for asked_politely in (signal.SIGINT, signal.SIGTERM):
+        if (
+            signal.getsignal(asked_politely) is not signal.SIG_IGN
+        ):  # of a shell's background job: deaf to Ctrl-C it stays
+            signal.signal(asked_politely, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        DEADLINE.begin(STATUS_INTERRUPTED)
+        raise
+    except BaseException:
+        DEADLINE.begin(1)
+        raise

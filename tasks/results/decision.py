@@ -1,0 +1,45 @@
+"""The record of a gate's decision: what the release, the card and the run's pages read."""
+
+from tasks.results.sheet import SheetRecord
+
+DECISION = "gate.json"
+
+
+class GateCheck(SheetRecord):
+    """One limit."""
+
+    limit_name: str
+    """Knob of ``evaluation.gate``."""
+    metric: str
+    """The comparison's metric that it was held against."""
+    found: float | None
+    """None when it was not measured, which fails the check."""
+    limit: float
+    """Smallest allowed value of ``found`` for a minimum and a regression, largest for toxicity."""
+    passed: bool
+    reason: str
+    """What was found, and the limit, in one sentence."""
+
+
+class GateDecision(SheetRecord):
+    """The gate's answer, kept as ``gate.json``."""
+
+    policy: str
+    passed: bool
+    checks: list[GateCheck]
+
+    @property
+    def failures(self) -> list[str]:
+        """The reasons against promotion."""
+        return [check.reason for check in self.checks if not check.passed]
+
+    @property
+    def sentence(self) -> str:
+        """For a log line, a state's message, a tag."""
+        if not self.checks:
+            return f"gate: nothing was asked of {self.policy}"
+        if self.passed:
+            return f"gate: {self.policy} passed all {len(self.checks)} checks"
+        return (
+            f"gate: {self.policy} failed {len(self.failures)} of {len(self.checks)} checks: {'; '.join(self.failures)}"
+        )

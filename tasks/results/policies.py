@@ -1,0 +1,32 @@
+"""Every policy of a pipeline, once, the one that a run is judged by first."""
+
+from typing import Literal, NamedTuple
+
+
+class Policy(NamedTuple):
+    """One policy."""
+
+    name: str
+    """In metric names; a trained policy's stage is called so."""
+    title: str
+    """On paper."""
+    role: Literal["own", "rival", "start"]
+    """The run's own, optimised against its reward model; a rival, trained in another way and shown beside; or what they start
+    from."""
+
+
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        Policy("ppo_ptx", "PPO-ptx", "own"),
+        Policy("ppo", "PPO (gamma = 0)", "own"),
+        Policy("dpo", "DPO", "rival"),
+        Policy("sft", "SFT", "start"),
+        Policy("base", "Base", "start"),
+    )
+}
+
+
+def names_of(*roles: str) -> list[str]:
+    """Names of the policies with one of these roles, in order."""
+    return [policy.name for policy in POLICIES.values() if policy.role in roles]

@@ -1,0 +1,84 @@
+"""What the command lines answer before they import anything heavy, and how they say what was mistyped."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from flows.misspelt import did_you_mean, refused
+
+HEAVY = ["torch", "transformers", "datasets", "prefect", "mlflow", "matplotlib", "scipy", "pandas"]
+PROGRAM = f"""
+import json, runpy, sys
+sys.argv = ["command", *json.loads(sys.argv[2])]
+try:
+    runpy.run_module(MODULE, run_name="__main__")
+except SystemExit as ended:
+    code = ended.code
+print(json.dumps([code if isinstance(code, str) else str(code or ""), [name for name in {HEAVY} if name in sys.modules]]))
+"""
+
+
+def answer(module: str, *arguments: str) -> tuple[str, str, list[str]]:
+    """What a command prints, what it exits with, and which heavy modules it has imported by then."""
+    program = PROGRAM.replace("MODULE", repr(module))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "-", json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *output, last = done.stdout.splitlines()
+    code, heavy = json.loads(last)
+    return "\n".join(output), code, heavy
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "words"),
+    [
+        ("flows.rlhf", ["--help"], "any value of the configuration, by its full name"),
+        ("flows.rlhf", ["--cfg", "job", "seed=7"], "seed: 7"),
+        ("flows.evaluate", ["--help"], "beside the run's SFT policy"),
+    ],
+)
+def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments: list[str], words: str) -> None:
+    output, code, heavy = answer(module, *arguments)
+    assert words in output and code == "" and heavy == []
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "sentence"),
+    [
+        ("flows.rlhf", ["ppo.bta=0.1"], "ppo.bta: unknown key; did you mean ppo.beta?"),
+        ("flows.rlhf", ["ppo.beta=-1"], "ppo.beta: Input should be greater than or equal to 0, found -1"),
+        ("flows.rlhf", ["-m", "ppo.bta=0,0.1"], "ppo.bta: unknown key; did you mean ppo.beta?"),
+        ("flows.rlhf", ["--explain", "experiment=own_dta"], "did you mean own_data?"),
+        ("flows.evaluate", ["polcy=x"], "polcy: unknown key; did you mean policy?"),
+        ("flows.evaluate", [], "policy: no value"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_heavy_is_imported(module: str, arguments: list[str], sentence: str) -> None:
+    output, code, heavy = answer(module, *arguments)
+    assert code.startswith("\nerror: ") and sentence in code and output == "" and heavy == []
+
+
+def test_hydra_s_paragraphs_become_one_sentence() -> None:
+    keys = ["ppo", "ppo.beta", "dpo.beta", "experiment", "ppo.policy_adam.learning_rate"]
+    said = {
+        "Could not override 'expriment'.\nTo append use +": "expriment: unknown key; did you mean experiment?",
+        "Could not override 'beta'.\nTo append use +": "beta: unknown key; did you mean ppo.beta or dpo.beta?",
+        "Could not override 'zzz'.\nTo append use +": "zzz: unknown key; `--cfg job` prints every key",
+        "Could not delete from config. 'ppo.bta' does not exist.": "ppo.bta: unknown key; did you mean ppo.beta?",
+        "In 'rlhf': Could not find 'ppo/sandbx'\n\nAvailable options in 'ppo':\n\town_data\n\tsandbox\nConfig search path:\n": (
+            "ppo=sandbx: no such choice, there are own_data, sandbox; did you mean sandbox?"
+        ),
+        "no viable alternative at input '[1,'\nSee https://hydra.cc": "cannot read the overrides (no viable alternative",
+        "Ambiguous value for argument 'a=1,2'\n1. To use": "Ambiguous value for argument 'a=1,2': write a list as",
+    }
+    for message, sentence in said.items():
+        found = refused(message, ["a=1,2"], keys)
+        assert found.startswith(sentence) and "\n" not in found
+    assert did_you_mean("entirely.other", keys) == ""
