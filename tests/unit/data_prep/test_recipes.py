@@ -7,6 +7,7 @@ import pytest
 
 from tasks.data_prep.config import DataPrepConfig, HubRole
 from tasks.data_prep.prepare import read_source
+from tasks.language.plain_layout import PlainLayout
 from tests.unit.data_prep.samples import values
 
 HH = {
@@ -64,7 +65,8 @@ def test_a_recipe_reads_its_datasets(
         return [ROWS[wanted.name]]
 
     monkeypatch.setattr("tasks.data_prep.sources.hub._load", load)
-    read = read_source(DataPrepConfig(**values(recipe)))
+    config = DataPrepConfig(**values(recipe))
+    read = read_source(config, PlainLayout(config.prompt_layout))
     assert [(item.prompt.text, item.response) for item in read.demonstrations] == [demonstration]
     assert [(item.prompt.text, item.completions, item.ranks) for item in read.comparisons] == [comparison]
     assert [item.text for item in read.rl_prompts] == [prompt]
