@@ -56,8 +56,9 @@ class FilesConfig(Config):
     """Of a longer benchmark file, so many items, evenly spaced, are kept."""
     exclude: list[str]
     """Patterns, on file name or relative path, of files to leave alone."""
-    where: dict[str, list[str | int | float | bool | None]]
-    """Field -> the values that a row may have in it; rows with others, or without the field, are left alone."""
+    where: dict[str, list[str | int | float | bool | None]] | None
+    """Field -> the values that a row may have in it; rows with others, or without the field, are left alone. null takes all
+    rows."""
 
 
 class HubRole(Config):
