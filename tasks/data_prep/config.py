@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from tasks.engine.config import Config
 
+CHAT = "chat"
+"""As ``prompt_layout``: the chat template of the model's tokenizer."""
 Role = Literal[
     "demonstrations", "comparisons", "rl_prompts", "documents", "test_prompts", "toxicity_prompts", "benchmarks"
 ]
@@ -54,8 +56,9 @@ class FilesConfig(Config):
     """Of a longer benchmark file, so many items, evenly spaced, are kept."""
     exclude: list[str]
     """Patterns, on file name or relative path, of files to leave alone."""
-    where: dict[str, list[str | int | float | bool | None]]
-    """Field -> the values that a row may have in it; rows with others, or without the field, are left alone."""
+    where: dict[str, list[str | int | float | bool | None]] | None
+    """Field -> the values that a row may have in it; rows with others, or without the field, are left alone. null takes all
+    rows."""
 
 
 class HubRole(Config):
@@ -103,7 +106,8 @@ class DataPrepConfig(Config):
     hub: dict[Role, HubRole] | None
     """Role -> dataset; read when source is hub, else null."""
     prompt_layout: str
-    """What the model sees of a raw prompt, which replaces {prompt}. The sandbox applies its own."""
+    """What the model sees of a raw prompt, which replaces {prompt}; or chat, the chat template of the model's tokenizer, whose
+    end of turn then ends responses. The sandbox applies its own."""
     prompt_tokens: int = Field(gt=0)
     """Longer prompts are dropped."""
     response_tokens: int = Field(gt=0)
@@ -138,8 +142,10 @@ class DataPrepConfig(Config):
 
     @model_validator(mode="after")
     def _layout_holds_the_prompt(self) -> "DataPrepConfig":
-        if self.prompt_layout.count("{prompt}") != 1:
-            raise ValueError(f"prompt_layout is {self.prompt_layout!r}; it must contain {{prompt}} exactly once")
+        if self.prompt_layout != CHAT and self.prompt_layout.count("{prompt}") != 1:
+            raise ValueError(
+                f"prompt_layout is {self.prompt_layout!r}; it must contain {{prompt}} exactly once, or be {CHAT}"
+            )
         return self
 
     @model_validator(mode="after")
