@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.misspelt import KEYS, did_you_mean, flat_keys, refused
-from flows.process.environment import PROJECT
+from flows.process.environment import PROJECT, WORKPLACE
 from flows.sweep.config import SweepConfig
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.data_prep.config import DataPrepConfig
@@ -36,7 +36,8 @@ class TrackingConfig(Config):
     """Where results go."""
 
     root: str
-    """Folder of the artifact store and of the local MLflow database; relative to the project."""
+    """Folder of the artifact store and of the local MLflow database; relative to the project, or to the current folder
+    outside a clone."""
     mlflow_uri: str | None
     """MLflow tracking server; null keeps an SQLite database below root."""
     experiment: str
@@ -47,7 +48,7 @@ class TrackingConfig(Config):
     @property
     def folder(self) -> Path:
         """``root`` as an absolute path."""
-        return (PROJECT / self.root).resolve()
+        return (WORKPLACE / self.root).resolve()
 
     @property
     def store(self) -> Path:
