@@ -78,7 +78,8 @@ def run(home: Path, *overrides: str) -> Iterator[Run]:
 
 
 def test_a_killed_worker_is_one_sentence_and_the_run_goes_on(tmp_path: Path) -> None:
-    with run(tmp_path, "ppo.episodes=6400") as started:
+    pool = ["runtime.runner=processes", "ppo.episodes=6400"]
+    with run(tmp_path, *pool) as started:
         started.wait("PPO's checkpoint", started.in_ppo)
         [note] = tmp_path.glob("artifacts/runs/*/at-ppo_ptx")
         family = descendants(started.process.pid)
@@ -91,7 +92,7 @@ def test_a_killed_worker_is_one_sentence_and_the_run_goes_on(tmp_path: Path) -> 
         f"error: a worker was killed (signal 9; out of memory?) during ppo_ptx; ppo_ptx: its last checkpoint is step {step}; "
         "the same command goes on from there"
     )
-    with run(tmp_path, "ppo.episodes=6400") as again:
+    with run(tmp_path, *pool) as again:
         assert again.process.wait(300) == 0, again.output
 
 
