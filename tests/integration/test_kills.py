@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 COMMAND = [sys.executable, "-m", "flows.rlhf", "scale=miniature", "runtime.progress=false"]
 LONG = "ppo.episodes=64000"
 STOP_SECONDS = 15  # runtime.stop_seconds of this configuration
+HOWS = ["signal 9", "nobody knows how"]  # the fork server cannot always tell
 BOUND = STOP_SECONDS + 15
 
 
@@ -88,10 +89,9 @@ def test_a_killed_worker_is_one_sentence_and_the_run_goes_on(tmp_path: Path) -> 
         [sentence] = [line for line in started.output.splitlines() if line.startswith("error: ")]
     [folder] = tmp_path.glob("artifacts/checkpoints/ppo_ptx/*")
     step = max(int(path.name[5:13]) for path in folder.glob("step-*.pt"))
-    assert sentence == (
-        f"error: a worker was killed (signal 9; out of memory?) during ppo_ptx; ppo_ptx: its last checkpoint is step {step}; "
-        "the same command goes on from there"
-    )
+    what = f"ppo_ptx: its last checkpoint is step {step}; the same command goes on from there"
+    known = [f"error: a worker was killed ({how}; out of memory?) during ppo_ptx; {what}" for how in HOWS]
+    assert sentence in known
     with run(tmp_path, *pool) as again:
         assert again.process.wait(300) == 0, again.output
 
