@@ -20,7 +20,7 @@ from flows.sweep.membership import as_point
 from flows.sweep.record import SWEEP, PointRecord, SweepRecord, point_file, waiting
 from flows.sweep.timing import Span
 from flows.tools.tracked import point_run, stage_work
-from tasks.engine.errors import TrackingAway, ConfigError, PlumblineError
+from tasks.engine.errors import ConfigError, PlumblineError, TrackingAway
 from tasks.engine.os_errors import readable_os_errors
 
 TRACEBACK = "traceback.txt"

@@ -27,7 +27,7 @@ EDGE = {
     "tasks.engine.os_errors",
     "tasks.engine.progress",
     "tasks.engine.tracking",
-    "tasks.engine.tracking.client",
+    "tasks.engine.tracking.server",
     "tasks.engine.tracking.outbox",
     "tasks.engine.tracking.runs",
     "tasks.engine.stage",

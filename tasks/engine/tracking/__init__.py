@@ -1,9 +1,8 @@
 """The only package that imports MLflow: one parent run per pipeline, one child run per stage.
 
-``client`` knows the server, ``outbox`` keeps what it cannot take just now, ``runs`` is what the rest of the project uses.
+``server`` knows where it is, ``outbox`` keeps what it cannot take just now, ``runs`` is what the rest of the project uses.
 """
 
-from tasks.engine.tracking.client import client, load, prepare
 from tasks.engine.tracking.outbox import LONGEST_VALUE, deliver
 from tasks.engine.tracking.runs import (
     NoLog,
@@ -18,6 +17,7 @@ from tasks.engine.tracking.runs import (
     start_study_run,
     start_sweep_run,
 )
+from tasks.engine.tracking.server import client, load, prepare
 
 __all__ = [
     "LONGEST_VALUE",

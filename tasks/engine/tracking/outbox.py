@@ -23,7 +23,7 @@ from typing import Any
 from filelock import FileLock
 
 from tasks.engine.errors import TrackingAway
-from tasks.engine.tracking.client import client, first_line, is_refusal, mlflow_package, probe
+from tasks.engine.tracking.server import client, first_line, is_refusal, mlflow_package, probe
 from tasks.engine.urls import without_password
 
 Letter = dict[str, Any]

@@ -14,8 +14,8 @@ from typing import Any
 
 from tasks.engine.context import StageContext
 from tasks.engine.errors import Interrupted, TrackingAway
-from tasks.engine.tracking.client import client, first_line, is_refusal
 from tasks.engine.tracking.outbox import LONGEST_VALUE, logged_steps, outbox
+from tasks.engine.tracking.server import client, first_line, is_refusal
 
 BUFFERED_METRICS = 500
 

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from tasks.engine.context import StageContext
 from tasks.engine.errors import ConfigError, DataError, TrackingAway
 from tasks.engine.tracking import client, deliver, open_run, prepare, record_reuse, stage_run, start_pipeline_run
-from tasks.engine.tracking.client import Client
+from tasks.engine.tracking.server import Client
 from tasks.engine.tracking.outbox import WAITING, Outbox, outbox
 from tests.unit.engine.test_tracking import RUNTIME
 
@@ -47,7 +47,11 @@ class Away:
         self.experiment = prepare(self.uri, "rlhf", folder / "files")
         parent = start_pipeline_run(self.uri, self.experiment, "run", {}, {})
         self.context = StageContext(
-            store=str(folder), tracking_uri=self.uri, experiment_id=self.experiment, parent_run_id=parent, runtime=RUNTIME
+            store=str(folder),
+            tracking_uri=self.uri,
+            experiment_id=self.experiment,
+            parent_run_id=parent,
+            runtime=RUNTIME,
         )
         monkeypatch.setattr("tasks.engine.tracking.outbox.probe", self._probe)
 
@@ -90,7 +94,9 @@ def test_a_server_lost_in_a_stage_is_told_everything_when_it_is_back(
             log.flush()
         log.file(page)
         page.unlink()
-    assert sum("The run goes on" in record.message for record in caplog.records) == 1  # one sentence, however much is kept
+    assert (
+        sum("The run goes on" in record.message for record in caplog.records) == 1
+    )  # one sentence, however much is kept
     assert points(server.uri, log.run_id, "kl") == [(1, 0.1)]
     left = deliver(server.uri)
     assert left is not None and "was not told 5 entries of 1 runs" in left  # three steps, the page, the end
@@ -201,7 +207,7 @@ def test_a_locked_database_is_waited_for_and_then_named(server: Away, monkeypatc
         return "written"
 
     assert Client(server.uri)._call(busy) == "written"
-    monkeypatch.setattr("tasks.engine.tracking.client.LOCKED_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.engine.tracking.server.LOCKED_SECONDS", 0.0)
     calls = iter([False])
     with pytest.raises(TrackingAway, match=r"locked for 0 s; run fewer at once, or use PostgreSQL"):
         Client(server.uri)._call(busy)

@@ -91,7 +91,7 @@ def _sentence(uri: str, error: BaseException) -> str:
     if missing in DRIVERS:
         return f"{where}: needs {missing}, which is not installed; run `pip install -c constraints.txt -e .[{DRIVERS[missing]}]`"
     if number in OF_THE_DISK:
-        return f"{where}: {REMEDIES[number]} ({first_line(error)})"
+        return f"{where}: {REMEDIES[number].format(key='tracking.root=...')} ({first_line(error)})"
     if "database is locked" in str(error):
         return (
             f"{where}: other processes kept the database locked for {LOCKED_SECONDS:.0f} s; run fewer at once, or use "
