@@ -43,7 +43,7 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str
     for item in overrides:
         group, _, value = item.lstrip("+~").partition("=")
         if (
-            group in known
+            any(key.startswith(f"{group}.") for key in known)
             and "." not in group
             and not re.fullmatch(r"(?!(true|false|null)$)\[?[a-zA-Z][\w/,.-]*\]?", value)
         ):

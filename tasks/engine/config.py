@@ -30,8 +30,9 @@ class Config(BaseModel):
         """Refuse what would be taken for something else, or end a run late: here, where the field's full key is known."""
         kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
         if not any(isinstance(kind, type) and issubclass(kind, Config) for kind in kinds):  # a group has its own fields
-            for part in _parts(value):
-                _refuse_part(part, kinds, str(info.field_name))
+            for where, part in _parts(value):
+                if problem := _problem(part, kinds, str(info.field_name)):
+                    raise ValueError(f"{where}: {problem}" if where else problem)
         return value
 
     def fingerprint_fields(self) -> dict[str, Any]:
@@ -63,33 +64,36 @@ def _kinds(annotation: Any) -> Iterator[Any]:
         yield from _kinds(inner)
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    """A value, or what is in it, keys included."""
+def _parts(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Place and value of everything in a value, keys included."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from (*_parts(key), *_parts(item))
+            yield "", key
+            yield from _parts(item, f"{where}.{key}".lstrip("."))
     elif isinstance(value, list | tuple | set):
         for item in value:
-            yield from _parts(item)
+            yield from _parts(item, where)
     else:
-        yield value
+        yield where, value
 
 
-def _refuse_part(value: Any, kinds: set[Any], field: str) -> None:
+def _problem(value: Any, kinds: set[Any], field: str) -> str | None:
+    """Why a value cannot be used, if it cannot; ``kinds`` are the types that its field takes."""
     numbers = kinds & {int, float}
     if isinstance(value, bool) and numbers and bool not in kinds:
-        raise ValueError(f"found {str(value).lower()}, expected a number")
+        return f"found {str(value).lower()}, expected a number"
     digits = isinstance(value, str) and numbers and re.fullmatch(r"[-+]?\d{16,}", value.strip())
     if (isinstance(value, int) or digits) and abs(int(value)) > LARGEST:
-        raise ValueError(f"found a number of {len(str(value))} digits, expected one up to {LARGEST}")
+        return f"found a number of {len(str(value).lstrip('-+'))} digits, expected one up to {LARGEST}"
     if not isinstance(value, str):
-        return
+        return None
     if has_password(value):
-        raise ValueError(_NO_PASSWORD)
+        return _NO_PASSWORD
     if field.endswith("_env") and not re.fullmatch(r"[A-Za-z_]\w*", value):
-        raise ValueError("expected the NAME of an environment variable; the secret itself belongs into that variable")
+        return "expected the NAME of an environment variable; the secret itself belongs into that variable"
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise ValueError("found a null byte or half a character, which no file, page or database can keep; remove it")
+        return "found a null byte or half a character, which no file, page or database can keep; remove it"
+    return None
 
 
 _NO_PASSWORD = (

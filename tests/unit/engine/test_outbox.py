@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,8 +21,8 @@ from mlflow import MlflowClient
 from tasks.engine.context import StageContext
 from tasks.engine.errors import ConfigError, DataError, TrackingAway
 from tasks.engine.tracking import client, deliver, open_run, prepare, record_reuse, stage_run, start_pipeline_run
-from tasks.engine.tracking.server import Client
 from tasks.engine.tracking.outbox import WAITING, Outbox, outbox
+from tasks.engine.tracking.server import Client
 from tests.unit.engine.test_tracking import RUNTIME
 
 
@@ -44,7 +45,7 @@ class Away:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.there, self.asked = True, 0
-        self.experiment = prepare(self.uri, "rlhf", folder / "files")
+        self.experiment = "1"
         parent = start_pipeline_run(self.uri, self.experiment, "run", {}, {})
         self.context = StageContext(
             store=str(folder),
@@ -71,8 +72,18 @@ class Away:
         return list(found)
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the experiment; to make one takes seconds."""
+    folder = tmp_path_factory.mktemp("prepared")
+    assert prepare(f"sqlite:///{folder / 'mlflow.db'}", "rlhf", folder / "files") == "1"
+    return folder
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Away:
+def server(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Away:
+    for file in prepared.glob("mlflow.db*"):
+        shutil.copy(file, tmp_path)
     return Away(tmp_path, monkeypatch)
 
 
@@ -238,7 +249,7 @@ def test_a_port_that_refuses_costs_no_time(tmp_path: Path) -> None:
     assert time.monotonic() - began < 2
     left = box.deliver_all()
     assert left is not None and "50 entries of 1 runs" in left and uri in left
-    with pytest.raises(TrackingAway, match="no answer.*tracking.mlflow_uri"):
+    with pytest.raises(TrackingAway, match=r"no answer.*tracking\.mlflow_uri"):
         client(uri).get_run("run")
     assert time.monotonic() - began < 10
 

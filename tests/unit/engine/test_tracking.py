@@ -1,6 +1,5 @@
 """Against a real MLflow database in a temporary folder."""
 
-import multiprocessing
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +10,10 @@ from mlflow import MlflowClient
 from flows.tools.tracked import metric_history
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.context import StageContext
-from tasks.engine.errors import ConfigError
 from tasks.engine.tracking import (
     RunLog,
     deliver,
     flatten,
-    open_run,
     parent_of,
     prepare,
     record_reuse,
