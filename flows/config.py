@@ -1,15 +1,15 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
@@ -20,8 +20,9 @@ from tasks.comparisons.config import ComparisonsConfig
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
-from tasks.engine.config import Config, ModelConfig, RuntimeConfig
+from tasks.engine.config import Config, ModelConfig, RuntimeConfig, one_line
 from tasks.engine.errors import ConfigError
+from tasks.engine.urls import without_password
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
@@ -31,6 +32,8 @@ from tasks.sft.config import SFTConfig
 
 OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
+SHOWN = 200
+"""Characters of a refused value that its message repeats."""
 
 
 class TrackingConfig(Config):
@@ -45,6 +48,18 @@ class TrackingConfig(Config):
     """MLflow experiment that collects the pipeline runs."""
     run_name: str
     """Name of the pipeline's run in MLflow and Prefect."""
+
+    @field_validator("experiment", "run_name")
+    @classmethod
+    def _is_a_name(cls, text: str) -> str:
+        return one_line(text)
+
+    @field_validator("root")
+    @classmethod
+    def _can_hold_a_database(cls, root: str) -> str:
+        if not root or re.search(r"[?#\x00-\x1f]", root):
+            raise ValueError(f"found {root[:50]!r}, expected a folder whose path has no ?, # or line break")
+        return root
 
     @property
     def folder(self) -> Path:
@@ -276,7 +291,8 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
             f"{path}: no value, and none can be guessed; give one on the command line: {path}=..."
         ) from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"configuration: {str(error).splitlines()[0]}; check what stands in ${{...}}") from None
+        key = getattr(error, "full_key", None) or "configuration"
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}; check what stands in ${{...}}") from None
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
@@ -295,8 +311,13 @@ def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
         elif item["type"] == "value_error":
             lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
         else:
-            lines.append(f"{path}: {item['msg']}, found {item['input']!r}")
-    return "invalid configuration\n  " + "\n  ".join(lines)
+            lines.append(f"{path}: {item['msg']}, found {_short(item['input'])}")
+    return without_password("invalid configuration\n  " + "\n  ".join(lines))
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}... ({len(shown)} characters)"
 
 
 def load(overrides: list[str] | None = None, config_name: str = "rlhf") -> RLHFConfig:
@@ -321,7 +342,7 @@ def composed(overrides: list[str] | None = None, config_name: str = "rlhf") -> D
         with initialize_config_dir(config_dir=str(CONF), version_base="1.3", job_name=config_name):
             try:
                 return compose(config_name, overrides=given)
-            except (HydraException, OmegaConfBaseException, ValueError) as error:
+            except Exception as error:  # Hydra's own, and what it stumbles over: TypeError for ppo=[1]
                 groups = [path.name for path in CONF.iterdir() if path.is_dir()]
                 known = [*flat_keys(compose(config_name)), *groups]
                 raise ConfigError(refused(str(error), given, known)) from error

@@ -66,6 +66,8 @@ def main(values: DictConfig) -> list[float] | None:
     tame_logs()
     try:
         if asked():
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                print(f"\n{' '.join(HydraConfig.get().overrides.task) or 'as configured'}")
             answer(parse(values))
         elif HydraConfig.get().mode == RunMode.MULTIRUN:
             logging.getLogger("plumbline").setLevel(logging.WARNING)  # the sweep's table says what was found

@@ -8,7 +8,7 @@ from flows.evaluation_config import EvaluationConfig
 from flows.process import environment
 from tasks.compare.judges.asked import pair_judges
 from tasks.data_prep.enough import no_documents
-from tasks.data_prep.sources.folder import choose_files
+from tasks.data_prep.sources.folder import benchmark_task, choose_files
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
@@ -118,7 +118,10 @@ def check_data(config: RLHFConfig) -> None:
             "own data"
         )
     assert data.files is not None
-    if config.documents_for and not choose_files(root, data.files, [])["documents"]:
+    chosen = choose_files(root, data.files, [])
+    for name in chosen["benchmarks"]:
+        benchmark_task(name)
+    if config.documents_for and not chosen["documents"]:
         patterns = ", ".join(data.files.documents) or "no pattern"
         raise no_documents(
             f"{data.folder}: found no file for documents", config.documents_for, f"add one matching {patterns}"
