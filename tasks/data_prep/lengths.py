@@ -8,6 +8,7 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from tasks.language.text import encode_prompt, encode_response
+from tasks.language.vocabulary import special_tokens
 from tasks.records.records import Comparison, Demonstration, Prompt
 
 
@@ -37,7 +38,7 @@ class Ruler:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> None:
         self._tokenizer, self._limits = tokenizer, limits
-        self._special = [str(token) for token in tokenizer.all_special_tokens]
+        self._special = sorted(special_tokens(tokenizer))
         self._prompts: dict[str, int] = {}
         self.tokens = self.unknown = 0
 
@@ -46,8 +47,8 @@ class Ruler:
         text = (record if isinstance(record, Prompt) else record.prompt).text
         if text not in self._prompts:
             self._prompts[text] = len(self._count(encode_prompt(self._tokenizer, text, 4 * len(text) + 8)))
-        responses = [len(self._count(encode_response(self._tokenizer, response))) for response in responses_of(record)]
-        return Measured(self._prompts[text], responses)
+        responses = [encode_response(self._tokenizer, response, text) for response in responses_of(record)]
+        return Measured(self._prompts[text], [len(self._count(ids)) for ids in responses])
 
     def _count(self, ids: list[int]) -> list[int]:
         self.tokens += len(ids)
