@@ -15,7 +15,7 @@ from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.misspelt import KEYS, did_you_mean, flat_keys, refused
-from flows.process.environment import PROJECT
+from flows.process.environment import PROJECT, WORKPLACE
 from flows.sweep.config import SweepConfig
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.data_prep.config import DataPrepConfig
@@ -37,7 +37,8 @@ class TrackingConfig(Config):
     """Where results go."""
 
     root: str
-    """Folder of the artifact store and of the local MLflow database; relative to the project."""
+    """Folder of the artifact store and of the local MLflow database; relative to the project, or to the current folder
+    outside a clone."""
     mlflow_uri: str | None
     """MLflow tracking server; null keeps an SQLite database below root."""
     experiment: str
@@ -48,7 +49,7 @@ class TrackingConfig(Config):
     @property
     def folder(self) -> Path:
         """``root`` as an absolute path."""
-        return (PROJECT / self.root).resolve()
+        return (WORKPLACE / self.root).resolve()
 
     @property
     def store(self) -> Path:
@@ -108,7 +109,17 @@ class RLHFConfig(Config):
     @property
     def data_prep_job(self) -> DataPrepJob:
         """Data preparation, with the tokenizer it needs."""
-        return DataPrepJob(data_prep=self.data_prep, model=self.model)
+        return DataPrepJob(data_prep=self.data_prep, model=self.model, documents_for=self.documents_for)
+
+    @property
+    def documents_for(self) -> list[str]:
+        """The knobs above 0 that need pretraining documents."""
+        knobs = {
+            "ppo.gamma": self.ppo.gamma,
+            "ppo_init.pretraining_fraction": self.ppo_init.pretraining_fraction,
+            "sft.pretraining_fraction": self.sft.pretraining_fraction,
+        }
+        return [name for name, value in knobs.items() if value > 0]
 
     @property
     def pretrain_job(self) -> PretrainJob:

@@ -70,7 +70,7 @@ class Evaluated(BaseModel):
     @property
     def comparison(self) -> PolicyComparison:
         """The policy beside its baseline."""
-        return PolicyComparison.model_validate_json((Path(self.report) / COMPARISON).read_text())
+        return PolicyComparison.model_validate_json((Path(self.report) / COMPARISON).read_text(encoding="utf-8"))
 
 
 @flow(name="evaluate", flow_run_name="{config.tracking.run_name}", log_prints=False)
@@ -119,7 +119,7 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
         gate = run(check_budget, "gate", config.evaluation.gate, about=POLICY, evaluation=report)
         decision = read_decision(run, gate)
         folder = run.store.open(report.result())
-        comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text())
+        comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text(encoding="utf-8"))
         create_markdown_artifact(key="report", markdown=markdown_table(comparison), description=comparison.verdict)
         link_pages(config.tracking.mlflow_uri, run.context.experiment_id, run.run_id)
         log = open_run(run.context.tracking_uri, run.run_id)
@@ -235,7 +235,7 @@ def _contexts(config: EvaluateConfig) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, folder in (("policy", config.policy), ("baseline", config.baseline)):
         if folder is not None:
-            shape = json.loads((Path(folder).expanduser() / "config.json").read_text())
+            shape = json.loads((Path(folder).expanduser() / "config.json").read_text(encoding="utf-8"))
             tokens = next((shape[key] for key in ("max_position_embeddings", "n_positions") if key in shape), None)
             found |= {} if tokens is None else {name: int(tokens)}
     return found

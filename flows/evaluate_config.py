@@ -52,7 +52,7 @@ class EvaluateConfig(Config):
             architecture=None,
             tokenizer=None,
         )
-        return DataPrepJob(data_prep=self.data_prep, model=model)
+        return DataPrepJob(data_prep=self.data_prep, model=model, documents_for=[])
 
 
 def parse_evaluate(values: DictConfig) -> EvaluateConfig:

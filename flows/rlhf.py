@@ -29,6 +29,7 @@ from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
 from flows.process.runners import warm_up
 from flows.process.session import prefect_session
+from flows.run.data_account import say_what_happened
 from flows.run.pipeline import Pipeline
 from flows.run.promotion import EXIT_STATUS, GateFailed, promote
 from flows.run.summary import Outcome, say_goodbye
@@ -55,6 +56,7 @@ def rlhf(config: RLHFConfig) -> Outcome:
     """
     with Pipeline(config) as run:
         report, policy = instructgpt(config, run)
+        run.when_done("data_prep", say_what_happened)
         return promote(run, config, report, policy)
 
 

@@ -10,6 +10,8 @@ from flows.lengths import misfits
 from flows.process import environment
 from tasks.compare.judges.chat import check_chat_judge
 from tasks.compare.judges.humans import HumanJudge
+from tasks.data_prep.enough import no_documents
+from tasks.data_prep.sources.folder import choose_files
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
@@ -124,13 +126,25 @@ def check_folder(key: str, name: str) -> None:
 
 
 def check_data(config: RLHFConfig) -> None:
-    """A data folder must exist; what is in it is checked, line by line, by data preparation."""
-    if config.data_prep.source != "jsonl_folder":
+    """A data folder must exist, with documents where a stage needs them; rows are checked by data preparation."""
+    data = config.data_prep
+    if data.source == "hub" and config.documents_for and "documents" not in (data.hub or {}):
+        raise no_documents(
+            "data_prep.hub: found no dataset for documents", config.documents_for, "add data_prep.hub.documents"
+        )
+    if data.source != "jsonl_folder":
         return
-    folder = config.data_prep.folder
-    if not folder or not Path(folder).expanduser().is_dir():
+    root = Path(data.folder or "").expanduser()
+    if not data.folder or not root.is_dir():
         raise DataError(
-            f"data_prep.folder: found {folder!r}, expected a folder with JSONL files; see the README on bringing your own data"
+            f"data_prep.folder: found {data.folder!r}, expected a folder with data files; see the README on bringing your "
+            "own data"
+        )
+    assert data.files is not None
+    if config.documents_for and not choose_files(root, data.files, [])["documents"]:
+        patterns = ", ".join(data.files.documents) or "no pattern"
+        raise no_documents(
+            f"{data.folder}: found no file for documents", config.documents_for, f"add one matching {patterns}"
         )
 
 

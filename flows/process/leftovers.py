@@ -36,7 +36,7 @@ UNFINISHED = [StateType.PENDING, StateType.RUNNING]
 def _started(pid: int) -> str:
     """When a process started, in clock ticks since boot; empty when there is no such process. Tells reused pids apart."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:
         return ""
 

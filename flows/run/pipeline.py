@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -75,6 +76,7 @@ class Pipeline:
         self.store = ArtifactStore(config.tracking.store)
         self._runner = make_runner(config.runtime)
         self._stages: dict[str, tuple[StageName, Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
+        self._to_tell: dict[str, Callable[[Path], None]] = {}
 
     def __enter__(self) -> Self:
         self._check(self.config)  # again, because a Prefect worker calls the flow without its command line
@@ -127,15 +129,22 @@ class Pipeline:
         """Stage name -> future of every stage submitted so far."""
         return {name: future for name, (_, _, future, _) in self._stages.items()}
 
+    def when_done(self, stage: str, tell: Callable[[Path], None]) -> None:
+        """Have ``tell`` called with a stage's artifact as soon as the pipeline, waiting for its stages, sees it done."""
+        self._to_tell[stage] = tell
+
     def finished(self, wanted: PrefectFuture[ArtifactRef]) -> ArtifactRef:
         """Wait for every stage submitted so far; returns what one of them made.
 
         Raises:
             PlumblineError: a stage failed; the others are not waited for.
         """
+        names = {future.task_run_id: stage for stage, future in self.futures.items()}
         try:
             for done in as_completed(list(self.futures.values())):
-                done.result()
+                ref = done.result()
+                if tell := self._to_tell.pop(names[done.task_run_id], None):
+                    tell(self.store.open(ref))
             return wanted.result()
         except BrokenProcessPool:
             raise worker_killed(self._runner, self._sign) from None

@@ -110,7 +110,7 @@ def read_decision(run: Pipeline, gate: PrefectFuture[ArtifactRef]) -> GateDecisi
 
 def decision_in(store: ArtifactStore, gate: ArtifactRef) -> GateDecision:
     """What the gate said, from its artifact."""
-    return GateDecision.model_validate_json((store.open(gate) / DECISION).read_text())
+    return GateDecision.model_validate_json((store.open(gate) / DECISION).read_text(encoding="utf-8"))
 
 
 class Outcomes(Protocol):

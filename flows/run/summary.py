@@ -53,7 +53,7 @@ class Outcome(BaseModel):
     @property
     def comparison(self) -> PolicyComparison:
         """The comparison of all policies."""
-        return PolicyComparison.model_validate_json((Path(self.report) / COMPARISON).read_text())
+        return PolicyComparison.model_validate_json((Path(self.report) / COMPARISON).read_text(encoding="utf-8"))
 
 
 def outcome_of(
@@ -66,8 +66,8 @@ def outcome_of(
 ) -> Outcome:
     """Gather the results and put them on the run's Prefect page."""
     folder = store.open(report)
-    audit = json.loads((store.open(data) / "audit.json").read_text())
-    comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text())
+    audit = json.loads((store.open(data) / "audit.json").read_text(encoding="utf-8"))
+    comparison = PolicyComparison.model_validate_json((folder / COMPARISON).read_text(encoding="utf-8"))
     for key, group in (("results", PREFERENCE), ("results-behaviour", BEHAVIOUR)):
         drawn = policy_table(comparison, group)
         cells = [[" ".join(part for part in cell if part) for cell in row.cells] for row in drawn.rows]

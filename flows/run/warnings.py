@@ -22,7 +22,7 @@ def publish_warnings(run: Pipeline, stages: list[str]) -> list[str]:
     said = []
     for stage in stages:
         folder = run.store.open(run.futures[stage].result())
-        report = WatchReport.model_validate_json((folder / SENTINEL).read_text())
+        report = WatchReport.model_validate_json((folder / SENTINEL).read_text(encoding="utf-8"))
         found = [f"{stage}, iteration {item.first_iteration}: {item.reason}" for item in report.warnings]
         create_markdown_artifact(
             key=f"sentinel-{stage.replace('_', '-')}", markdown=_page(report), description=_summary(report)

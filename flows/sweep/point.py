@@ -114,6 +114,6 @@ def _sentence(error: Exception, folder: Path) -> str:
     if isinstance(error, PlumblineError):
         return str(error)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)))
+    (folder / TRACEBACK).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     first = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} (traceback in {folder / TRACEBACK})"

@@ -31,7 +31,7 @@ class Record(BaseModel):
     def read(cls, path: Path) -> Self | None:
         """The record in a file; None when there is no such file."""
         try:
-            return cls.model_validate_json(path.read_text())
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
 
@@ -39,7 +39,7 @@ class Record(BaseModel):
         """Replace the file in one step, so that no reader sees half of it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}-{os.getpid()}")
-        draft.write_text(self.model_dump_json(indent=1))
+        draft.write_text(self.model_dump_json(indent=1), encoding="utf-8")
         draft.replace(path)
 
 

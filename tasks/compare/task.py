@@ -31,7 +31,7 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     """Win rates, alignment tax and safety of every policy against SFT, as numbers and as a page."""
     sheets = {name: read_sheet(shop.input(name)) for name in shop.inputs if not name.endswith("_policy")}
     curves = {
-        name.removesuffix("_policy"): json.loads((shop.input(name) / "history.json").read_text())
+        name.removesuffix("_policy"): json.loads((shop.input(name) / "history.json").read_text(encoding="utf-8"))
         for name in shop.inputs
         if name.endswith("_policy")
     }
@@ -43,7 +43,7 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
         _tell(chat, shop)
     if humans is not None:
         comparison = comparison.model_copy(update={"notes": [*comparison.notes, _coverage(humans, config)]})
-    (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n")
+    (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if config.judges.human_pairs:
         _write_pairs_for_humans(shop.folder / FOR_HUMANS, sheets, comparison, config)
         shop.log.file(shop.folder / FOR_HUMANS)

@@ -23,10 +23,18 @@ class AuditRow:
     split: str
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    """Rule -> file and line of the first row that it dropped; none where nothing was read from files."""
     kept: int = 0
     owners: int = 0
     prompt_tokens: list[int] = field(default_factory=list)
     response_tokens: list[int] = field(default_factory=list)
+
+    def drop(self, rule: str, where: str, count: int = 1) -> None:
+        """Count rows that a rule drops."""
+        self.dropped[rule] += count
+        if where:
+            self.examples.setdefault(rule, where)
 
     def count_kept(self, prompts: list[Prompt], measured: list[Measured]) -> None:
         """Take the numbers of what is left."""
@@ -37,11 +45,13 @@ class AuditRow:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in audit.json."""
+        examples = {"examples": dict(sorted(self.examples.items()))} if self.examples else {}
         return {
             "role": self.role,
             "split": self.split,
             "read": self.read,
             "dropped": {rule: count for rule, count in sorted(self.dropped.items()) if count},
+            **examples,
             "kept": self.kept,
             "owners": self.owners,
             "prompt_tokens": _spread(self.prompt_tokens),

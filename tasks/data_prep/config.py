@@ -33,12 +33,13 @@ class SandboxConfig(Config):
 
 
 class FilesConfig(Config):
-    """Glob patterns below ``folder``, by role; a file belongs to the first role, in this order, that matches it."""
+    """Glob patterns below ``folder``, by role; a file belongs to the first role, in this order, that matches it. The layouts
+    of rows are described in ``tasks/data_prep/sources/formats``, the kinds of files in ``.../files/kinds.py``."""
 
     demonstrations: list[str]
-    """{prompt, response}: supervised fine-tuning."""
+    """{prompt, response}, {messages}, ...: supervised fine-tuning."""
     comparisons: list[str]
-    """Reward model: {prompt, chosen, rejected}, {prompt, completions, ranks} or {prompt, completion_a, ...}."""
+    """Reward model: {prompt, chosen, rejected}, {prompt, completions, ranks}, ..."""
     rl_prompts: list[str]
     """{prompt}: PPO."""
     documents: list[str]
@@ -53,6 +54,8 @@ class FilesConfig(Config):
     """Of a longer benchmark file, so many items, evenly spaced, are kept."""
     exclude: list[str]
     """Patterns, on file name or relative path, of files to leave alone."""
+    where: dict[str, list[str | int | float | bool | None]]
+    """Field -> the values that a row may have in it; rows with others, or without the field, are left alone."""
 
 
 class HubRole(Config):
@@ -67,7 +70,8 @@ class HubRole(Config):
     revision: str
     """Commit of the dataset: a branch may change under a cached result."""
     fields: dict[str, str]
-    """Field of the JSONL format -> column. A dotted path reaches into structs and lists: messages.0.content"""
+    """Field of a known format -> column. A dotted path reaches into structs and lists: messages.0.content. {} takes all
+    columns as they are called."""
 
 
 class MinimumRows(Config):
@@ -89,7 +93,7 @@ class DataPrepConfig(Config):
     """From raw data to clean, owner-disjoint splits (InstructGPT section 3.2 and appendix A)."""
 
     source: Literal["sandbox", "jsonl_folder", "hub"]
-    """The embedded world, a folder of JSONL files, or datasets of the Hugging Face hub."""
+    """The embedded world, a folder of files (JSONL, JSON, CSV, Parquet, saved datasets), or datasets of the Hugging Face hub."""
     sandbox: SandboxConfig | None
     """Read when source is sandbox, else null."""
     folder: str | None

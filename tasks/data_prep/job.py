@@ -15,6 +15,8 @@ class DataPrepJob(Config):
     """Sources, splits, cleaning."""
     model: ModelConfig
     """Only its tokenizer is read here."""
+    documents_for: list[str]
+    """Knobs of later stages that need pretraining documents: without any, this is the place to say so."""
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Every input file counts by its content, not by its path; the model's shape does not count."""
@@ -36,4 +38,4 @@ class DataPrepJob(Config):
 
     def tracked_params(self, group: str) -> dict[str, Any]:
         """Both groups, spelled as on the command line."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude={"documents_for"})

@@ -3,10 +3,13 @@
 Source: InstructGPT appendix C: prompts up to 1k tokens, responses up to 1k.
 """
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from tasks.language.chat_layout import Turn
 from tasks.language.text import encode_prompt, encode_response
 from tasks.language.vocabulary import special_tokens
 from tasks.records.records import Comparison, Demonstration, Prompt
@@ -38,7 +41,9 @@ class Ruler:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> None:
         self._tokenizer, self._limits = tokenizer, limits
-        self._special = sorted(special_tokens(tokenizer))
+        # Named ones (eos_token) and unnamed ones, such as the <|im_start|> of a chat layout: both are read as one token.
+        special = sorted(special_tokens(tokenizer), key=len, reverse=True)
+        self._special = re.compile("|".join(map(re.escape, special)))
         self._prompts: dict[str, int] = {}
         self.tokens = self.unknown = 0
 
@@ -61,15 +66,24 @@ class Ruler:
         """Share of the tokens measured so far that the vocabulary does not know."""
         return self.unknown / max(1, self.tokens)
 
-    def objection(self, record: Prompt | Demonstration | Comparison, measured: Measured) -> str | None:
-        """The rule that a record breaks: too long, or a special token spelled out in its text; None if it may stay."""
+    def objection(
+        self, record: Prompt | Demonstration | Comparison, measured: Measured, turns: Sequence[Turn] = ()
+    ) -> str | None:
+        """The rule that a record breaks: too long, or a special token spelled out in its text; None if it may stay.
+
+        Args:
+            record: to judge.
+            measured: its tokens.
+            turns: its prompt before the layout, which may write special tokens itself; empty where there was no layout.
+        """
         if measured.prompt > self._limits.prompt:
             return "long_prompt"
         if any(length > self._limits.response for length in measured.responses):
             return "long_response"
         prompt = record if isinstance(record, Prompt) else record.prompt
-        return "special_token" if self.spells_special_token(prompt.text, *responses_of(record)) else None
+        asked = [turn.content for turn in turns] or [prompt.text]
+        return "special_token" if self.spells_special_token(*asked, *responses_of(record)) else None
 
     def spells_special_token(self, *texts: str) -> bool:
         """Whether a text contains a special token: the tokenizer would read "<eos>" in a text as a response's end."""
-        return any(token in text for token in self._special for text in texts)
+        return any(self._special.search(text) for text in texts)

@@ -1,47 +1,62 @@
 """Data preparation, the story: read, clean, split, measure, write, and check what was written."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasks.data_prep.audit import check_no_leaks
 from tasks.data_prep.clean import PROMPT_ROLES, Cleaner, Table
 from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.ends import take_off_ends
+from tasks.data_prep.enough import require_documents, require_enough
 from tasks.data_prep.lengths import Limits, Ruler, responses_of
+from tasks.data_prep.sources.folder import read_folder
 from tasks.data_prep.sources.hub import read_hub
-from tasks.data_prep.sources.jsonl_folder import read_jsonl_folder
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, prompt_of
-from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.data_prep.tokenizer import EOS, adopt_tokenizer, train_tokenizer
 from tasks.engine.config import ModelConfig
-from tasks.engine.errors import DataError
+from tasks.language.plain_layout import PlainLayout
 from tasks.records.data import PreparedRecords, write_prepared_data
 from tasks.records.records import Document
 
 UNKNOWN_SHARE_WORTH_A_NOTICE = 0.01
 
 
-def prepare(config: DataPrepConfig, model: ModelConfig, folder: Path) -> dict[str, float]:
+def prepare(
+    config: DataPrepConfig, model: ModelConfig, folder: Path, documents_for: Sequence[str] = ()
+) -> dict[str, float]:
     """Fill ``folder`` with the data artifact; returns the numbers of rows kept and dropped.
+
+    Args:
+        config: what to read and how to clean it.
+        model: its tokenizer is adopted or trained.
+        folder: of the artifact.
+        documents_for: knobs of later stages that need pretraining documents.
 
     Raises:
         DataError: a file, a row or a split that cannot be used, with its place and remedy.
         ModelError: the base model's tokenizer cannot be used.
     """
     # 1. Read.
+    adopted = adopt_tokenizer(model)
     source = read_source(config)
+    take_off_ends(source, str(adopted.eos_token) if adopted else EOS)
     # 2. Clean and split.
-    cleaner = Cleaner(config)
-    table = cleaner.clean(source)
-    documents = cleaner.split_documents(source.documents)
+    cleaner = Cleaner(config, source)
+    table = cleaner.clean()
+    documents = cleaner.split_documents()
+    cleaner.count_left_out()
+    require_enough(config, table, documents, cleaner.rows)
     # 3. The tokenizer sees training text only.
-    tokenizer = build_tokenizer(model, _training_text(table, documents["train"]))
+    tokenizer = adopted or train_tokenizer(model, _training_text(table, documents["train"]))
     # 4. Drop what the model cannot read.
     ruler = Ruler(tokenizer, Limits(config.prompt_tokens, config.response_tokens))
     _drop_misfits(table, documents, cleaner, ruler)
-    _require_enough(config, table, documents)
+    require_enough(config, table, documents, cleaner.rows)
+    require_documents(documents, cleaner.rows, documents_for)
     # 5. Write.
     write_prepared_data(folder, _prepared(source, table, documents), tokenizer)
     if source.world is not None:
@@ -73,11 +88,12 @@ def read_source(config: DataPrepConfig) -> SourceRecords:
     if config.source == "sandbox":
         assert config.sandbox is not None
         return read_sandbox(config.sandbox, config.seed)
+    layout = PlainLayout(config.prompt_layout)
     if config.source == "jsonl_folder":
         assert config.folder is not None and config.files is not None
-        return read_jsonl_folder(config.folder, config.files, config.minimum_rows, config.prompt_layout)
+        return read_folder(config.folder, config.files, config.minimum_rows, layout)
     assert config.hub is not None
-    return read_hub(config.hub, config.minimum_rows, config.prompt_layout)
+    return read_hub(config.hub, config.minimum_rows, layout)
 
 
 def _training_text(table: Table, documents: list[Document]) -> Iterator[str]:
@@ -93,43 +109,24 @@ def _drop_misfits(table: Table, documents: Mapping[AnySplit, list[Document]], cl
     for (role, split), records in table.items():
         row, kept, lengths = cleaner.rows[role, split], [], []
         for record in records:
-            measured = ruler.measure(record)
-            objection = ruler.objection(record, measured)
+            measured, origin = ruler.measure(record), cleaner.origin(record)
+            objection = ruler.objection(record, measured, origin.turns)
             if objection:
-                row.dropped[objection] += 1
+                row.drop(objection, origin.where)
             else:
                 kept.append(record)
                 lengths.append(measured)
         table[role, split] = kept
         row.count_kept([prompt_of(record) for record in kept], lengths)
     for split, texts in documents.items():
-        fine = [document for document in texts if not ruler.spells_special_token(document.text)]
-        row = cleaner.rows["documents", split]
-        row.dropped["special_token"] = len(texts) - len(fine)
+        row, fine = cleaner.rows["documents", split], []
+        for document in texts:
+            if ruler.spells_special_token(document.text):
+                row.drop("special_token", cleaner.origin(document).where)
+            else:
+                fine.append(document)
         row.kept = len(fine)
         texts[:] = fine
-
-
-def _require_enough(config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, list[Document]]) -> None:
-    train = {role: len(table[role, "train"]) for role in PROMPT_ROLES} | {"documents": len(documents["train"])}
-    valid = {role: len(table[role, "valid"]) for role in PROMPT_ROLES} | {"documents": len(documents["valid"])}
-    if config.source == "sandbox":
-        train["comparisons"], valid["comparisons"] = train["comparison_prompts"], valid["comparison_prompts"]
-    have = train | {"test_prompts": len(table["test_prompts", "test"])}
-    for role, wanted in config.minimum_rows.model_dump().items():
-        if have[role] < wanted:
-            where = "test" if role == "test_prompts" else "train"
-            raise DataError(
-                f"data_prep: found {have[role]} rows of {role} in the {where} split after cleaning, expected "
-                f"at least {wanted}; add data or lower data_prep.minimum_rows.{role}"
-            )
-    for role, rows in valid.items():
-        if train[role] and not rows and config.validation_fraction > 0:
-            raise DataError(
-                f"data_prep: found no validation rows of {role} beside {train[role]} training rows, expected some; "
-                f"raise data_prep.validation_fraction ({config.validation_fraction}), add data from more owners, or "
-                "try another seed"
-            )
 
 
 def _prepared(source: SourceRecords, table: Table, documents: Mapping[AnySplit, list[Document]]) -> PreparedRecords:

@@ -10,7 +10,7 @@ from tasks.engine.stage import Metrics, Workshop
 def prepare_data(shop: Workshop, config: DataPrepJob) -> Metrics:
     """Read, clean, split and audit the data; train or adopt the tokenizer."""
     with shop.progress(1, "source") as bar:
-        metrics = prepare(config.data_prep, config.model, shop.folder)
+        metrics = prepare(config.data_prep, config.model, shop.folder, config.documents_for)
         bar.update()
     shop.log.file(shop.folder / "audit.json")
     for file in sorted(shop.folder.glob("*/*.arrow")):

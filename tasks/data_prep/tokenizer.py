@@ -13,24 +13,33 @@ from tasks.language.models import check_tokenizer, load_tokenizer
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
 
-def build_tokenizer(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerBase:
-    """A tokenizer whose EOS and pad tokens exist and differ; ``texts`` are read only when it has to be trained.
+def adopt_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase | None:
+    """The base model's tokenizer; None when it has to be trained.
 
     Raises:
         ModelError: the model's tokenizer cannot be loaded or has no EOS.
+    """
+    if model.tokenizer is not None:
+        return None
+    assert model.name_or_path is not None
+    return load_tokenizer(model.name_or_path, revision=model.revision)
+
+
+def train_tokenizer(model: ModelConfig, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """A tokenizer for a model built from scratch, whose EOS and pad tokens exist and differ.
+
+    Raises:
         DataError: there is no text to train on.
     """
-    if model.tokenizer is None:
-        assert model.name_or_path is not None
-        tokenizer = load_tokenizer(model.name_or_path, revision=model.revision)
-    else:
-        train = word_level if model.tokenizer.kind == "word_level" else byte_pair
-        special = {"pad_token": PAD, "eos_token": EOS}
-        if model.tokenizer.kind == "word_level":
-            special["unk_token"] = UNKNOWN
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_object=train(texts, model.tokenizer.vocab_size), clean_up_tokenization_spaces=False, **special
-        )
+    knobs = model.tokenizer
+    assert knobs is not None
+    train = word_level if knobs.kind == "word_level" else byte_pair
+    special = {"pad_token": PAD, "eos_token": EOS}
+    if knobs.kind == "word_level":
+        special["unk_token"] = UNKNOWN
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=train(texts, knobs.vocab_size), clean_up_tokenization_spaces=False, **special
+    )
     check_tokenizer(tokenizer)
     return tokenizer
 

@@ -113,7 +113,7 @@ class ArtifactStore:
         """The manifest of an artifact, or None when there is none that can be read."""
         path = self.folder(stage, fingerprint) / MANIFEST
         try:
-            return Manifest.model_validate_json(path.read_text())
+            return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
@@ -313,7 +313,7 @@ class ArtifactStore:
                     metrics={name: value for name, value in draft.metrics.items() if math.isfinite(value)},
                     run_id=draft.run_id,
                 )
-                (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+                (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
                 _flush(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():  # damaged or half-deleted: whoever calls publish has checked that under the lock
@@ -336,4 +336,4 @@ def _flush(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """JSON with a fixed layout, so that equal values are equal bytes."""
-    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -52,7 +52,7 @@ class StageCachePolicy(CachePolicy):
         found = ArtifactStore(inputs["context"].store).sound(stage, print_of_stage)
         record = Path(PREFECT_LOCAL_STORAGE_PATH.value()) / key
         # One Prefect home may serve several stores, in which the same stage may have other bytes (another device).
-        if found is None or (record.is_file() and found.digest not in record.read_text()):
+        if found is None or (record.is_file() and found.digest not in record.read_text(encoding="utf-8")):
             record.unlink(missing_ok=True)
         return key
 

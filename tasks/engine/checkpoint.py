@@ -128,7 +128,7 @@ def _damage(path: Path) -> str | None:
     """What is wrong with the bytes of a checkpoint, in words; None when its digest agrees."""
     found = file_digest(path)
     try:
-        expected = _digest_file(path).read_text(errors="replace").split()[0]
+        expected = _digest_file(path).read_text(errors="replace", encoding="utf-8").split()[0]
     except (FileNotFoundError, IndexError):
         return f"there is no SHA-256 in {_digest_file(path).name}"
     return None if found == expected else f"its SHA-256 is {found[:12]}, expected {expected[:12]}"
@@ -218,7 +218,9 @@ def _give_up(learner: Learner, folder: Path, name: str, value: float) -> NoRetur
         texts, numbers = folder / f"diverged-{step:08d}.jsonl", folder / f"diverged-{step:08d}.safetensors"
         with readable_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            texts.write_text("".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in shown.rows))
+            texts.write_text(
+                "".join(json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in shown.rows), encoding="utf-8"
+            )
             save_file(
                 {key: tensor.detach().cpu().clone().contiguous() for key, tensor in shown.tensors.items()}, numbers
             )

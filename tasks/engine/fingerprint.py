@@ -76,7 +76,7 @@ def _imported_names(text: str) -> frozenset[str]:
 
 def imported_modules(path: Path) -> set[str]:
     """Names of the modules of this project that a file imports, at any depth of its functions."""
-    names = _imported_names(path.read_text())
+    names = _imported_names(path.read_text(encoding="utf-8"))
     return {name for name in names if name.split(".")[0] == "tasks" and _module_path(name)}
 
 
@@ -115,7 +115,7 @@ def source_digests(package: str, world: bool = True) -> dict[str, str]:
     """Module name -> digest of its code, comments and docstrings apart."""
     digests = {}
     for name, path in source_files(package, world).items():
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         digests[name] = _code_digest(text) if path.suffix == ".py" else _short_digest(text)
     return digests
 

@@ -1,36 +1,47 @@
-"""Files that come from outside, by content: a folder of data or a local model counts by its bytes, not by its path."""
+"""Files that come from outside, by content: a folder of data or a local model counts by its bytes, not by its path.
 
+``files_below`` is the one list of them: a reader takes its files from it, and the key of its stage is made of it, so that no
+file is read which the key does not know.
+"""
+
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tasks.engine.config import ModelConfig
 from tasks.engine.digests import file_digest
+from tasks.engine.errors import DataError
+
+LINK_TO_NOTHING = "a link to nothing"
 
 
 @lru_cache(maxsize=4096)
-def _digest(path: Path, size: int, modified: int) -> str:
+def _known_digest(path: Path, *_state: int) -> str:
     return file_digest(path)
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Relative path -> every file below a folder, sorted by path; empty when there is no such folder.
+
+    Links to files and folders are followed; one that leads back to a folder around it is not entered again.
+
+    Raises:
+        DataError: a folder that may not be listed.
+    """
+    found = _walk(folder, frozenset({folder.resolve()})) if folder.is_dir() else ()
+    return {path.relative_to(folder).as_posix(): path for path in found}
 
 
 def folder_fields(folder: str) -> dict[str, str]:
     """Relative path -> SHA-256 of every file below a folder; empty when there is no such folder."""
-    root = Path(folder).expanduser()
-    found = {}
-    for path in sorted(root.rglob("*")) if root.is_dir() else []:
-        if path.is_file():
-            state = path.stat()
-            found[path.relative_to(root).as_posix()] = _digest(path, state.st_size, state.st_mtime_ns)
-    return found
+    return {name: _digest(path) for name, path in files_below(Path(folder).expanduser()).items()}
 
 
 def path_fields(path: str) -> dict[str, str]:
     """The same for a path that may be a single file."""
     given = Path(path).expanduser()
-    if given.is_file():
-        state = given.stat()
-        return {given.name: _digest(given, state.st_size, state.st_mtime_ns)}
-    return folder_fields(path)
+    return {given.name: _digest(given)} if given.is_file() else folder_fields(path)
 
 
 def model_fields(model: ModelConfig) -> dict[str, Any]:
@@ -39,3 +50,29 @@ def model_fields(model: ModelConfig) -> dict[str, Any]:
     if model.name_or_path and Path(model.name_or_path).expanduser().is_dir():
         fields["name_or_path"] = folder_fields(model.name_or_path)
     return fields
+
+
+def _walk(folder: Path, around: frozenset[Path]) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(
+            f"{folder}: found a folder that cannot be listed ({error.strerror}); make it readable"
+        ) from error
+    for entry in entries:
+        if entry.is_dir():
+            if entry.resolve() not in around:
+                yield from _walk(entry, around | {entry.resolve()})
+        elif entry.is_file() or not entry.exists():
+            yield entry
+
+
+def _digest(path: Path) -> str:
+    try:
+        state = path.stat()
+        # The number and the time of change tell a file that was exchanged for one of equal size and age.
+        return _known_digest(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev)
+    except FileNotFoundError:
+        return LINK_TO_NOTHING
+    except OSError as error:
+        raise DataError(f"{path}: found a file that cannot be read ({error.strerror}); make it readable") from error

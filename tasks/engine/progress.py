@@ -106,7 +106,7 @@ class Reporter:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         draft = self._folder / f".{AT}{self._now.stage}-{os.getpid()}"
-        draft.write_text(json.dumps(self._now._asdict()))
+        draft.write_text(json.dumps(self._now._asdict()), encoding="utf-8")
         draft.replace(self._folder / f"{AT}{self._now.stage}")
         self._written = time.time()
 
@@ -116,7 +116,7 @@ def read_progress(folder: Path | None) -> list[Progress]:
     found = []
     for path in folder.glob(f"{AT}*") if folder is not None else []:
         try:
-            found.append(Progress(**json.loads(path.read_text())))
+            found.append(Progress(**json.loads(path.read_text(encoding="utf-8"))))
         except OSError:
             continue  # the run has ended meanwhile
     return sorted(found, key=lambda note: (note.began, note.stage))

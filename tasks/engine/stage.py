@@ -171,7 +171,7 @@ def run_stage(
         memory = store.checkpoints(stage, made) / MEMORY
         if found is not None:
             if memory.is_file():  # killed when it had published and not yet said so
-                close_published(context, memory.read_text().strip(), found)
+                close_published(context, memory.read_text(encoding="utf-8").strip(), found)
             store.forget_checkpoints(stage, made)
             reuse(name, config, context, inputs, found)
             return found

@@ -51,7 +51,7 @@ class StopSign:
     def saved(self, stage: str, words: str) -> None:
         """Note how far a stage came before it ended as it was told to."""
         if self.folder is not None:
-            (self.folder / f"{_SAVED}{stage}").write_text(words)
+            (self.folder / f"{_SAVED}{stage}").write_text(words, encoding="utf-8")
 
     def has_saved(self, stage: str) -> bool:
         """Whether a stage noted how far it came."""
@@ -60,7 +60,7 @@ class StopSign:
     def results(self) -> list[str]:
         """What the stages noted, in words."""
         found = sorted(self.folder.glob(f"{_SAVED}*")) if self.folder is not None else []
-        return [path.read_text() for path in found]
+        return [path.read_text(encoding="utf-8") for path in found]
 
     def remove(self) -> None:
         """Take the folder away when the run has ended."""

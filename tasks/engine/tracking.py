@@ -299,7 +299,7 @@ def stage_run(
         yield NoLog()
         return
     tracking = client(context.tracking_uri)
-    remembered = memory.read_text().strip() if memory.is_file() else ""
+    remembered = memory.read_text(encoding="utf-8").strip() if memory.is_file() else ""
     run_id = _usable_run(context, remembered) if remembered else None
     if run_id is None:
         created = tracking.create_run(
@@ -315,7 +315,7 @@ def stage_run(
         run_id = str(created.info.run_id)
         log = RunLog(context.tracking_uri, run_id, is_new=True)
         log.params(params)
-        memory.write_text(run_id)  # last: a run that is remembered has its parameters
+        memory.write_text(run_id, encoding="utf-8")  # last: a run that is remembered has its parameters
     else:
         log = RunLog(context.tracking_uri, run_id)
         tracking.update_run(run_id, status="RUNNING")
@@ -381,7 +381,7 @@ def start_study_run(
     from mlflow.exceptions import MlflowException
 
     if memory.is_file():
-        run_id = memory.read_text().strip()
+        run_id = memory.read_text(encoding="utf-8").strip()
         try:
             if client(uri).get_run(run_id).info.lifecycle_stage == "active":
                 client(uri).update_run(run_id, status="RUNNING")
@@ -392,5 +392,5 @@ def start_study_run(
     run = client(uri).create_run(experiment_id, run_name=name, tags={**tags, "plumbline.role": "study"})
     RunLog(uri, run.info.run_id).params(params)
     memory.parent.mkdir(parents=True, exist_ok=True)
-    memory.write_text(run.info.run_id)
+    memory.write_text(run.info.run_id, encoding="utf-8")
     return str(run.info.run_id)

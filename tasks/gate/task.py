@@ -17,7 +17,7 @@ def check_budget(shop: Workshop, config: GateConfig) -> Metrics:
 
     ``shop.about`` is the policy's name.
     """
-    metrics = json.loads((shop.input("evaluation") / COMPARISON).read_text())["metrics"]
+    metrics = json.loads((shop.input("evaluation") / COMPARISON).read_text(encoding="utf-8"))["metrics"]
     decision = decide(shop.about, metrics, config)
     write_json(shop.folder / DECISION, decision.model_dump(mode="json"))
     shop.log.file(shop.folder / DECISION)

@@ -113,9 +113,9 @@ def new_causal_lm(
 class ScalarModel(nn.Module):
     """A language model's trunk with a scalar head: the reward model, and the value model that starts as its copy.
 
-    ``score_bias`` is subtracted from every output; calibration sets it so that demonstrations average 0 (spec C.4).
+    ``score_bias`` is subtracted from every output; calibration sets it so that demonstrations average 0 (docs/method.md C.4).
 
-    Source: InstructGPT section 3.5; head weights normal with deviation 1 / sqrt(D + 1), bias 0 (spec C.1).
+    Source: InstructGPT section 3.5; head weights normal with deviation 1 / sqrt(D + 1), bias 0 (docs/method.md C.1).
     """
 
     score_bias: Tensor  # ()

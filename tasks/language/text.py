@@ -1,6 +1,6 @@
 """From text to token ids and back: the one layout that every stage uses.
 
-A sequence is prompt tokens, response tokens, EOS (spec A.5). The prompt's text is exactly what the model sees; between
+A sequence is prompt tokens, response tokens, EOS (docs/method.md A.5). The prompt's text is exactly what the model sees; between
 prompt and response comes what the tokenizer needs to start a new word, decided here and nowhere else.
 """
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from tasks.engine.errors import DataError
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Comparison
 
@@ -33,6 +34,42 @@ def ordered_pairs(ranks: Sequence[int]) -> list[tuple[int, int]]:
             elif ranks[second] < ranks[first]:
                 pairs.append((second, first))
     return pairs
+
+
+def dense_ranks(ranks: Sequence[int]) -> list[int]:
+    """The same order without gaps: 1, 2, ..."""
+    places = {rank: place for place, rank in enumerate(sorted(set(ranks)), start=1)}
+    return [places[rank] for rank in ranks]
+
+
+def orders_something(comparison: Comparison) -> bool:
+    """Whether a ranking puts one text before another; without such rankings there is nothing to learn."""
+    pairs = ordered_pairs(comparison.ranks)
+    return any(comparison.completions[winner] != comparison.completions[loser] for winner, loser in pairs)
+
+
+def require_signal(comparisons: Sequence[Comparison], which: str) -> None:
+    """Refuse rankings from which no model can learn.
+
+    Raises:
+        DataError: how many there are, and of which kind.
+    """
+    if any(map(orders_something, comparisons)):
+        return
+    same = sum(compares_with_itself(comparison) for comparison in comparisons)
+    raise DataError(
+        f"{which} comparisons: none of the {len(comparisons)} rankings orders two different responses "
+        f"({len(comparisons) - same} ties, {same} of equal texts), expected some that do: a model learns nothing from "
+        "these; give comparisons with a better and a worse response"
+    )
+
+
+def compares_with_itself(comparison: Comparison) -> bool:
+    """Whether a ranking gives equal texts different ranks, or knows one text only; space around a text does not count."""
+    ranks: dict[str, set[int]] = {}
+    for text, rank in zip(comparison.completions, comparison.ranks, strict=True):
+        ranks.setdefault(text.strip(), set()).add(rank)
+    return len(ranks) == 1 or any(len(found) > 1 for found in ranks.values())
 
 
 def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser) -> RankedPairs:

@@ -29,7 +29,7 @@ def release_policy(shop: Workshop, config: ReleaseJob) -> Metrics:
     named in the card.
     """
     source, folder = shop.input("policy"), shop.folder / POLICY
-    sentinel = json.loads((source / "sentinel.json").read_text())
+    sentinel = json.loads((source / "sentinel.json").read_text(encoding="utf-8"))
     released = shop.inputs["policy"]
     manifest = shop.store.manifest(released.stage, released.fingerprint)
     assert manifest is not None, "an opened artifact has a manifest"
@@ -38,9 +38,11 @@ def release_policy(shop: Workshop, config: ReleaseJob) -> Metrics:
         CardInputs(
             policy=shop.about,
             job=config,
-            comparison=PolicyComparison.model_validate_json((shop.input("evaluation") / COMPARISON).read_text()),
-            decision=GateDecision.model_validate_json((shop.input("gate") / DECISION).read_text()),
-            audit=json.loads((shop.input("data") / "audit.json").read_text()),
+            comparison=PolicyComparison.model_validate_json(
+                (shop.input("evaluation") / COMPARISON).read_text(encoding="utf-8")
+            ),
+            decision=GateDecision.model_validate_json((shop.input("gate") / DECISION).read_text(encoding="utf-8")),
+            audit=json.loads((shop.input("data") / "audit.json").read_text(encoding="utf-8")),
             warnings=[warning["reason"] for warning in sentinel["warnings"]],
             digests={name: ref.digest for name, ref in shop.inputs.items()},
             weights={

@@ -19,7 +19,15 @@ from tasks.language.batches import microbatches, pad_batch
 from tasks.language.models import ScalarModel, autocast
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.language.text import encode_prompt, encode_response
-from tasks.records.rankings import RankedPairs, RankedSequences, epoch_batches, group_prompts, rank_pairs, tokens_of
+from tasks.records.rankings import (
+    RankedPairs,
+    RankedSequences,
+    epoch_batches,
+    group_prompts,
+    rank_pairs,
+    require_signal,
+    tokens_of,
+)
 from tasks.records.records import Comparison, Demonstration
 from tasks.reward_model.calibrate import unit_variance, zero_mean_bias
 from tasks.reward_model.config import RewardModelConfig
@@ -60,11 +68,10 @@ class RewardLearner:
         self.model, self.config, self.runtime, self.tokenizer = model, config, runtime, tokenizer
         self.pad_id = int(tokenizer.pad_token_id)
         self.device = next(model.parameters()).device
+        require_signal(comparisons, "reward model:")
         elements = [tokens_of(comparison, tokenizer, config) for comparison in comparisons]
         if config.batch_element == "pair":
             elements = [pair for element in elements for pair in split_into_pairs(element)]
-        if not elements:
-            raise DataError("comparisons: found none to train on, expected at least one; check the comparisons stage")
         self.elements = elements
         self.batches = epoch_batches(
             len(elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed

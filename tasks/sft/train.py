@@ -245,7 +245,7 @@ def _check_data(
     if config.pretraining_fraction and not documents:
         raise DataError(
             f"pretraining_fraction is {config.pretraining_fraction} but the data holds no pretraining documents; "
-            "give documents or set pretraining_fraction=0"
+            "give documents (data_prep.files.documents), or set ppo_init.pretraining_fraction=0 and sft.pretraining_fraction=0"
         )
     if config.selection != "last" and not valid:  # reward_model samples on their prompts, in the second pass
         raise DataError(

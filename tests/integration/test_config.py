@@ -85,10 +85,10 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ppo.bta=1"], "Could not override 'ppo.bta'"),
+        (["ppo.bta=1"], "ppo.bta: unknown key; did you mean ppo.beta?"),
         (["ppo.beta=-1"], "error: invalid configuration\n  ppo.beta: "),
         (["runtime.device=cuda:63"], "torch sees"),
-        (["experiment=own_data_from_scratch", "data_prep.folder=/nowhere"], "expected a folder with JSONL files"),
+        (["experiment=own_data_from_scratch", "data_prep.folder=/nowhere"], "expected a folder with data files"),
         (["model=pretrained", "model.name_or_path=/nowhere"], "does not exist"),
     ],
 )

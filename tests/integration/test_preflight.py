@@ -1,5 +1,6 @@
 """What can be known to fail is said before any work, in one sentence."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,9 +49,10 @@ def test_a_complete_model_folder_passes(tmp_path: Path) -> None:
 
 def test_a_model_that_reads_less_is_refused_with_all_that_must_be_lowered(tmp_path: Path) -> None:
     save_policy(tiny_models.policy(context=64), tiny_models.tokenizer(), tmp_path / "model")
+    long = ["data_prep.prompt_tokens=100"]
     with pytest.raises(PlumblineError, match=r"reads 64 tokens.*set model\.context_tokens=64") as refused:
-        check(config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path / 'model'}"))
-    assert "evaluation.context_tokens=" in str(refused.value)
+        check(config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path / 'model'}", *long))
+    assert "data_prep.prompt_tokens=32 data_prep.response_tokens=32" in str(refused.value)
 
 
 def test_a_hub_name_is_not_mistaken_for_a_folder(tmp_path: Path) -> None:
@@ -60,8 +62,32 @@ def test_a_hub_name_is_not_mistaken_for_a_folder(tmp_path: Path) -> None:
 
 def test_a_missing_data_folder_is_refused(tmp_path: Path) -> None:
     overrides = ["experiment=own_data", "model.name_or_path=organisation/model", "data_prep.folder=/does/not/exist"]
-    with pytest.raises(PlumblineError, match="expected a folder with JSONL files"):
+    with pytest.raises(PlumblineError, match="expected a folder with data files"):
         check(config(tmp_path, *overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "found", "knobs"),
+    [
+        ([], "found no file for documents", "ppo.gamma and ppo_init.pretraining_fraction are above 0"),
+        (["ppo.gamma=0"], "found no file for documents", "ppo_init.pretraining_fraction is above 0"),
+        (
+            ["data_prep=hub", "~data_prep.hub.documents"],
+            "data_prep.hub: found no dataset for documents",
+            "ppo.gamma and",
+        ),
+    ],
+)
+def test_missing_documents_are_known_before_anything_runs(
+    tmp_path: Path, overrides: list[str], found: str, knobs: str
+) -> None:
+    given = ["experiment=own_data", "model.name_or_path=organisation/model"]
+    folder = [] if "data_prep=hub" in overrides else [f"data_prep.folder={tmp_path}"]
+    with pytest.raises(PlumblineError, match=rf"{found}, expected some because {re.escape(knobs)}"):
+        check(config(tmp_path / "store", *given, *folder, *overrides))
+    if folder:
+        (tmp_path / "pretrain.parquet").write_bytes(b"")
+        check(config(tmp_path / "store", *given, *folder, *overrides))
 
 
 def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

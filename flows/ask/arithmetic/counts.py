@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.config import RLHFConfig
-from tasks.data_prep.config import DataPrepConfig, FilesConfig
-from tasks.data_prep.sources.jsonl_folder import choose_files, json_lines
-from tasks.data_prep.sources.rows import PARSERS, Row
+from tasks.data_prep.config import DataPrepConfig, FilesConfig, MinimumRows
+from tasks.data_prep.sources.folder import read_folder
+from tasks.language.plain_layout import BARE
 from tasks.records.rankings import epoch_batches
-from tasks.records.records import Comparison
 from tasks.sft.config import SFTConfig
 from tasks.sft.plan import plan_batches
 
@@ -148,21 +147,16 @@ def _counted(data: DataPrepConfig) -> dict[str, Rows]:
         }
     if data.source == "jsonl_folder" and data.folder and Path(data.folder).expanduser().is_dir():
         assert data.files is not None
-        return _records(Path(data.folder).expanduser(), data.files, data.prompt_layout)
+        return _records(data.folder, data.files)
     return {}
 
 
-def _records(root: Path, files: FilesConfig, layout: str) -> dict[str, Rows]:
+def _records(folder: str, files: FilesConfig) -> dict[str, Rows]:
     """A line may hold several records: shots, annotators."""
-    chosen = choose_files(root, files, [])
-    found = {}
-    for role in Counts._fields:
-        number, sizes = 0, set[int]()
-        for path in chosen[role]:
-            for where, fields in json_lines(path, path.relative_to(root).as_posix()):
-                records = PARSERS[role](Row(fields, where, layout))
-                number += len(records)
-                sizes |= {len(record.completions) for record in records if isinstance(record, Comparison)}
-        if chosen[role]:
-            found[role] = Rows(number, ABOUT, (min(sizes), max(sizes)) if sizes else None)
+    none_needed = MinimumRows(**dict.fromkeys(MinimumRows.model_fields, 0))
+    read = read_folder(folder, files, none_needed, BARE, Counts._fields)
+    found = {role: Rows(len(getattr(read, role)), ABOUT) for role in Counts._fields if getattr(read, role)}
+    sizes = {len(comparison.completions) for comparison in read.comparisons}
+    if sizes:
+        found["comparisons"] = Rows(len(read.comparisons), ABOUT, (min(sizes), max(sizes)))
     return found

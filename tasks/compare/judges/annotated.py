@@ -7,15 +7,13 @@ One JSON object a line, plain or gzipped::
 A label is a, a-slightly, tie, b-slightly or b; other fields are not read.
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.compare.judges.agreement import Agreement, Labels, between_annotators, with_annotators, with_majority
 from tasks.engine.errors import DataError
+from tasks.records.json_lines import at, json_lines, text_problem
 from tasks.results.judge import FIRST, SECOND, TIE, OrderEffects, Pair, PairJudge, Question, Verdict
 from tasks.results.win_rate import Resampling
 
@@ -72,41 +70,32 @@ def read_annotated(path: Path) -> list[AnnotatedPair]:
     Raises:
         DataError: no file, nothing in it, or a line that is no annotated pair, with its number.
     """
-    try:
-        raw = path.expanduser().read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(f"cannot read {path} ({error}); give a JSONL file, plain or gzipped") from error
-    found = [
-        _annotated(json_row(path, number, line), f"{path}:{number}")
-        for number, line in enumerate(text.split("\n"), start=1)
-        if line.strip()
-    ]
+    path = path.expanduser()
+    if not path.is_file():
+        raise DataError(f"cannot read {path} (there is no such file); give a JSONL file, plain or gzipped")
+    found = []
+    for place, row in json_lines(path, str(path)):
+        with at(place):
+            found.append(_annotated(row, place))
     if not found:
         raise DataError(f"{path}: no pairs; write one object a line")
     return found
 
 
-def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    """One line as an object."""
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{number}: not JSON ({error.msg}); write one object a line") from error
+def _annotated(row: Any, place: str) -> AnnotatedPair:
     if not isinstance(row, dict):
-        raise DataError(f"{path}:{number}: found {type(row).__name__}; write one object a line")
-    return row
-
-
-def _annotated(row: dict[str, Any], place: str) -> AnnotatedPair:
+        raise DataError(f"{place}: found {type(row).__name__}; write one object a line")
     for name in ("prompt", "completion_a", "completion_b"):
-        if not isinstance(row.get(name), str):
-            raise DataError(f"{place}: '{name}' is {row.get(name)!r}; expected a text")
+        text = row.get(name)
+        if not isinstance(text, str):
+            raise DataError(f"{place}: '{name}' is {text!r}; expected a text")
+        if (found := text_problem(text)) is not None:
+            raise DataError(f"{place}: '{name}' {found}; expected text that UTF-8 can write")
     labels = row.get("labels")
     if not isinstance(labels, dict) or not labels:
         raise DataError(f"{place}: 'labels' is {labels!r}; expected one label an annotator")
     for annotator, label in labels.items():
-        if label not in _MEANING:
+        if not isinstance(label, str) or label not in _MEANING:
             raise DataError(f"{place}: label {label!r} of {annotator}; expected one of {', '.join(_MEANING)}")
     pair = Pair(place, row["prompt"], row["completion_a"], row["completion_b"], ("a", "b"))
     return AnnotatedPair(pair, {annotator: _MEANING[label] for annotator, label in labels.items()})

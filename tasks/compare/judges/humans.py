@@ -10,7 +10,6 @@ names holds for whatever these policies answer. ``verdict`` is a, b or tie, or n
 """
 
 import hashlib
-import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.compare.judges.agreement import Agreement, Labels, between_annotators
 from tasks.engine.errors import DataError
+from tasks.records.json_lines import at, json_lines, text_problem
 from tasks.results.judge import FIRST, SECOND, TIE, OrderEffects, Pair, PairVerdicts, position_bias
 from tasks.results.win_rate import Resampling
 
@@ -162,24 +162,16 @@ def read_verdicts(path: Path) -> list[HumanVerdict]:
     Raises:
         DataError: no file, or a line that is no verdict, with its number.
     """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"evaluation.judges.human_verdicts: cannot read {path} ({error}); give a JSONL file") from error
+    path = path.expanduser()
+    if not path.is_file():
+        raise DataError(f"evaluation.judges.human_verdicts: cannot read {path} (no such file); give a JSONL file")
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(HumanVerdict.model_validate(json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not JSON ({error.msg}); write one object a line") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            said = first["msg"].removeprefix("Value error, ")
-            found = f", found {first['input']!r}" if place and first["type"] != "missing" else ""
-            raise DataError(f"{path}:{number}: {place + ': ' if place else ''}{said}{found}") from error
+    for place, row in json_lines(path, str(path)):
+        for name, value in row.items() if isinstance(row, dict) else ():
+            if isinstance(value, str) and (found := text_problem(value)) is not None:
+                raise DataError(f"{place}: '{name}' {found}, expected text that UTF-8 can write; correct the line")
+        with at(place):
+            rows.append(HumanVerdict.model_validate(row))
     return rows
 
 

@@ -4,10 +4,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from tasks.data_prep.sources.rows import Row, problem
-from tasks.engine.errors import DataError
+from tasks.data_prep.sources.rows import Row
 from tasks.records.records import BenchmarkItem
 
 
@@ -62,7 +59,7 @@ def _sentiment(row: Row) -> dict[str, Any]:
 
 
 def _one_true_answer(row: Row) -> dict[str, Any]:
-    targets = Row(row.fields["mc1_targets"], f"{row.where}: mc1_targets", "{prompt}")
+    targets = Row(row.fields["mc1_targets"], f"{row.where}: mc1_targets")
     labels = targets.fields.get("labels")
     if not isinstance(labels, list) or labels.count(1) != 1:
         raise row.error("'mc1_targets.labels' does not hold exactly one 1", "one true choice", "correct the row")
@@ -96,12 +93,10 @@ def item_of(row: Row, shape: Shape, task: str, number: int) -> BenchmarkItem | N
 
     Raises:
         DataError: the row's fields are there but wrong.
+        ValidationError: no question can be made of them.
     """
     read = shape.read(row)
     if read is None:
         return None
     form = "choice" if "choices" in read else "exact"
-    try:
-        return BenchmarkItem(item_id=f"{task}-{number:06d}", task=task, form=form, **read)
-    except ValidationError as error:
-        raise DataError(f"{row.where}: {problem(error)}") from None
+    return BenchmarkItem(item_id=f"{task}-{number:06d}", task=task, form=form, **read)

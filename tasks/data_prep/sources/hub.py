@@ -1,16 +1,20 @@
 """Datasets of the Hugging Face hub, or whatever else ``datasets.load_dataset`` reads, as a source."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tasks.data_prep.config import HubRole, MinimumRows, Role
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
+from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
-from tasks.data_prep.sources.rows import PARSERS, Row
+from tasks.data_prep.sources.rows import Row
 from tasks.engine.errors import DataError
+from tasks.language.plain_layout import BARE, Layout
+from tasks.records.json_lines import at
 
 
-def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: str) -> SourceRecords:
+def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: Layout) -> SourceRecords:
     """Every role's dataset, its columns renamed to the fields of the JSONL formats.
 
     Raises:
@@ -25,29 +29,41 @@ def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: str) -> 
             )
     records = SourceRecords()
     for role, wanted in hub.items():
-        for number, fields in enumerate(_load(role, wanted)):
-            row = Row(rename(fields, wanted, role), f"{wanted.name} ({wanted.split}) row {number}", layout)
-            if role != "benchmarks":
-                getattr(records, role).extend(PARSERS[role](row))
-                continue
+        rows = _rows(role, wanted, BARE if role == "toxicity_prompts" else layout)
+        if role != "benchmarks":
+            read_rows(role, rows, records)
+            continue
+        for row in rows:
             shape = shape_of(row)
             if shape is None:
                 raise row.error(f"found fields {row.keys}", "a known benchmark format", "map the columns")
-            item = item_of(row, shape, wanted.name.rsplit("/", 1)[-1], len(records.benchmarks))
+            with at(row.where):
+                item = item_of(row, shape, wanted.name.rsplit("/", 1)[-1], len(records.benchmarks))
             records.benchmarks += [item] if item else []
     return records
 
 
+def _rows(role: str, wanted: HubRole, layout: Layout) -> Iterator[Row]:
+    name = Path(wanted.name).name if Path(wanted.name).expanduser().is_dir() else wanted.name
+    for number, fields in enumerate(_load(role, wanted)):
+        yield Row(rename(fields, wanted, role), f"{name} ({wanted.split}) row {number}", layout, table=True)
+
+
 def rename(fields: Mapping[str, Any], wanted: HubRole, role: str) -> dict[str, Any]:
-    """The mapped columns under their new names; columns that the mapping does not mention are left out.
+    """The mapped columns under their new names; those that the mapping does not mention are left out. An empty mapping
+    takes all columns as they are.
 
     Raises:
         DataError: the dataset has no such column.
     """
+    if not wanted.fields:
+        return dict(fields)
     renamed = {}
     for name, path in wanted.fields.items():
         value: Any = fields
         for part in path.split("."):
+            if value is None:  # an empty cell: whoever reads the field objects
+                break
             try:
                 value = value[int(part)] if isinstance(value, list) else value[part]
             except (KeyError, IndexError, ValueError, TypeError):

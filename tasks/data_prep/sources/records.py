@@ -1,9 +1,24 @@
 """What every source returns."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from tasks.language.chat_layout import Turn
 from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt
 from tasks.sandbox.world import World
+
+
+class Origin(NamedTuple):
+    """Where a record was read, and what its prompt was before the layout."""
+
+    where: str
+    """File and line."""
+    turns: tuple[Turn, ...] = ()
+
+
+class LeftOut(Exception):
+    """A row that is in order but of no use; the argument is the rule of ``rules.py`` that leaves it out."""
 
 
 @dataclass
@@ -21,3 +36,19 @@ class SourceRecords:
     world: World | None = None
     notices: list[str] = field(default_factory=list)
     """What was left out, and why; shown in the audit."""
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    """Role -> rule -> rows that no record was made of."""
+    first_left_out: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(Role, rule) -> file and line of the first of them."""
+    origins: dict[int, Origin] = field(default_factory=dict)
+    """``id`` of a prompt or document -> its origin; the lists above keep these objects alive."""
+
+    def leave_out(self, role: str, rule: str, where: str) -> None:
+        """Count a row that no record was made of."""
+        self.left_out.setdefault(role, Counter())[rule] += 1
+        self.first_left_out.setdefault((role, rule), where)
+
+    def origin(self, record: Prompt | Demonstration | Comparison | Document) -> Origin:
+        """Where a record was read; no place for what was computed."""
+        known = record.prompt if isinstance(record, Demonstration | Comparison) else record
+        return self.origins.get(id(known), Origin(""))

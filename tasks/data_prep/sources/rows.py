@@ -1,196 +1,136 @@
-"""From one JSON object to records; every objection names file, line, what was found and what was expected."""
+"""One row of a file and its fields; every objection names file, line, what was found and what was expected."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from pydantic import ValidationError
-
 from tasks.data_prep.deduplicate import normalise
-from tasks.data_prep.few_shot import Shot, expand_few_shot
+from tasks.data_prep.sources.messages import said_in, turns_in
+from tasks.data_prep.sources.values import kind_of, writable, wrong
 from tasks.data_prep.split import short_digest
 from tasks.engine.errors import DataError
-from tasks.records.records import Comparison, Demonstration, Document, Prompt
+from tasks.language.chat_layout import Turn
+from tasks.language.plain_layout import BARE, Layout
+from tasks.records.json_lines import Twice, escaped, parse_json, text_problem
+from tasks.records.records import Prompt
 
 Fields = Mapping[str, Any]
 UNKNOWN_LABELER = "unknown"
-LABELS = {"a": [1, 2], "a-slightly": [1, 2], "tie": [1, 1], "b-slightly": [2, 1], "b": [2, 1]}
-"""Label of a pair -> ranks of its two completions."""
 
 
 class Row:
-    """One JSON object, where it stands, and the prompt layout."""
+    """One object, where it stands, and the layout of its prompts.
 
-    def __init__(self, fields: Any, where: str, layout: str) -> None:
-        self.where, self._layout = where, layout
+    Args:
+        fields: name -> value.
+        where: file and line.
+        layout: what the model sees of a prompt.
+        table: whether it was a row of a table, whose columns have types and whose cells may spell lists as JSON.
+    """
+
+    def __init__(self, fields: Any, where: str, layout: Layout = BARE, *, table: bool = False) -> None:
+        self.where, self.layout, self._table = where, layout, table
         if not isinstance(fields, dict):
-            raise DataError(f"{where}: found {_kind(fields)}, expected a JSON object; write one object per line")
+            raise wrong(where, f"found {kind_of(fields)}", "a JSON object", "write one object per line")
         self.fields: Fields = fields
+        self.turns: dict[int, tuple[Turn, ...]] = {}
+        """``id`` of each prompt that was made of this row -> what it was before the layout."""
 
     @property
     def keys(self) -> str:
         """The fields that are there."""
-        return ", ".join(sorted(self.fields)) or "none"
+        return escaped(", ".join(sorted(map(str, self.fields)))) or "none"
 
     def error(self, found: str, expected: str, remedy: str) -> DataError:
         """A sentence about this row."""
-        return DataError(f"{self.where}: {found}, expected {expected}; {remedy}")
+        return wrong(self.where, found, expected, remedy)
+
+    def has(self, *names: str) -> bool:
+        """Whether all these fields hold something."""
+        return all(self.fields.get(name) is not None for name in names)
+
+    def value(self, name: str) -> Any:
+        """A field as it is; in a table, a cell that spells a list or an object is one."""
+        value = self.fields.get(name)
+        if self._table and isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+            with suppress(DataError):
+                return parse_json(value.encode("utf-8", "surrogatepass"), self.where)
+        return value
+
+    def messages(self, name: str) -> list[Any] | None:
+        """A list of chat messages; None when the field holds something else. A cell such as [1, 2] is a text."""
+        value = self.value(name)
+        if not isinstance(value, list) or (self._table and not all(isinstance(item, dict) for item in value)):
+            return None
+        return value
 
     def text(self, name: str, *, default: str | None = None) -> str:
-        """A non-empty string field."""
-        value = self.fields.get(name)
-        if value is None and default is not None:
+        """A non-empty text."""
+        if default is not None and not self.has(name):
             return default
-        if name not in self.fields:
-            raise self.error(f"'{name}' is missing (found: {self.keys})", "a text", f"add '{name}' or exclude the file")
+        value = self.fields.get(name)
         if not isinstance(value, str):
-            raise self.error(f"'{name}' is {_kind(value)}", "a text", "write it in quotes")
+            raise self._no_text(name, value)
         if not value.strip():
             raise self.error(f"'{name}' is empty", "a text", "fill it in or remove the row")
-        return value
+        return writable(self.where, name, value)
+
+    def label(self, name: str) -> str | None:
+        """A field that describes the row and that no result depends on: its text, None where it is something else."""
+        value = self.fields.get(name)
+        fine = isinstance(value, str) and value.strip() and text_problem(value) is None
+        return str(value) if fine else None
+
+    def said(self, name: str) -> str:
+        """One answer: a text, which may be empty, or a list of one assistant message."""
+        messages, value = self.messages(name), self.fields.get(name)
+        if messages is not None:
+            return said_in(messages, self.where, name)
+        if not isinstance(value, str):
+            raise self._no_text(name, value)
+        return writable(self.where, name, value)
+
+    def asked(self, name: str) -> list[Turn]:
+        """One request: a text, or a list of messages."""
+        messages = self.messages(name)
+        return [Turn("user", self.text(name))] if messages is None else turns_in(messages, self.where, name)
 
     def texts(self, name: str) -> list[str]:
-        """A list of strings; single ones may be empty."""
-        value = self.fields.get(name)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.error(f"'{name}' is {_kind(value)}", "a list of texts", "write it in brackets")
+        """A list of texts; single ones may be empty."""
+        value = self.value(name)
+        if not isinstance(value, list):
+            raise self.error(f"'{name}' is {kind_of(value)}", "a list of texts", "write it in brackets")
+        for place, item in enumerate(value):
+            if not isinstance(item, str):
+                raise self._no_text(f"{name}[{place}]", item)
+            writable(self.where, f"{name}[{place}]", item)
         return value
 
-    def prompt(self, *, bare: bool = False) -> Prompt:
-        """The row's prompt. Without an ``owner_id``, equal prompts share an owner of their own."""
-        return self.as_prompt(self.text("prompt"), bare=bare)
-
-    def as_prompt(self, raw: str, *, bare: bool = False, owner: str | None = None) -> Prompt:
-        """A prompt of this row with the given raw text."""
-        text = raw if bare else self._layout.replace("{prompt}", raw)
-        owner = owner or self.text("owner_id", default=f"prompt:{short_digest(normalise(raw))}")
-        kind = self.text("kind", default="unknown")
-        return Prompt(prompt_id=short_digest(text), owner_id=owner, text=text, kind="" if kind == "unknown" else kind)
+    def prompt(self, turns: Sequence[Turn], *, owner: str | None = None) -> Prompt:
+        """The prompt that the layout makes of these turns. Without an ``owner_id``, equal requests share an owner."""
+        text = self.layout.prompt(turns)
+        first = next((turn.content for turn in turns if turn.role == "user"), turns[0].content)
+        owner = owner or self.text("owner_id", default=f"prompt:{short_digest(normalise(first))}")
+        kind = self.label("kind") or ""
+        kind = "" if kind == "unknown" else kind
+        prompt = Prompt(prompt_id=short_digest(text), owner_id=owner, text=text, kind=kind)
+        self.turns[id(prompt)] = tuple(turns)
+        return prompt
 
     def labeler(self) -> str:
         """Who wrote or judged it: ``labeler``, else ``author``, else unknown."""
-        return self.text("labeler", default=self.text("author", default=UNKNOWN_LABELER))
+        return self.text("labeler", default=self.label("author") or UNKNOWN_LABELER)
 
-
-def demonstrations_of(row: Row) -> list[Demonstration]:
-    """{prompt, response}, or a few-shot row {instruction, shots: [{query, response}, ...]}."""
-    if "shots" not in row.fields:
-        return [Demonstration(prompt=row.prompt(), response=row.text("response"), labeler_id=row.labeler())]
-    instruction = row.text("instruction")
-    given = row.fields["shots"]
-    if not isinstance(given, list) or not all(isinstance(shot, dict) for shot in given) or len(given) < 2:
-        raise row.error(f"'shots' is {_kind(given)}", "a list of two or more {query, response}", "add examples")
-    pairs = [Row(shot, f"{row.where}: shots[{place}]", "{prompt}") for place, shot in enumerate(given)]
-    shots = [Shot(pair.text("query"), pair.text("response")) for pair in pairs]
-    # Siblings share an owner, so that no split sees another split's answer among its examples.
-    owner = row.text("owner_id", default=f"labeler:{row.labeler()}:{short_digest(normalise(instruction))}")
-    return [
-        Demonstration(
-            prompt=row.as_prompt(example.query, owner=owner), response=example.response, labeler_id=row.labeler()
-        )
-        for example in expand_few_shot(instruction, shots)
-    ]
-
-
-def comparisons_of(row: Row) -> list[Comparison]:
-    """One ranking, one pair, or one comparison per annotator."""
-    prompt = row.prompt()
-    if "completions" in row.fields:
-        ranks = row.fields.get("ranks")
-        if not isinstance(ranks, list) or not all(type(rank) is int for rank in ranks):
-            raise row.error(
-                f"'ranks' is {_kind(ranks)}", "a list of whole numbers, 1 for the best", "rank every completion"
-            )
-        return [_comparison(row, prompt, row.texts("completions"), ranks, row.labeler(), _models(row, "models"))]
-    if "chosen" in row.fields or "rejected" in row.fields:
-        pair = [_completion(row, "chosen"), _completion(row, "rejected")]
-        return [_comparison(row, prompt, pair, [1, 2], row.labeler(), [])]
-    if "completion_a" in row.fields:
-        pair = [_completion(row, "completion_a"), _completion(row, "completion_b")]
-        policies = [row.fields.get("model_a"), row.fields.get("model_b")]
-        named = [str(name) for name in policies] if all(policies) else []
-        return [_comparison(row, prompt, pair, ranks, name, named) for name, ranks in _labels(row).items()]
-    raise row.error(
-        f"no responses (found: {row.keys})",
-        "'chosen' and 'rejected', 'completions' and 'ranks', or 'completion_a', 'completion_b' and 'labels'",
-        "rename the fields or exclude the file",
-    )
-
-
-def prompts_of(row: Row) -> list[Prompt]:
-    """{prompt}."""
-    return [row.prompt()]
-
-
-def bare_prompts_of(row: Row) -> list[Prompt]:
-    """{prompt} without the layout."""
-    return [row.prompt(bare=True)]
-
-
-def documents_of(row: Row) -> list[Document]:
-    """{text}."""
-    return [Document(text=row.text("text"), source=row.text("source", default="unknown"))]
-
-
-PARSERS: dict[str, Callable[[Row], list[Any]]] = {
-    "demonstrations": demonstrations_of,
-    "comparisons": comparisons_of,
-    "rl_prompts": prompts_of,
-    "documents": documents_of,
-    "test_prompts": prompts_of,
-    "toxicity_prompts": bare_prompts_of,
-}
-"""Role -> how a row of it is read; benchmarks have a module of their own."""
-
-
-def _completion(row: Row, name: str) -> str:
-    value = row.fields.get(name)
-    if not isinstance(value, str):
-        raise row.error(f"'{name}' is {_kind(value)}", "a text", f"add '{name}' or exclude the file")
-    return value
-
-
-def _models(row: Row, name: str) -> list[str]:
-    return row.texts(name) if row.fields.get(name) is not None else []
-
-
-def _labels(row: Row) -> dict[str, list[int]]:
-    labels = row.fields.get("labels")
-    if not isinstance(labels, dict) or not labels:
-        raise row.error(f"'labels' is {_kind(labels)}", "an object {annotator: label}", "give every annotator's label")
-    for name, label in labels.items():
-        if label not in LABELS:
-            raise row.error(f"label of {name} is {label!r}", f"one of {', '.join(LABELS)}", "correct the label")
-    return {name: LABELS[label] for name, label in labels.items()}
-
-
-def _comparison(
-    row: Row, prompt: Prompt, completions: list[str], ranks: list[int], labeler: str, policies: list[str]
-) -> Comparison:
-    try:
-        return Comparison(
-            prompt=prompt, completions=completions, ranks=ranks, labeler_id=labeler, source_policy=policies
-        )
-    except ValidationError as error:
-        raise DataError(f"{row.where}: {problem(error)}") from None
-
-
-def problem(error: ValidationError) -> str:
-    """The first thing pydantic objects to, as a sentence."""
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    place = ".".join(str(part) for part in first["loc"])
-    return f"'{place}': {message}" if place else message
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "missing or null"
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return f"{names.get(type(value), type(value).__name__)}" + (f" of {len(value)}" if isinstance(value, list) else "")
+    def _no_text(self, name: str, value: Any) -> DataError:
+        if value is None and name not in self.fields:
+            found = f"'{name}' is missing (found: {self.keys})"
+            return self.error(found, "a text", f"add '{name}' or exclude the file")
+        remedy = "write it as one text"
+        if value is None:
+            remedy = "fill it in or remove the row"
+        elif isinstance(value, Twice):
+            remedy = "keep one of them"
+        elif isinstance(value, int | float):
+            remedy = "make the column one of text" if self._table else "write it in quotes"
+        empty = value is None and self._table
+        return self.error(f"'{name}' is {'empty' if empty else kind_of(value)}", "a text", remedy)

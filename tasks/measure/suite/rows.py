@@ -4,15 +4,13 @@ A reader returns the fields of one row, or None for a row that the paper does no
 holds what scoring needs: ``choices`` and ``gold``, or ``answer`` (shown in examples) and ``references``.
 """
 
-import gzip
-import json
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tasks.engine.errors import DataError
+from tasks.records.json_lines import at, json_lines, text_problem
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 QUAC_CONTEXT = re.compile(r"Title: (?P<title>[^\n]+)\n+(?P<paragraph>.+?)(?P<turns>(?:\n\nQuestion: .*)?)", re.DOTALL)
@@ -34,14 +32,14 @@ class Row:
         value = self.fields.get(name)
         if not isinstance(value, str) or not value.strip():
             raise self.error(name, value, "a text")
-        return value.strip()
+        return self._writable(name, value)
 
     def texts(self, name: str, *, least: int = 1) -> list[str]:
         """A list of texts."""
         value = self.fields.get(name)
         if not isinstance(value, list) or len(value) < least or not all(isinstance(text, str) for text in value):
             raise self.error(name, value, f"a list of at least {least} texts")
-        return [text.strip() for text in value]
+        return [self._writable(name, text) for text in value]
 
     def index(self, name: str, count: int) -> int:
         """A number from 0 to ``count`` - 1."""
@@ -56,6 +54,11 @@ class Row:
         if not isinstance(value, bool):
             raise self.error(name, value, "true or false")
         return value
+
+    def _writable(self, name: str, text: str) -> str:
+        if (found := text_problem(text)) is not None:
+            raise DataError(f"{self.where}: '{name}' {found}, expected text that UTF-8 can write; correct the row")
+        return text.strip()
 
     def error(self, name: str, found: Any, expected: str) -> DataError:
         """What is wrong with one field."""
@@ -209,25 +212,11 @@ def read_rows(path: Path, reader: str) -> list[tuple[int, Fields]]:
         DataError: a line that is no row of this kind, or no row at all.
     """
     found = []
-    for number, text in _lines(path):
-        where = f"{path.name}:{number}"
-        try:
-            row = Row(json.loads(text), where)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not JSON ({error.msg}); correct the line") from error
-        fields = READERS[reader](row)
+    for where, row in json_lines(path, path.name):
+        with at(where):
+            fields = READERS[reader](Row(row, where))
         if fields is not None:
-            found.append((number, fields))
+            found.append((int(where.rpartition(":")[2]), fields))
     if not found:
         raise DataError(f"{path}: found no row to ask, expected at least one; correct the file or remove it")
     return found
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); give a UTF-8 JSONL file") from error

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tasks.data_prep.sources.jsonl_folder import read_benchmark
+from tasks.data_prep.sources.folder import read_benchmark, rows_of
 from tasks.engine.errors import DataError
 from tasks.records.records import BenchmarkItem
 from tests.unit.data_prep.samples import write
@@ -12,7 +12,7 @@ from tests.unit.data_prep.samples import write
 def read(folder: Path, *rows: Any) -> tuple[list[BenchmarkItem], list[str]]:
     notices: list[str] = []
     write(folder, {"some_task.jsonl": rows})
-    return read_benchmark(folder / "some_task.jsonl", "some_task.jsonl", notices), notices
+    return read_benchmark(rows_of(folder / "some_task.jsonl", "some_task.jsonl"), "some_task.jsonl", notices), notices
 
 
 @pytest.mark.parametrize(

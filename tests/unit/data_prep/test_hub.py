@@ -7,6 +7,7 @@ from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.sources.hub import read_hub
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
+from tasks.language.plain_layout import PlainLayout
 from tests.unit.data_prep.samples import values, write
 
 
@@ -15,7 +16,7 @@ def read(hub: dict[str, Any], minimum: int = 0) -> SourceRecords:
     loaded["minimum_rows"] = dict.fromkeys(loaded["minimum_rows"], minimum)
     config = DataPrepConfig(**loaded)
     assert config.hub is not None
-    return read_hub(config.hub, config.minimum_rows, "{prompt} =>")
+    return read_hub(config.hub, config.minimum_rows, PlainLayout("{prompt} =>"))
 
 
 def role(folder: Path, **fields: str) -> dict[str, Any]:
@@ -58,3 +59,29 @@ def test_mistakes(tmp_path: Path) -> None:
         read({"rl_prompts": role(data, prompt="prompt")}, minimum=1)
     with pytest.raises(DataError, match=r"hub\.rl_prompts: nobody/nothing could not be loaded .*HF_HUB_OFFLINE unset"):
         read({"rl_prompts": role(Path("nobody/nothing"), prompt="prompt")})
+
+
+@pytest.mark.usefixtures("cache")
+def test_numbers_and_empty_cells_of_a_table_have_sentences_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "numbers").mkdir()
+    (tmp_path / "numbers" / "data.csv").write_text("ask,say\na,42\n")
+    columns = {"prompt": "ask", "response": "say"}
+    with pytest.raises(DataError, match=r"row 0: 'response' is a number, expected a text; make the column one of text"):
+        read({"demonstrations": role(tmp_path / "numbers", **columns)})
+    (tmp_path / "gaps").mkdir()
+    (tmp_path / "gaps" / "data.csv").write_text("ask,say\na,b\nc,\n")
+    with pytest.raises(
+        DataError, match=r"gaps \(train\) row 1: 'response' is empty, expected a text; fill it in or remove"
+    ):
+        read({"demonstrations": role(tmp_path / "gaps", **columns)})
+    write(tmp_path, {"nested/data.jsonl": [{"m": [{"c": "a"}]}, {"m": None}]})
+    with pytest.raises(DataError, match=r"nested \(train\) row 1: 'prompt' is empty, expected a text"):
+        read({"rl_prompts": role(tmp_path / "nested", prompt="m.0.c")})
+
+
+@pytest.mark.usefixtures("cache")
+def test_without_a_mapping_the_layouts_are_recognised(tmp_path: Path) -> None:
+    chat = [{"messages": [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer"}], "id": 7}]
+    write(tmp_path, {"chat/data.jsonl": chat})
+    records = read({"demonstrations": role(tmp_path / "chat")})
+    assert (records.demonstrations[0].prompt.text, records.demonstrations[0].response) == ("ask =>", "answer")

@@ -1,11 +1,12 @@
 import pytest
+from transformers import AddedToken
 
 from tasks.data_prep.lengths import Limits, Ruler
-from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.records.records import Comparison, Demonstration, Prompt
 from tests.unit.data_prep.samples import model
 
-TOKENIZER = build_tokenizer(model(), ["one two three four five"])
+TOKENIZER = train_tokenizer(model(), ["one two three four five"])
 
 
 def prompt(text: str) -> Prompt:
@@ -46,3 +47,11 @@ def test_measures_and_unknown_share() -> None:
     measured = ruler.measure(ranking)
     assert (measured.prompt, measured.responses) == (2, [2, 1])
     assert ruler.unknown_share == 1 / 5
+
+
+def test_special_tokens_without_a_name_count_as_spelled() -> None:
+    tokenizer = train_tokenizer(model(), ["one two"])
+    tokenizer.add_tokens([AddedToken("<|turn|>", special=True), AddedToken("<plain>", special=False)])
+    ruler = Ruler(tokenizer, Limits(9, 9))
+    assert ruler.spells_special_token("one <|turn|> two")
+    assert not ruler.spells_special_token("one <plain> two")

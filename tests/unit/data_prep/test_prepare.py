@@ -13,7 +13,7 @@ from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.prepare import prepare
 from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, Shares, split_of
-from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.engine.config import ModelConfig
 from tasks.engine.errors import DataError
 from tasks.records.data import SPLITS, PreparedData, PreparedRecords, write_prepared_data
@@ -231,7 +231,7 @@ def test_the_audit_finds_a_leak_that_cleaning_let_through(tmp_path: Path) -> Non
 
     def leaky(folder: Path, train: Prompt, test: Prompt) -> Path:
         records = PreparedRecords(rl_prompts={"train": [train]}, test_prompts=[test])
-        write_prepared_data(folder, records, build_tokenizer(model(), ["a"]))
+        write_prepared_data(folder, records, train_tokenizer(model(), ["a"]))
         return folder
 
     same_text = leaky(tmp_path / "text", prompt("p1", "o1", "Say  it"), prompt("p2", "o2", "say it"))
@@ -303,3 +303,194 @@ def test_metrics_are_the_counts_of_the_audit(tmp_path: Path) -> None:
     assert metrics["test_prompts/test"] == len(data.prompts_for_test())
     assert metrics["benchmarks/test"] == 1
     assert metrics["tokenizer/entries"] == len(data.tokenizer())
+
+
+def votes(*ranks: list[int]) -> list[dict[str, Any]]:
+    return [{"prompt": "vote", "completions": ["the cat", "the dog"], "ranks": rank} for rank in ranks]
+
+
+def as_pairs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same votes as chosen and rejected."""
+    pairs = []
+    for row in rows:
+        best, worst = (row["completions"][row["ranks"].index(rank)] for rank in (1, 2))
+        pairs.append({"prompt": row["prompt"], "chosen": best, "rejected": worst})
+    return pairs
+
+
+@pytest.mark.parametrize("layout", [list, as_pairs])
+def test_opposite_votes_of_unnamed_people_all_stay_in_both_layouts(tmp_path: Path, layout: Any) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    rows = [row | {"owner_id": train} for row in layout(votes([2, 1], [1, 2], [1, 2]))]
+    rows.append({"prompt": "other", "chosen": "a", "rejected": "b", "owner_id": valid})
+    data, audit = run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
+    best = [item.completions[item.ranks.index(1)] for item in data.comparisons("train")]
+    assert best == ["the dog", "the cat", "the cat"]
+    assert dropped(audit, "comparisons", "train") == {}
+
+
+def test_equal_votes_of_one_person_are_one_however_they_are_written(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    same = {"prompt": "vote", "labeler": "kim", "owner_id": train}
+    rows = [
+        same | {"completions": ["a", "b", "c"], "ranks": [1, 2, 2]},
+        same | {"completions": ["c", "a", "b"], "ranks": [5, 3, 5]},
+        same | {"completions": ["a", "b", "c"], "ranks": [1, 1, 2]},  # this person changed their mind
+        {"prompt": "other", "chosen": "a", "rejected": "b", "owner_id": valid},
+    ]
+    data, audit = run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
+    assert [item.ranks for item in data.comparisons("train")] == [[1, 2, 2], [1, 1, 2]]
+    assert dropped(audit, "comparisons", "train") == {"duplicate": 1}
+
+
+def test_a_text_that_is_preferred_to_itself_is_dropped_and_counted(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    good = {"prompt": "good", "completions": ["a", "b", "a"], "ranks": [1, 2, 1]}
+    rows = [
+        good,
+        {"prompt": "which one", "chosen": "the cat", "rejected": "the cat"},
+        {"prompt": "what of it", "chosen": "the cat ", "rejected": "the cat<eos>"},
+        {"prompt": "how many", "completions": ["a", "b", "a"], "ranks": [1, 2, 3]},
+        {"prompt": "why so", "completions": ["a", "a"], "ranks": [1, 1]},
+    ]
+    rows = [row | {"owner_id": train} for row in rows] + [good | {"prompt": "valid", "owner_id": valid}]
+    data, audit = run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
+    assert [item.prompt.text for item in data.comparisons("train")] == ["good"]
+    assert dropped(audit, "comparisons", "train") == {"same_response": 4}
+    row = next(row for row in audit["rows"] if (row["role"], row["split"]) == ("comparisons", "train"))
+    assert row["examples"] == {"same_response": "comparisons.jsonl:2"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"completions": ["a", "b"], "ranks": [1, 1]},
+            r"training comparisons: none of the \d+ rankings orders two different responses \(\d+ ties, 0 of equal texts\)",
+        ),
+        (
+            {"chosen": "a", "rejected": "a"},
+            r"found 0 rows of comparisons .* (\d+) of \1 rows of comparisons are left out by the rule same_response: they "
+            r"prefer .* the first is comparisons\.jsonl:\d+; compare different responses or lower data_prep\.minimum_rows",
+        ),
+    ],
+)
+def test_comparisons_without_a_signal_are_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    rows = [{"prompt": question(place), **row} for place in range(30)]
+    minimum = {"demonstrations": 0, "comparisons": 1, "rl_prompts": 0, "documents": 0, "test_prompts": 0}
+    folder = write(
+        tmp_path / "in", {"comparisons.jsonl": rows, "pretrain.jsonl": [{"text": f"t{i}"} for i in range(20)]}
+    )
+    with pytest.raises(DataError, match=message):
+        run(own_data(folder, minimum_rows=minimum), tmp_path / "out")
+
+
+def test_validation_comparisons_without_a_signal_are_refused(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    rows = [
+        {"prompt": "one", "chosen": "a", "rejected": "b", "owner_id": train},
+        {"prompt": "two", "completions": ["a", "b"], "ranks": [1, 1], "owner_id": valid},
+    ]
+    with pytest.raises(
+        DataError, match=r"none of the 1 validation rankings orders .*raise data_prep\.validation_fraction"
+    ):
+        run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "knobs", "message"),
+    [
+        (
+            "<eos> {}",
+            {},
+            r"(\d+) of \1 .*by the rule special_token: they spell .*first is demonstrations\.jsonl:\d+; take",
+        ),
+        (
+            "{} very long",
+            {"prompt_tokens": 2},
+            r"by the rule long_prompt: they have a longer prompt than data_prep\.prompt",
+        ),
+        ("mail {}@example.com", {}, r"by the rule pii: they hold personal data; .*set data_prep\.drop_pii=false"),
+        ("the same for all", {"duplicate_prefix_words": 3}, "found no validation rows|by the rule (duplicate|in_held)"),
+    ],
+)
+def test_the_rule_that_took_most_rows_is_named(
+    tmp_path: Path, prompt: str, knobs: dict[str, Any], message: str
+) -> None:
+    rows = [{"prompt": prompt.format(f"w{place}"), "response": "yes"} for place in range(40)]
+    minimum = {"demonstrations": 1, "comparisons": 0, "rl_prompts": 0, "documents": 0, "test_prompts": 0}
+    folder = write(tmp_path / "in", {"demonstrations.jsonl": rows})
+    with pytest.raises(DataError, match=message) as refused:
+        run(own_data(folder, minimum_rows=minimum, **knobs), tmp_path / "out")
+    assert "add data or" not in str(refused.value)
+
+
+def test_data_is_asked_for_where_no_rule_took_any(tmp_path: Path) -> None:
+    minimum = {"demonstrations": 500, "comparisons": 0, "rl_prompts": 0, "documents": 0, "test_prompts": 0}
+    with pytest.raises(DataError, match=r"at least 500; add data or lower data_prep\.minimum_rows\.demonstrations$"):
+        run(own_data(everything(tmp_path / "in"), minimum_rows=minimum), tmp_path / "out")
+
+
+def test_an_end_token_at_the_end_is_taken_off_and_counted(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    rows = [
+        {"prompt": "one", "response": "yes <eos>"},
+        {"prompt": "two", "response": "no<eos><eos>\n"},
+        {"prompt": "three", "response": "stays \n"},
+        {"prompt": "four", "response": " <eos>"},
+        {"prompt": "five", "response": "in <eos> between"},
+    ]
+    rows = [row | {"owner_id": train} for row in rows] + [{"prompt": "v", "response": "x", "owner_id": valid}]
+    folder = write(
+        tmp_path / "in",
+        {
+            "demonstrations.jsonl": rows,
+            "comparisons.jsonl": [
+                {"prompt": "one", "chosen": "a<eos>", "rejected": "b", "owner_id": train},
+                {"prompt": "v", "chosen": "a", "rejected": "b", "owner_id": valid},
+            ],
+            "pretrain.jsonl": [{"text": f"text {place}<eos>"} for place in range(20)],
+        },
+    )
+    data, audit = run(own_data(folder), tmp_path / "out")
+    assert [item.response for item in data.demonstrations("train")] == ["yes ", "no", "stays \n"]
+    assert dropped(audit, "demonstrations", "train") == {"empty_response": 1, "special_token": 1}
+    assert data.comparisons("train")[0].completions == ["a", "b"]
+    assert not any("<eos>" in document.text for document in data.documents("train"))
+    assert [note for note in audit["notices"] if not note.startswith("tokenizer")] == [
+        "demonstrations: 3 of 6 rows end with <eos>, which is taken off; training puts one there anyway",
+        "comparisons: 1 of 2 rows end with <eos>, which is taken off; training puts one there anyway",
+        "documents: 20 of 20 rows end with <eos>, which is taken off; training puts one there anyway",
+    ]
+
+
+def test_a_layout_may_write_special_tokens_and_data_may_not(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{place} what", "response": "that"} for place in range(30)]
+    rows.append({"prompt": "sly <eos>", "response": "that", "owner_id": owner_in("train")})
+    folder = write(tmp_path / "in", {"demonstrations.jsonl": rows})
+    data, audit = run(own_data(folder, prompt_layout="<pad>{prompt}<eos>"), tmp_path / "out")
+    assert dropped(audit, "demonstrations", "train") == {"special_token": 1}
+    assert data.demonstrations("train")[0].prompt.text.endswith("what<eos>")
+
+
+def test_documents_that_later_stages_need_are_asked_for_before_anything_trains(tmp_path: Path) -> None:
+    folder = everything(tmp_path / "in")
+    (folder / "pretrain.jsonl").write_text("")
+    (tmp_path / "out").mkdir()
+    knobs = ["ppo.gamma", "ppo_init.pretraining_fraction"]
+    message = (
+        r"found no pretraining documents, expected some because ppo\.gamma and ppo_init\.pretraining_fraction are above 0; "
+        r".*set ppo\.gamma=0 ppo_init\.pretraining_fraction=0"
+    )
+    with pytest.raises(DataError, match=message):
+        prepare(own_data(folder), model(), tmp_path / "out", knobs)
+
+
+def test_rows_that_no_record_was_made_of_are_in_the_account(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"{place} what"}]} for place in range(3)]
+    full = [{"prompt": question(place), "response": "x"} for place in range(30)]
+    _, audit = run(own_data(write(tmp_path / "in", {"demonstrations.jsonl": [*full, *rows]})), tmp_path / "out")
+    row = next(row for row in audit["rows"] if (row["role"], row["split"]) == ("demonstrations", "train"))
+    assert row["dropped"]["no_answer"] == 3
+    assert row["examples"]["no_answer"] == "demonstrations.jsonl:31"
+    assert row["read"] - sum(row["dropped"].values()) == row["kept"]

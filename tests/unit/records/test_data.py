@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from tasks.data_prep.tokenizer import build_tokenizer
+from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.engine.errors import DataError
 from tasks.records.data import PreparedData, PreparedRecords, write_prepared_data
 from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt
@@ -47,7 +47,7 @@ RECORDS = PreparedRecords(
 
 
 def filled(folder: Path) -> PreparedData:
-    write_prepared_data(folder, RECORDS, build_tokenizer(model(), ["say yes no"]))
+    write_prepared_data(folder, RECORDS, train_tokenizer(model(), ["say yes no"]))
     return PreparedData(folder)
 
 

@@ -184,16 +184,25 @@ def test_training_learns_the_ranking() -> None:
 
 
 def test_prompts_without_an_order_teach_nothing() -> None:
-    tied = [comparison.model_copy(update={"ranks": [1] * len(comparison.ranks)}) for comparison in comparisons(3)]
+    first, second = comparisons(2)
+    tied = first.model_copy(update={"ranks": [1] * len(first.ranks)})
+    config = RewardModelConfig.model_validate(tiny.settings("reward_model", **SMALL | {"batch_size": 1}))
+    one = RewardLearner(scalar_model(), [tied, second], tiny.tokenizer(), config, tiny.runtime())
+    steps = [one.step(), one.step()]
+    assert sorted(metrics["train/loss"] == 0.0 for metrics in steps) == [False, True]
+    assert all(("train/accuracy" in metrics) == (metrics["train/loss"] > 0) for metrics in steps)
+
+
+def test_nothing_to_learn_is_refused_with_its_counts() -> None:
+    ties = [item.model_copy(update={"ranks": [1] * len(item.ranks)}) for item in comparisons(3)]
+    same = [item.model_copy(update={"completions": ["one"] * len(item.completions)}) for item in comparisons(2)]
     config = RewardModelConfig.model_validate(tiny.settings("reward_model", **SMALL))
-    one = RewardLearner(scalar_model(), tied, tiny.tokenizer(), config, tiny.runtime())
-    metrics = one.step()
-    assert metrics["train/loss"] == 0.0
-    assert "train/accuracy" not in metrics
+    with pytest.raises(DataError, match=r"none of the 5 rankings orders two different responses \(3 ties, 2 of equal"):
+        RewardLearner(scalar_model(), [*ties, *same], tiny.tokenizer(), config, tiny.runtime())
 
 
 def test_missing_data_is_named() -> None:
-    with pytest.raises(DataError, match="comparisons: found none to train on"):
+    with pytest.raises(DataError, match="none of the 0 rankings orders"):
         learner(count=0)
     with pytest.raises(DataError, match="found no demonstrations to centre the scores on"):
         learner().centre([])

@@ -50,11 +50,14 @@ def test_a_judge_that_prefers_length_is_measured_against_people(name: str, tmp_p
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "pairs.jsonl:2: not JSON"),
+        ("{", "pairs.jsonl:2: found broken JSON"),
         ("[]", "pairs.jsonl:2: found list"),
         ({"prompt": "p", "completion_a": "x"}, "pairs.jsonl:2: 'completion_b' is None; expected a text"),
         (row("x", "y"), "pairs.jsonl:2: 'labels' is {}"),
         (row("x", "y", kim="c"), "pairs.jsonl:2: label 'c' of kim; expected one of a, a-slightly"),
+        (row("x", "y", kim=["a"]), r"pairs.jsonl:2: label \['a'\] of kim; expected one of a, a-slightly"),
+        (row("x \ud83d", "y", kim="a"), r"pairs.jsonl:2: 'completion_a' holds half of a surrogate pair \(\\ud83d\)"),
+        ("[" * 100000, "pairs.jsonl:2: found JSON that is nested too deeply"),
     ],
 )
 def test_a_wrong_line_is_named(line: Any, message: str, tmp_path: Path) -> None:
@@ -69,7 +72,7 @@ def test_no_file_and_an_empty_one_are_refused(tmp_path: Path) -> None:
         read_annotated(write(tmp_path / "pairs.jsonl", []))
     broken = tmp_path / "pairs.jsonl.gz"
     broken.write_bytes(b"not gzip")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match=r"gz:1: found unreadable data .*expected a complete gzip file"):
         read_annotated(broken)
 
 

@@ -82,10 +82,10 @@ def test_people_agree_in_one_direction(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", r"verdicts.jsonl:2: not JSON"),
+        ("{", r"verdicts.jsonl:2: found broken JSON"),
         (
             json.dumps(line(0, "a", "b", "c")),
-            r"verdicts.jsonl:2: verdict: Input should be 'a', 'b' or 'tie', found 'c'",
+            r"verdicts.jsonl:2: 'verdict': Input should be 'a', 'b' or 'tie', found 'c'",
         ),
         (json.dumps(line(0, "a", "b", "a", None)), r"verdicts.jsonl:2: 'verdict' is given and 'annotator' is null"),
         (json.dumps({"verdict": "a", "annotator": "k"}), r"verdicts.jsonl:2: neither 'prompt_id' nor 'prompt'"),
@@ -93,8 +93,10 @@ def test_people_agree_in_one_direction(tmp_path: Path) -> None:
             json.dumps({"prompt_id": "p", "response_a": "x", "policy_b": "y", "verdict": "a", "annotator": "k"}),
             r"verdicts.jsonl:2: give 'response_a' and 'response_b', or 'policy_a' and 'policy_b'",
         ),
-        (json.dumps(line(0, "a", "b", "a", winner="a")), r"verdicts.jsonl:2: winner: Extra inputs"),
-        ('{"prompt_id": "p"}', r"verdicts.jsonl:2: verdict: Field required"),
+        (json.dumps(line(0, "a", "b", "a", winner="a")), r"verdicts.jsonl:2: 'winner': Extra inputs"),
+        (json.dumps(line(0, "a \ud83d", "b", "a")), r"verdicts.jsonl:2: 'response_a' holds half of a surrogate"),
+        ("1" * 5000, r"verdicts.jsonl:2: found a number with thousands of digits"),
+        ('{"prompt_id": "p"}', r"verdicts.jsonl:2: 'verdict': Field required"),
     ],
 )
 def test_a_wrong_line_is_named(text: str, message: str, tmp_path: Path) -> None:

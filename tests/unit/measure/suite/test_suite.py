@@ -256,7 +256,7 @@ def test_too_few_rows_for_the_examples_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("drop", "{", r"drop\.jsonl:19: not JSON"),
+        ("drop", "{", r"drop\.jsonl:19: found broken JSON"),
         ("drop", "[1]", r"drop\.jsonl:19: found list, expected a JSON object"),
         (
             "drop",
@@ -264,6 +264,12 @@ def test_too_few_rows_for_the_examples_are_an_error(tmp_path: Path) -> None:
             r"19: 'answers' holds list, expected a list of at least 1",
         ),
         ("rte", '{"premise": "x", "hypothesis": "y", "label": 2}', "'label' holds 2, expected a number from 0 to 1"),
+        (
+            "drop",
+            '{"passage": "x \\ud83d", "question": "y", "answers": ["z"]}',
+            r"drop\.jsonl:19: 'passage' holds half of a surrogate pair",
+        ),
+        ("drop", "[" * 100000, r"drop\.jsonl:19: found JSON that is nested too deeply"),
         ("quac", '{"context": "no title", "question": "y"}', "'context' holds str, expected 'Title: "),
         ("squadv2", '{"title": "x", "is_impossible": "no"}', "'is_impossible' holds str, expected true or false"),
     ],

@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from tasks.data_prep.sources.jsonl_folder import evenly_spaced, read_jsonl_folder
+from tasks.data_prep.sources.folder import evenly_spaced, read_folder
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
+from tasks.language.plain_layout import PlainLayout
 from tests.unit.data_prep.samples import everything, own_data, write
 
 
 def read(folder: Path, layout: str = "{prompt}", minimum: int = 0, **files: Any) -> SourceRecords:
     config = own_data(folder, files=files, minimum=minimum)
     assert config.files is not None
-    return read_jsonl_folder(str(folder), config.files, config.minimum_rows, layout)
+    return read_folder(str(folder), config.files, config.minimum_rows, PlainLayout(layout))
 
 
 def test_every_role_is_found_by_its_file_name(tmp_path: Path) -> None:
@@ -175,7 +176,11 @@ def test_blank_lines_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None
             '{"prompt": "x", "completions": "a", "ranks": [1]}',
             "'completions' is a text, expected a list",
         ),
-        ("comparisons.jsonl", '{"prompt": "x", "chosen": "a"}', "'rejected' is missing or null, expected a text"),
+        (
+            "comparisons.jsonl",
+            '{"prompt": "x", "chosen": "a"}',
+            r"'rejected' is missing \(found: chosen, prompt\), expected a text",
+        ),
         ("comparisons.jsonl", '{"prompt": "x"}', r"no responses \(found: prompt\), expected 'chosen' and 'rejected'"),
         (
             "comparisons.jsonl",
@@ -209,13 +214,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read(tmp_path)
     (tmp_path / "rl_prompts.jsonl.gz").rename(tmp_path / "rl_prompts.jsonl.bz2")
     with pytest.raises(
-        DataError, match=r"bz2: found a file of another kind for rl_prompts, expected \.jsonl or \.jsonl\.gz"
+        DataError, match=r"bz2: found a file of another kind for rl_prompts, expected \.jsonl, \.jsonl\.gz, .*; convert"
     ):
         read(tmp_path)
 
 
 def test_missing_folder_and_missing_roles(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data_prep.folder: found no folder .*nowhere, expected one with JSONL files"):
+    with pytest.raises(DataError, match=r"data_prep.folder: found no folder .*nowhere, expected one with data files"):
         read(tmp_path / "nowhere")
     with pytest.raises(DataError, match="found no file for demonstrations, expected one matching demonstrations"):
         read(tmp_path, minimum=1)

@@ -1,0 +1,87 @@
+"""What happened to the data, on the terminal: what was read and kept of every role, and which rule took the rest."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.data_prep.rules import MOVED, WORTH_A_LINE, WORTH_A_WARNING, sentence
+
+WIDTH_WITHOUT_TERMINAL = 120
+REASONS = 2
+"""How many rules the table names for a role."""
+
+
+@dataclass
+class RoleAccount:
+    """One role, all splits together; prompts that became test prompts count as kept."""
+
+    read: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        """Rows that no split has."""
+        return self.dropped.total()
+
+
+def accounts(rows: Iterable[Mapping[str, Any]]) -> dict[str, RoleAccount]:
+    """Role -> account, from the rows of ``audit.json``; roles that the data lacks are left out."""
+    found: dict[str, RoleAccount] = {}
+    for row in rows:
+        account = found.setdefault(row["role"], RoleAccount())
+        account.read += row["read"]
+        account.dropped.update({rule: count for rule, count in row["dropped"].items() if rule != MOVED})
+        for rule, place in row.get("examples", {}).items():
+            account.examples.setdefault(rule, place)
+    return {role: account for role, account in found.items() if account.read}
+
+
+def account_table(found: Mapping[str, RoleAccount]) -> Table:
+    """Role, read, kept, and the largest reasons."""
+    table = Table(title="What happened to the data", title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("role")
+    for heading in ("read", "kept"):
+        table.add_column(heading, justify="right")
+    table.add_column("left out by")
+    for role, account in found.items():
+        reasons = ", ".join(f"{rule} {count:,}" for rule, count in account.dropped.most_common(REASONS) if count)
+        table.add_row(role, f"{account.read:,}", f"{account.read - account.lost:,}", reasons)
+    return table
+
+
+def remarks(found: Mapping[str, RoleAccount], notices: Iterable[str]) -> list[str]:
+    """One line for every rule that took more than a few per cent of a role, a warning where much is gone, the notices."""
+    lines = []
+    for role, account in found.items():
+        if account.lost > WORTH_A_WARNING * account.read:
+            lines.append(
+                f"warning: {account.lost / account.read:.0%} of {role} are gone, {account.lost:,} of {account.read:,} rows"
+            )
+        for rule, count in account.dropped.most_common():
+            if count > WORTH_A_LINE * account.read:
+                lines.append(sentence(rule, count, account.read, role, account.examples.get(rule, "")))
+    return lines + list(notices)
+
+
+def say_what_happened(data: Path) -> None:
+    """Print the account of a data artifact: all of one's own data, and of the embedded world what nobody expects."""
+    if not logging.getLogger("plumbline").isEnabledFor(
+        logging.INFO
+    ):  # a point of a sweep, whose table says what it did
+        return
+    audit = json.loads((data / "audit.json").read_text(encoding="utf-8"))
+    found, console = accounts(audit["rows"]), Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    if audit["source"] != "sandbox":
+        console.print(account_table(found))
+    for line in remarks(found, audit["notices"]):
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,1 @@
+"""Files that hold rows, by kind; ``files.kinds`` lists them."""

@@ -1,0 +1,144 @@
+"""A folder of files as a source. Files are read row by row, in the order of their names."""
+
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatch, fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from tasks.data_prep.config import FilesConfig, MinimumRows
+from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
+from tasks.data_prep.sources.files.kinds import KINDS, kind_of_file, whole_datasets
+from tasks.data_prep.sources.filter import RowFilter
+from tasks.data_prep.sources.formats.table import read_rows
+from tasks.data_prep.sources.records import SourceRecords
+from tasks.data_prep.sources.rows import Row
+from tasks.engine.errors import DataError
+from tasks.engine.inputs import files_below
+from tasks.language.plain_layout import BARE, Layout
+from tasks.records.json_lines import at
+from tasks.records.records import BenchmarkItem
+
+NO_ROLES = {"exclude", "benchmark_items_per_task", "where"}
+BARE_ROLES = ("toxicity_prompts", "benchmarks")
+"""Shown to a policy as they are."""
+Chosen = dict[str, dict[str, Path]]
+"""Role -> name -> file."""
+
+
+def read_folder(
+    folder: str, files: FilesConfig, minimum: MinimumRows, layout: Layout, roles: Collection[str] | None = None
+) -> SourceRecords:
+    """Every file that the patterns name, of all roles or of some.
+
+    Raises:
+        DataError: no such folder, no file for a required role, or a row that cannot be used (with file and line).
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data_prep.folder: found no folder {folder}, expected one with data files; correct the path")
+    records = SourceRecords()
+    rows_wanted = RowFilter(files.where)
+    for role, found in choose_files(root, files, records.notices).items():
+        if roles is not None and role not in roles:
+            continue
+        # Test prompts may also come from the owners that test_fraction sets aside.
+        if not found and role != "test_prompts" and getattr(minimum, role, 0) > 0:
+            patterns = ", ".join(getattr(files, role)) or "no pattern"
+            raise DataError(
+                f"{folder}: found no file for {role}, expected one matching {patterns}; add it, or change "
+                f"data_prep.files.{role}, or set data_prep.minimum_rows.{role}=0 to go on without"
+            )
+        for name, path in found.items():
+            rows = rows_of(path, name, BARE if role in BARE_ROLES else layout)
+            if role == "benchmarks":
+                items = read_benchmark(rows, name, records.notices)
+                records.benchmarks += evenly_spaced(items, files.benchmark_items_per_task)
+            else:
+                read_rows(role, rows_wanted.of(rows, name, records.notices), records)
+    rows_wanted.require_known_fields()
+    return records
+
+
+def rows_of(path: Path, name: str, layout: Layout = BARE) -> Iterator[Row]:
+    """The rows of one file or saved dataset, as they are read."""
+    kind = kind_of_file(path)
+    assert kind is not None
+    for where, fields in kind.read(path, name):
+        yield Row(fields, where, layout, table=kind.table)
+
+
+def choose_files(root: Path, files: FilesConfig, notices: list[str]) -> Chosen:
+    """Each file, and each saved dataset, belongs to the first role that matches it; excluded ones are noted.
+
+    Raises:
+        DataError: a pattern matches a file of a kind that nobody reads, or leaves the folder.
+    """
+    below = whole_datasets(files_below(root))
+    taken: set[str] = set()
+    chosen: Chosen = {}
+    for role, patterns in files.model_dump(exclude=NO_ROLES).items():
+        for pattern in patterns:
+            if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+                raise DataError(
+                    f"data_prep.files.{role}: found the pattern {pattern}, which leaves the folder, expected one below "
+                    f"{root}; link the files there"
+                )
+        found = {name for name in below if any(matches(name, pattern) for pattern in patterns)} - taken
+        excluded = {name for name in found if _excluded(name, files.exclude)}
+        notices += [f"{name}: left alone, data_prep.files.exclude names it" for name in sorted(excluded)]
+        kept = [name for name in below if name in found - excluded]
+        for name in kept:
+            if kind_of_file(below[name]) is None:
+                raise DataError(
+                    f"{name}: found a file of another kind for {role}, expected {', '.join(KINDS)} or a folder that "
+                    "datasets.save_to_disk wrote; convert it or add it to data_prep.files.exclude"
+                )
+        taken |= found
+        chosen[role] = {name: below[name] for name in kept}
+    return chosen
+
+
+def matches(name: str, pattern: str) -> bool:
+    """As ``Path.glob`` reads a pattern: ``*`` stays within one folder, ``**`` does not."""
+    return _match(name.split("/"), PurePosixPath(pattern).parts)
+
+
+def read_benchmark(rows: Iterator[Row], name: str, notices: list[str]) -> list[BenchmarkItem]:
+    """The items of one file, the task named for it; what cannot be used is noted, never dropped in silence."""
+    task = name.rpartition("/")[2].split(".")[0]
+    items: list[BenchmarkItem] = []
+    unasked = 0
+    for row in rows:
+        shape = shape_of(row)
+        if shape is None:
+            if items:
+                raise row.error(f"found fields {row.keys}", "those of the lines before", "split the file")
+            notices.append(f"{name}: skipped, its fields ({row.keys}) are of no known benchmark format")
+            return []
+        with at(row.where):
+            item = item_of(row, shape, task, len(items))
+        if item is None:
+            unasked += 1
+        else:
+            items.append(item)
+    if unasked:
+        notices.append(
+            f"{name}: {unasked} of {unasked + len(items)} rows skipped, they have no answer or no shared context"
+        )
+    return items
+
+
+def evenly_spaced(items: list[BenchmarkItem], count: int) -> list[BenchmarkItem]:
+    """At most ``count`` items, spread over the whole list: a file may be sorted by topic."""
+    return items if len(items) <= count else [items[place * len(items) // count] for place in range(count)]
+
+
+def _match(parts: list[str], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_match(parts[place:], pattern[1:]) for place in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _match(parts[1:], pattern[1:])
+
+
+def _excluded(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch(name.rpartition("/")[2], pattern) or fnmatch(name, pattern) for pattern in patterns)
