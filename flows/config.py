@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
+from flows.lengths import misfits
 from flows.misspelt import KEYS, did_you_mean, flat_keys, refused
 from flows.process.environment import PROJECT, WORKPLACE
 from flows.sweep.config import SweepConfig
@@ -184,40 +185,10 @@ class RLHFConfig(Config):
         return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
     @model_validator(mode="after")
-    def _sequences_fit(self) -> "RLHFConfig":
+    def _lengths_fit(self) -> "RLHFConfig":
         context = self.model.context_tokens
-        for name, stage in self:
-            if not hasattr(stage, "prompt_tokens"):
-                continue
-            total = stage.prompt_tokens + stage.response_tokens
-            if total > context:
-                raise ValueError(
-                    f"{name}: prompt_tokens ({stage.prompt_tokens}) + response_tokens ({stage.response_tokens}) = {total}, "
-                    f"which does not fit into model.context_tokens ({context})"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _rows_fit(self) -> "RLHFConfig":
-        """Where the model learns its positions, a longer row ends in an index error; elsewhere it is read wrongly."""
-        evaluation = self.evaluation
-        rows = {"pretrain.row_tokens": self.pretrain.row_tokens}
-        rows |= {
-            f"{name}.row_tokens": knobs.row_tokens
-            for name, knobs in (("sft", self.sft), ("ppo_init", self.ppo_init))
-            if knobs.pretraining_fraction > 0
-        }
-        if self.ppo.gamma > 0:
-            rows["ppo.ptx_row_tokens"] = self.ppo.ptx_row_tokens
-        rows["evaluation.context_tokens + evaluation.benchmark_answer_tokens"] = (
-            evaluation.context_tokens + evaluation.benchmark_answer_tokens
-        )
-        for name, tokens in rows.items():
-            if tokens > self.model.context_tokens:
-                raise ValueError(
-                    f"{name} is {tokens}, which does not fit into model.context_tokens ({self.model.context_tokens}); "
-                    "lower it"
-                )
+        if found := misfits(self, context):
+            raise ValueError(f"what does not fit into model.context_tokens ({context}): {found}")
         return self
 
     @model_validator(mode="after")

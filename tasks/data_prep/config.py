@@ -146,6 +146,12 @@ class DataPrepConfig(Config):
             raise ValueError(
                 f"prompt_layout is {self.prompt_layout!r}; it must contain {{prompt}} exactly once, or be {CHAT}"
             )
+        if "\\n" in self.prompt_layout or "\\t" in self.prompt_layout:
+            raise ValueError(
+                f"prompt_layout is {self.prompt_layout!r}, with a backslash and a letter where a line break or a tab is "
+                "meant; the command line reads no escapes: write the layout in a YAML file, or in bash as "
+                "data_prep.prompt_layout=$'\"Human: {prompt}\\n\\nAssistant:\"'"
+            )
         return self
 
     @model_validator(mode="after")

@@ -135,7 +135,9 @@ def _answer(
     return Answers(
         prompts=encoded,
         tokens=tokens,
-        texts=[decode_response(subject.tokenizer, response) for response in tokens],
+        texts=[
+            decode_response(subject.tokenizer, ids, prompt.text) for ids, prompt in zip(tokens, prompts, strict=True)
+        ],
         finished=[bool(response) and response[-1] == eos for response in tokens],
     )
 
