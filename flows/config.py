@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
@@ -254,7 +255,11 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     try:
         plain = values
         if isinstance(values, DictConfig):
+            missing = sorted(OmegaConf.missing_keys(values))  # first: others may be computed from them
+            if missing:
+                raise MissingMandatoryValue(missing[0])
             plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        _leave_out_what_is_not_there(plain)
         return RLHFConfig.model_validate(plain)
     except MissingMandatoryValue as error:
         path = str(error).split(": ")[-1].splitlines()[0]
@@ -267,6 +272,25 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
+
+
+def _leave_out_what_is_not_there(plain: Any) -> None:
+    """``scale=miniature`` shrinks the embedded world and the model that is built; a run with neither has no use for that."""
+    if not isinstance(plain, dict):
+        return
+    model, data = plain.get("model"), plain.get("data_prep")
+    if (
+        isinstance(model, dict)
+        and model.get("name_or_path")
+        and "tie_embeddings" not in (model.get("architecture") or {})
+    ):
+        model["architecture"] = None
+    if (
+        isinstance(data, dict)
+        and data.get("source") != "sandbox"
+        and "held_out_share" not in (data.get("sandbox") or {})
+    ):
+        data["sandbox"] = None
 
 
 def describe(error: ValidationError, known: Iterable[str] = ()) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from tasks.engine.config import Config
 
 CHAT = "chat"
+AUTO = "auto"
 """As ``prompt_layout``: the chat template of the model's tokenizer."""
 Role = Literal[
     "demonstrations", "comparisons", "rl_prompts", "documents", "test_prompts", "toxicity_prompts", "benchmarks"
@@ -107,7 +108,8 @@ class DataPrepConfig(Config):
     """Role -> dataset; read when source is hub, else null."""
     prompt_layout: str
     """What the model sees of a raw prompt, which replaces {prompt}; or chat, the chat template of the model's tokenizer, whose
-    end of turn then ends responses. The sandbox applies its own."""
+    end of turn then ends responses; or auto, chat where the tokenizer has a template and the bare prompt elsewhere. The sandbox
+    applies its own."""
     prompt_tokens: int = Field(gt=0)
     """Longer prompts are dropped."""
     response_tokens: int = Field(gt=0)
@@ -142,9 +144,9 @@ class DataPrepConfig(Config):
 
     @model_validator(mode="after")
     def _layout_holds_the_prompt(self) -> "DataPrepConfig":
-        if self.prompt_layout != CHAT and self.prompt_layout.count("{prompt}") != 1:
+        if self.prompt_layout not in (AUTO, CHAT) and self.prompt_layout.count("{prompt}") != 1:
             raise ValueError(
-                f"prompt_layout is {self.prompt_layout!r}; it must contain {{prompt}} exactly once, or be {CHAT}"
+                f"prompt_layout is {self.prompt_layout!r}; it must contain {{prompt}} exactly once, or be {AUTO} or {CHAT}"
             )
         if "\\n" in self.prompt_layout or "\\t" in self.prompt_layout:
             raise ValueError(

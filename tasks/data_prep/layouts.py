@@ -1,12 +1,14 @@
-"""How prompts are laid out: by a template of one's own, or by the tokenizer's chat template (``prompt_layout=chat``)."""
+"""How prompts are laid out: by a template of one's own, or by the tokenizer's chat template."""
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.data_prep.config import CHAT
+from tasks.data_prep.config import AUTO, CHAT
 from tasks.engine.errors import ConfigError
 from tasks.language.chat_layout import ChatLayout, has_template
 from tasks.language.models import add_pad_token
 from tasks.language.plain_layout import Layout, PlainLayout
+
+BARE = "{prompt}"
 
 
 def layout_of(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> Layout:
@@ -16,6 +18,8 @@ def layout_of(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> 
         ConfigError: the tokenizer has no chat template, or there is none yet because it will be trained.
         ModelError: the template cannot be used.
     """
+    if prompt_layout == AUTO:
+        prompt_layout = CHAT if tokenizer is not None and has_template(tokenizer) else BARE
     if prompt_layout != CHAT:
         return PlainLayout(prompt_layout)
     if tokenizer is None or not has_template(tokenizer):
@@ -32,7 +36,7 @@ def layout_of(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> 
 
 def notice_of_template(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
     """What to say where a chat model is shown something else than it was trained on."""
-    if prompt_layout == CHAT or tokenizer is None or not has_template(tokenizer):
+    if prompt_layout in (AUTO, CHAT) or tokenizer is None or not has_template(tokenizer):
         return []
     return [
         f"prompts are laid out as {prompt_layout!r}, and the tokenizer has a chat template; "

@@ -10,6 +10,7 @@ from tasks.data_prep.layouts import layout_of
 from tasks.data_prep.prepare import prepare
 from tasks.engine.config import ModelConfig
 from tasks.engine.errors import ConfigError
+from tasks.language.chat_layout import Turn
 from tasks.records.data import PreparedData
 from tests.unit.data_prep.samples import model, own_data, write
 from tests.unit.data_prep.test_prepare import owner_in
@@ -69,7 +70,9 @@ def test_a_pad_token_that_becomes_the_end_of_turn_is_replaced() -> None:
 
 
 def test_a_chat_template_that_is_not_used_is_a_notice(tmp_path: Path) -> None:
-    data, audit = prepared(tmp_path, chat_model(tmp_path, "chatml"), [{"prompt": "Hi", "response": "Yes?"}])
+    data, audit = prepared(
+        tmp_path, chat_model(tmp_path, "chatml"), [{"prompt": "Hi", "response": "Yes?"}], prompt_layout="{prompt}"
+    )
     assert data.demonstrations("train")[0].prompt.text == "Hi"
     assert data.tokenizer().eos_token == "<|endoftext|>"
     assert any("data_prep.prompt_layout=chat lays them out" in notice for notice in audit["notices"])
@@ -100,3 +103,14 @@ def test_words_of_the_layout_make_no_duplicates(tmp_path: Path) -> None:
     ]
     (row,) = [row for row in audit["rows"] if (row["role"], row["split"]) == ("demonstrations", "train")]
     assert row["dropped"] == {"duplicate": 1}
+
+
+def test_auto_takes_the_chat_template_where_there_is_one() -> None:
+    tokenizer = chat_tokenizer(FAMILIES["chatml"])
+    assert layout_of("auto", tokenizer).prompt([Turn("user", "Hi")]) == FAMILIES["chatml"].one_turn
+    assert tokenizer.eos_token == FAMILIES["chatml"].end
+    tokenizer = chat_tokenizer(FAMILIES["chatml"])
+    tokenizer.chat_template = None
+    assert layout_of("auto", tokenizer).prompt([Turn("user", "Hi")]) == "Hi"
+    assert layout_of("auto", None).prompt([Turn("user", "Hi")]) == "Hi"
+    assert tokenizer.eos_token == FAMILIES["chatml"].eos
