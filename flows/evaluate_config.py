@@ -68,6 +68,7 @@ def parse_evaluate(values: DictConfig) -> EvaluateConfig:
         key = missing[0]
         raise ConfigError(f"{key}: no value, and none can be guessed; give one on the command line: {key}=...")
     plain: Any = OmegaConf.to_container(values, resolve=True)
+    del plain["model"]  # only conf/ computes with it
     if plain["data"] is not None:
         plain["data_prep"] = None
     try:

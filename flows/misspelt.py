@@ -39,7 +39,15 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str
         overrides: what was typed.
         known: every key there is, groups included.
     """
-    typed = " ".join(overrides)
+    typed, known = " ".join(overrides), list(known)
+    for item in overrides:
+        group, _, value = item.lstrip("+~").partition("=")
+        if (
+            any(key.startswith(f"{group}.") for key in known)
+            and "." not in group
+            and not re.fullmatch(r"(?!(true|false|null)$)\[?[a-zA-Z][\w/,.-]*\]?", value)
+        ):
+            return f"{item[:100]}: {group} is a group; choose one of its files, {group}=NAME, or a value in it, {group}.KEY=..."
     if key := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", message):
         return f"{key[1]}: unknown key{did_you_mean(key[1], known) or ';'} {KEYS}"
     if choice := re.search(r"Could not find '([^']+)/([^'/]+)'", message):

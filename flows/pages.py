@@ -9,7 +9,7 @@ import socket
 import sys
 
 from flows.config import load
-from flows.process import environment  # noqa: F401  first: sets where the databases lie
+from flows.process import environment  # first: sets where the databases lie
 from tasks.engine.errors import ConfigError, PlumblineError
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
@@ -34,12 +34,19 @@ def command(page: str, port: int, overrides: list[str]) -> list[str]:
     if page == "prefect":
         # Without this the page asks the API on Prefect's default port, whatever port it is served on.
         os.environ["PREFECT_SERVER_UI_API_URL"] = f"http://127.0.0.1:{port}/api"
+        os.environ.update(environment.closed_to_other_pages(port))
         os.environ.pop("PREFECT_API_URL", None)
         return [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     tracking = load(overrides).tracking
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     store = ["--backend-store-uri", tracking.uri, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", *store]
+    doors = [
+        "--allowed-hosts",
+        f"127.0.0.1:{port},localhost:{port}",
+        "--cors-allowed-origins",
+        environment.origins(port),
+    ]
+    return [sys.executable, "-m", "mlflow", "server", *store, *doors]
 
 
 def main() -> None:

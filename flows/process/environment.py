@@ -20,6 +20,19 @@ def prefect_home() -> Path:
     return Path(os.environ["PREFECT_HOME"])
 
 
+def origins(port: int) -> str:
+    """The addresses of a page that this machine serves."""
+    return f"http://127.0.0.1:{port},http://localhost:{port}"
+
+
+def closed_to_other_pages(port: int) -> dict[str, str]:
+    """What keeps a page from elsewhere, open in the same browser, from starting runs at a Prefect server of this machine."""
+    return {
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origins(port),
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+    }
+
+
 def prepare_environment() -> Path:
     """Set the defaults and create the folders; returns the home folder."""
     defaults = {
@@ -33,6 +46,8 @@ def prepare_environment() -> Path:
         "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
         "TOKENIZERS_PARALLELISM": "false",

@@ -6,6 +6,7 @@ run is shown as crashed. Runs of other machines are left alone.
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.states import Crashed
 
+from tasks.engine.errors import TrackingAway
 from tasks.engine.tracking import client as mlflow_client
 
 PROCESS_TAG = "plumbline.process"
@@ -94,8 +96,9 @@ def _crash_tasks(api: SyncPrefectClient, flow_run: UUID) -> None:
 
 def close_stage_runs(uri: str, experiment_id: str, run_id: str) -> None:
     """Show the stages of a pipeline run that still count as running as killed in MLflow."""
-    for stage in _running(uri, experiment_id, f"tags.`mlflow.parentRunId` = '{run_id}'"):
-        mlflow_client(uri).set_terminated(stage.info.run_id, "KILLED")
+    with suppress(TrackingAway):  # there is something more important to report
+        for stage in _running(uri, experiment_id, f"tags.`mlflow.parentRunId` = '{run_id}'"):
+            mlflow_client(uri).set_terminated(stage.info.run_id, "KILLED")
 
 
 def close_tracked_runs(uri: str, experiment_id: str) -> None:

@@ -91,6 +91,7 @@ class OwnServer:
         self._starts += 1
         command = [sys.executable, "-m", "flows.process.server", str(self.port)]
         settings = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        settings |= environment.closed_to_other_pages(self.port)
         quiet = subprocess.DEVNULL
         # A session of its own: Ctrl-C must not end the server before the run has said how it ended.
         return subprocess.Popen(

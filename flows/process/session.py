@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from flows.process.own_server import OwnServer, answers
 from tasks.engine.errors import ConfigError
+from tasks.engine.urls import without_password
 
 SETTLE_SECONDS = 10.0
 SETTLE_SECONDS_INTERRUPTED = 2.0
@@ -73,7 +74,9 @@ def prefect_session(meanwhile: Callable[[], object] | None = None) -> Iterator[s
         given = PREFECT_API_URL.value()
         if given:
             if not answers(given):
-                raise ConfigError(f"PREFECT_API_URL is {given}: no answer; start that server or unset the variable")
+                raise ConfigError(
+                    f"PREFECT_API_URL is {without_password(given)}: no answer; start that server or unset the variable"
+                )
             yield given
             return
         server = OwnServer()

@@ -26,15 +26,15 @@ from flows.process.leftovers import (
 )
 from flows.process.runners import make_runner, resources_of
 from flows.process.stopping import budget, stop, worker_killed
-from flows.run.reproduce import command_of, results_config
+from flows.run.reproduce import command_of, results_config, told_apart
 from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, point_tags
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.caching import CACHED
 from tasks.engine.config import Config, RuntimeConfig
 from tasks.engine.context import StageContext, StageName
-from tasks.engine.stage import reuse
 from tasks.engine.stop import StopSign
-from tasks.engine.tracking import open_run, parent_of, prepare, start_pipeline_run
+from tasks.engine.tracking import deliver, open_run, prepare, start_pipeline_run
 
 
 class RunConfig(Protocol):
@@ -75,7 +75,8 @@ class Pipeline:
         self.config, self._check, self._command_of, self._results_config = config, check, command_of, results_config
         self.store = ArtifactStore(config.tracking.store)
         self._runner = make_runner(config.runtime)
-        self._stages: dict[str, tuple[StageName, Config, PrefectFuture[ArtifactRef], dict[str, Any]]] = {}
+        self.futures: dict[str, PrefectFuture[ArtifactRef]] = {}
+        """Stage name -> future of every stage submitted so far."""
         self._to_tell: dict[str, Callable[[Path], None]] = {}
 
     def __enter__(self) -> Self:
@@ -83,11 +84,12 @@ class Pipeline:
         tracking = self.config.tracking
         experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
         claim_flow_run()
+        deliver(tracking.uri)  # what an earlier run could not
         close_tracked_runs(tracking.uri, experiment_id)
         self.run_id = start_pipeline_run(
             tracking.uri,
             experiment_id,
-            tracking.run_name,
+            told_apart(tracking.run_name, self._command_of(self.config)),
             compared_params(self.config.model_dump(mode="json")),
             {PROCESS_TAG: this_process(), **point_tags()},
         )
@@ -121,13 +123,8 @@ class Pipeline:
         parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
         with resources_of(task, self.config.runtime):
             future: PrefectFuture[ArtifactRef] = self._runner.submit(task, parameters)
-        self._stages[str(stage)] = (stage, config, future, inputs)
+        self.futures[str(stage)] = future
         return future
-
-    @property
-    def futures(self) -> dict[str, PrefectFuture[ArtifactRef]]:
-        """Stage name -> future of every stage submitted so far."""
-        return {name: future for name, (_, _, future, _) in self._stages.items()}
 
     def when_done(self, stage: str, tell: Callable[[Path], None]) -> None:
         """Have ``tell`` called with a stage's artifact as soon as the pipeline, waiting for its stages, sees it done."""
@@ -150,22 +147,15 @@ class Pipeline:
             raise worker_killed(self._runner, self._sign) from None
 
     def records(self) -> list[StageRecord]:
-        """What every stage did; those that Prefect found by itself get a run in MLflow that says so.
+        """What every stage did.
 
         Raises:
             PlumblineError: a stage failed; the others are not waited for.
         """
         records = []
-        for stage, config, future, inputs in self._stages.values():
+        for stage, future in self.futures.items():
             ref = self.finished(future)
-            if future.state.name == "Cached":
-                parents = {
-                    name: item if isinstance(item, ArtifactRef) else item.result() for name, item in inputs.items()
-                }
-                reuse(stage, config, self.context, parents, ref)
-            manifest = self.store.manifest(ref.stage, ref.fingerprint)
-            made_by = parent_of(self.context.tracking_uri, manifest.run_id) if manifest else None
-            records.append(StageRecord(stage=str(stage), artifact=ref.key, ran=made_by == self.run_id))
+            records.append(StageRecord(stage=stage, artifact=ref.key, ran=future.state.name != CACHED))
         return records
 
     def outcome(
@@ -183,7 +173,6 @@ class Pipeline:
         log.metrics(compared_metrics(outcome.metrics))
         log.flush()
         log.tags({"plumbline.stages_run": str(sum(record.ran for record in records)), "policy": outcome.policy})
-        log.file(self.store.open(report.result()) / "report.html")
         return outcome
 
     def __exit__(
@@ -214,3 +203,5 @@ class Pipeline:
             log.tags({"plumbline.error": (str(error).splitlines() or [""])[0]})
         # Ctrl-C and Prefect's TerminationSignal are no Exceptions.
         log.finish("FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED")
+        if left := deliver(self.context.tracking_uri):
+            print(left, file=sys.stderr)

@@ -11,6 +11,7 @@ from flows.process.logs import tame_logs
 from flows.process.session import prefect_session
 from flows.study.config import parse_study
 from flows.study.study import command_line, plan_of, say_goodbye, study
+from tasks.engine.config import refuse_passwords
 from tasks.engine.errors import PlumblineError
 
 
@@ -34,4 +35,8 @@ def main(values: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    try:
+        refuse_passwords(sys.argv[1:])
+    except PlumblineError as refused:
+        sys.exit(f"\nerror: {refused}")
     main()

@@ -20,7 +20,7 @@ from flows.sweep.membership import as_point
 from flows.sweep.record import SWEEP, PointRecord, SweepRecord, point_file, waiting
 from flows.sweep.timing import Span
 from flows.tools.tracked import point_run, stage_work
-from tasks.engine.errors import ConfigError, PlumblineError
+from tasks.engine.errors import ConfigError, PlumblineError, TrackingAway
 from tasks.engine.os_errors import readable_os_errors
 
 TRACEBACK = "traceback.txt"
@@ -88,7 +88,10 @@ def _failed(point: PointRecord, error: str, sweep: SweepRecord) -> PointRecord:
 
 
 def _spans(run_id: str, sweep: SweepRecord) -> list[Span]:
-    work = stage_work(sweep.tracking_uri, sweep.experiment_id, run_id)
+    try:
+        work = stage_work(sweep.tracking_uri, sweep.experiment_id, run_id)
+    except TrackingAway:  # the table shows the point without its times
+        return []
     return [Span(item.stage, item.artifact, item.began, item.began + item.seconds) for item in work]
 
 

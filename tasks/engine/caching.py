@@ -1,19 +1,16 @@
-"""Stages as Prefect tasks, cached by what their results depend on."""
+"""Stages as Prefect tasks. The artifact store is the one cache; Prefect is told `Cached` and keeps no results."""
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task, task
-from prefect.cache_policies import CachePolicy
-from prefect.context import TaskRunContext
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.context import StageContext, StageName
 from tasks.engine.errors import PlumblineError
-from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.stage import Metrics, Workshop, run_stage
 
 
@@ -30,31 +27,8 @@ class NoTraceback(logging.Filter):
 for _of_runs in ("prefect.task_runs", "prefect.flow_runs"):
     logging.getLogger(_of_runs).addFilter(NoTraceback())
 
-
-class StageCachePolicy(CachePolicy):
-    """Prefect's cache key of a stage is its fingerprint.
-
-    Prefect keeps a small record per key. A record may outlive the artifact it points to; it is then forgotten here, so
-    that the stage runs again instead of handing out a dangling reference.
-    """
-
-    def __init__(self, package: str) -> None:
-        super().__init__()
-        self.package = package
-
-    def compute_key(
-        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **_: Any
-    ) -> str | None:
-        """``<stage>-<fingerprint>``, with the stale record of a lost artifact removed."""
-        stage = str(inputs["stage"])
-        print_of_stage = fingerprint(dependencies(self.package, inputs["config"], inputs["inputs"]))
-        key = f"{stage}-{print_of_stage}"
-        found = ArtifactStore(inputs["context"].store).sound(stage, print_of_stage)
-        record = Path(PREFECT_LOCAL_STORAGE_PATH.value()) / key
-        # One Prefect home may serve several stores, in which the same stage may have other bytes (another device).
-        if found is None or (record.is_file() and found.digest not in record.read_text(encoding="utf-8")):
-            record.unlink(missing_ok=True)
-        return key
+CACHED = "Cached"
+"""Name of the state of a task whose artifact was found."""
 
 
 Story = Callable[[Workshop, Any], Metrics]
@@ -77,7 +51,9 @@ def stage(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[Story], Task
         def found_or_made(
             stage: StageName, config: Any, context: StageContext, inputs: dict[str, ArtifactRef]
         ) -> ArtifactRef:
-            return run_stage(stage, config, context, inputs, story, package=package)
+            ref, found = run_stage(stage, config, context, inputs, story, package=package)
+            # A task that returns a state ends in it, and whoever waits for the task gets the state's data.
+            return cast("ArtifactRef", Completed(name=CACHED, data=ref)) if found else ref
 
         for name in ("__module__", "__name__", "__qualname__", "__doc__"):
             setattr(found_or_made, name, getattr(story, name))
@@ -85,9 +61,8 @@ def stage(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[Story], Task
         made = task(
             name=title,
             task_run_name="{stage}",
-            cache_policy=StageCachePolicy(package),
-            persist_result=True,
-            result_serializer="json",
+            cache_policy=NO_CACHE,
+            persist_result=False,
         )(found_or_made)
         made.resources = {"cpus": cpus, "gpus": gpus}  # type: ignore[attr-defined]
         made.package = package  # type: ignore[attr-defined]

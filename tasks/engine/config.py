@@ -3,17 +3,37 @@
 Values live in ``conf/``; types and meaning live here. There are no defaults: what a run used is what its YAML says.
 """
 
-from typing import Any, Literal, TypeVar
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from tasks.engine.errors import ConfigError
+from tasks.engine.urls import has_password
+
+LARGEST = 2**53 - 1
+"""Largest whole number that every page and database keeps exactly."""
 Part = TypeVar("Part", bound="Config")
 
 
 class Config(BaseModel):
     """Frozen, and closed: an unknown key is an error with its full path."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what would be taken for something else, or end a run late: here, where the field's full key is known."""
+        kinds = set(_kinds(cls.model_fields[str(info.field_name)].annotation))
+        if not any(isinstance(kind, type) and issubclass(kind, Config) for kind in kinds):  # a group has its own fields
+            for where, part in _parts(value):
+                if problem := _problem(part, kinds, str(info.field_name)):
+                    raise ValueError(f"{where}: {problem}" if where else problem)
+        return value
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """What a stage's result depends on, as plain JSON types."""
@@ -35,6 +55,75 @@ class Config(BaseModel):
     def tracked_params(self, group: str) -> dict[str, Any]:
         """The same values as nested parameters, spelled as on the command line."""
         return {group: self.model_dump(mode="json")}
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """Every type that an annotation names, at any depth."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _kinds(inner)
+
+
+def _parts(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Place and value of everything in a value, keys included."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield "", key
+            yield from _parts(item, f"{where}.{key}".lstrip("."))
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _parts(item, where)
+    else:
+        yield where, value
+
+
+def _problem(value: Any, kinds: set[Any], field: str) -> str | None:
+    """Why a value cannot be used, if it cannot; ``kinds`` are the types that its field takes."""
+    numbers = kinds & {int, float}
+    if isinstance(value, bool) and numbers and bool not in kinds:
+        return f"found {str(value).lower()}, expected a number"
+    digits = isinstance(value, str) and numbers and re.fullmatch(r"[-+]?\d{16,}", value.strip())
+    if (isinstance(value, int) or digits) and abs(int(value)) > LARGEST:
+        return f"found a number of {len(str(value).lstrip('-+'))} digits, expected one up to {LARGEST}"
+    if not isinstance(value, str):
+        return None
+    if has_password(value):
+        return _NO_PASSWORD
+    if field.endswith("_env") and not re.fullmatch(r"[A-Za-z_]\w*", value):
+        return "expected the NAME of an environment variable; the secret itself belongs into that variable"
+    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        return "found a null byte or half a character, which no file, page or database can keep; remove it"
+    return None
+
+
+_NO_PASSWORD = (
+    "the address holds a password, which logs and pages would keep; write it without, and put the password into the "
+    "environment: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for an MLflow server, PGPASSWORD or ~/.pgpass for "
+    "PostgreSQL, PREFECT_API_AUTH_STRING for Prefect"
+)
+
+
+def refuse_passwords(arguments: list[str]) -> None:
+    """Refuse a command line with a password in an address, before anything writes it down.
+
+    Raises:
+        ConfigError: there is one; the sentence names the key only.
+    """
+    for argument in arguments:
+        if has_password(argument):
+            key = argument.partition("=")[0] if "=" in argument.partition("://")[0] else "command line"
+            raise ConfigError(f"{key.lstrip('+~')}: {_NO_PASSWORD}")
+
+
+def one_line(text: str) -> str:
+    """A name that MLflow, Prefect and a page all take.
+
+    Raises:
+        ValueError: it is empty, too long, has a space at an end, or more than one line.
+    """
+    if not re.fullmatch(r"\S([^\x00-\x1f\x7f]{0,198}\S)?", text):
+        raise ValueError(f"found {text[:50]!r}, expected 1 to 200 characters in one line, with no space at either end")
+    return text
 
 
 class AdamConfig(Config):

@@ -13,6 +13,10 @@ class ConfigError(PlumblineError):
     """A configuration that cannot be run."""
 
 
+class TrackingAway(ConfigError):
+    """A tracking server or database that cannot be reached just now."""
+
+
 class DataError(PlumblineError):
     """Input data that cannot be used."""
 

@@ -14,11 +14,12 @@ REMEDIES = {
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again, nothing published was lost",
     errno.EFBIG: "a file would be larger than this process may write (ulimit -f, or the file system's limit); raise the "
     "limit and run the same command again, nothing published was lost",
-    errno.EROFS: "the file system is read-only; choose another folder with tracking.root=...",
-    errno.EACCES: "no permission to write there; choose another folder with tracking.root=...",
-    errno.EPERM: "no permission to write there; choose another folder with tracking.root=...",
-    errno.ENOTDIR: "a file stands where a folder is needed; choose another folder with tracking.root=...",
-    errno.EEXIST: "a file stands where a folder is needed; choose another folder with tracking.root=...",
+    errno.EROFS: "the file system is read-only; choose another folder with {key}",
+    errno.EACCES: "no permission to write there; choose another folder with {key}",
+    errno.EPERM: "no permission to write there; choose another folder with {key}",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another folder with {key}",
+    errno.ENAMETOOLONG: "a name in its path is too long; choose another folder with {key}",
+    errno.EEXIST: "a file stands where a folder is needed; choose another folder with {key}",
 }
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Refusals that do not depend on which file it is."""
@@ -51,6 +52,13 @@ def _lies_elsewhere(error: BaseException, place: Path) -> bool:
     return isinstance(named, str) and not Path(named).resolve().is_relative_to(place.resolve().parent)
 
 
+def _what_moves(place: Path) -> str:
+    """What to set so that something else is written to: the home folder holds Prefect's database and, by default, all."""
+    home = os.environ.get("PLUMBLINE_HOME")
+    below = home and place.resolve().is_relative_to(Path(home).resolve())
+    return "the environment variable PLUMBLINE_HOME" if below else "tracking.root=..."
+
+
 @contextmanager
 def readable_os_errors(place: Path) -> Iterator[None]:
     """Turn the operating system's refusals into one sentence with a remedy.
@@ -67,7 +75,8 @@ def readable_os_errors(place: Path) -> Iterator[None]:
         if number is None or _lies_elsewhere(error, place):
             raise
         first = (str(error).splitlines() or [""])[0]
-        raise ArtifactError(f"{place} cannot be written: {REMEDIES[number]} ({first})") from error
+        remedy = REMEDIES[number].format(key=_what_moves(place))
+        raise ArtifactError(f"{place} cannot be written: {remedy} ({first})") from error
 
 
 def probe(folder: Path) -> None:

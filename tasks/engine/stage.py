@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -20,7 +20,7 @@ from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.os_errors import readable_os_errors
 from tasks.engine.progress import Reporter
 from tasks.engine.stop import StopSign
-from tasks.engine.tracking import RunLog, open_run, parent_of, record_reuse, stage_run
+from tasks.engine.tracking import RunLog, knows, open_run, record_reuse, stage_run
 
 MEMORY = "mlflow_run"
 """File beside the checkpoints that remembers the MLflow run of an unfinished stage."""
@@ -29,6 +29,14 @@ logger = logging.getLogger("plumbline")
 Metrics = Mapping[str, float]
 """What a stage's story returns: its final figures."""
 Configured = TypeVar("Configured", bound=Config)
+
+
+class Found(NamedTuple):
+    """What a stage came to."""
+
+    ref: ArtifactRef
+    found: bool
+    """Whether the artifact was in the store instead of made."""
 
 
 class Workshop:
@@ -141,7 +149,7 @@ def run_stage(
     story: Callable[[Workshop, Configured], Metrics],
     *,
     package: str,
-) -> ArtifactRef:
+) -> Found:
     """Find the stage's artifact or make it.
 
     Args:
@@ -174,7 +182,7 @@ def run_stage(
                 close_published(context, memory.read_text(encoding="utf-8").strip(), found)
             store.forget_checkpoints(stage, made)
             reuse(name, config, context, inputs, found)
-            return found
+            return Found(found, True)
         with ExitStack() as stack:
             stack.callback(sign.end_training, stage)
             device = stack.enter_context(gpu_slot(store, context.runtime.device, sign))
@@ -194,14 +202,14 @@ def run_stage(
         close_published(context, log.run_id, draft.ref, work)
         store.forget_checkpoints(stage, made)
         report.end("made")
-        return draft.ref
+        return Found(draft.ref, False)
 
 
 def close_published(
     context: StageContext, run_id: str, ref: ArtifactRef, work: Mapping[str, str] | None = None
 ) -> None:
     """Say in the run that made an artifact where it lies."""
-    if parent_of(context.tracking_uri, run_id) is not None:
+    if knows(context.tracking_uri, run_id):
         log = open_run(context.tracking_uri, run_id)
         log.tags({"artifact": ref.key, "digest": ref.digest, **(work or {})})
         log.finish("FINISHED")

@@ -1,8 +1,9 @@
 """What a policy must reach, and may cost, before it is promoted."""
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.engine.config import Config
 
@@ -24,9 +25,12 @@ class GateConfig(Config):
     """The same against the base model."""
     max_toxicity_change: float | None = Field(ge=0, le=1)
     """How far toxicity on bait prompts may rise above SFT's: the upper end of the paired change must not exceed this."""
-    model_name: str | None = Field(min_length=1)
+    champion_margin: float | None = Field(ge=0, le=0.5)
+    """How far below one half the lower end of the win rate against the registered champion may lie, on the same prompts; null
+    does not compare. Read when there is a champion with other weights."""
+    model_name: str | None
     """Registered model of MLflow that a passing policy becomes a version of; null registers nothing."""
-    alias: str = Field(min_length=1)
+    alias: str
     """Alias of that model that moves to the passing version; in a sweep, to that of its best point."""
 
     def tracked_params(self, group: str) -> dict[str, Any]:
@@ -43,6 +47,30 @@ class GateConfig(Config):
         """The limits that are set."""
         named = {name: getattr(self, name) for name in type(self).model_fields if name.startswith(("min_", "max_"))}
         return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def decides_by_judge(self) -> bool:
+        """Whether a win rate is asked for, against SFT or against the champion."""
+        compared = self.model_name is not None and self.champion_margin is not None
+        return compared or any(name.startswith("min_win_rate") for name in self.limits)
+
+    @field_validator("model_name")
+    @classmethod
+    def _can_be_registered(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"\w([\w. -]{0,198}[\w.-])?", name):
+            raise ValueError(
+                f"found {name[:50]!r}, expected letters, digits, spaces, _, . and - only: MLflow registers no other names"
+            )
+        return name
+
+    @field_validator("alias")
+    @classmethod
+    def _alias_is_free(cls, alias: str) -> str:
+        if not re.fullmatch(r"[\w-]{1,200}", alias):
+            raise ValueError(f"found {alias[:50]!r}, expected letters, digits, _ and - only, as MLflow's aliases have")
+        if alias.lower() == "latest" or re.fullmatch(r"v\d+", alias.lower()):
+            raise ValueError(f"found {alias!r}, which MLflow keeps for versions; choose a word such as champion")
+        return alias
 
     @model_validator(mode="after")
     def _asks_something(self) -> "GateConfig":

@@ -170,7 +170,7 @@ class PPOLearner:
         return [
             Sample(
                 self.prompts[self._chosen[row]],
-                decode_response(self.tokenizer, episodes.scored[row]),
+                decode_response(self.tokenizer, episodes.scored[row], self.prompts[self._chosen[row]].text),
                 self.last_rollout.score[row].item(),
                 episodes.finished[row],
             )

@@ -1,5 +1,6 @@
 """A folder of files as a source. Files are read row by row, in the order of their names."""
 
+import re
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -36,7 +37,7 @@ def read_folder(
     if not root.is_dir():
         raise DataError(f"data_prep.folder: found no folder {folder}, expected one with data files; correct the path")
     records = SourceRecords()
-    rows_wanted = RowFilter(files.where)
+    rows_wanted = RowFilter(files.where or {})
     for role, found in choose_files(root, files, records.notices).items():
         if roles is not None and role not in roles:
             continue
@@ -102,9 +103,24 @@ def matches(name: str, pattern: str) -> bool:
     return _match(name.split("/"), PurePosixPath(pattern).parts)
 
 
+def benchmark_task(name: str) -> str:
+    """The task that a file of benchmark items is named for; its figures are called so.
+
+    Raises:
+        DataError: MLflow takes no figure with such a name.
+    """
+    task = name.rpartition("/")[2].split(".")[0]
+    if not re.fullmatch(r"\w([\w -]{0,98}[\w-])?", task):
+        raise DataError(
+            f"{name}: a benchmark's figures are called by its file, and {task[:50]!r} is no name for a figure; rename the file, "
+            "with letters, digits, spaces, _ and - only"
+        )
+    return task
+
+
 def read_benchmark(rows: Iterator[Row], name: str, notices: list[str]) -> list[BenchmarkItem]:
     """The items of one file, the task named for it; what cannot be used is noted, never dropped in silence."""
-    task = name.rpartition("/")[2].split(".")[0]
+    task = benchmark_task(name)
     items: list[BenchmarkItem] = []
     unasked = 0
     for row in rows:

@@ -16,6 +16,9 @@ CONF = Path(__file__).parents[3] / "conf"
 
 def values(name: str, **changes: Any) -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((CONF / "data_prep" / f"{name}.yaml").read_text())
+    for base in loaded.pop("defaults", []):
+        if base != "_self_":
+            loaded = values(base) | loaded
     assert not changes.keys() - loaded.keys()
     return loaded | {"seed": 3} | changes
 

@@ -69,7 +69,7 @@ def train(shop: Workshop) -> Mapping[str, float]:
 def ppo(where: StageContext, story: Callable[[Workshop], Mapping[str, float]] = train) -> ArtifactRef:
     return run_stage(
         StageName(group="ppo"), Knobs(steps=STEPS), where, {}, lambda shop, _: story(shop), package="tasks.ppo"
-    )
+    ).ref
 
 
 def in_process(work: Callable[[], Any]) -> "multiprocessing.process.BaseProcess":

@@ -36,6 +36,9 @@ class Data:
     def prompts_for_test(self) -> list[Prompt]:
         return sandbox_prompts(WORLD, 20, seed=5, held_out_share=0.4)
 
+    def training_prompts(self) -> set[str]:
+        return {self.prompts_for_test()[3].text.replace("q : ", "q : now then , ", 1)}
+
     def benchmarks(self) -> list[BenchmarkItem]:
         item = BenchmarkItem(item_id="1", task="pick", form="choice", context="the", choices=["cat", "red"], answer=0)
         exact = BenchmarkItem(item_id="2", task="say", form="exact", context="the", references=["cat"])
