@@ -135,7 +135,7 @@ def check_data(config: RLHFConfig) -> None:
     root = Path(data.folder or "").expanduser()
     if not data.folder or not root.is_dir():
         raise DataError(
-            f"data_prep.folder: found {data.folder!r}, expected a folder with data files; see the README on bringing your "
+            f"data_prep.folder: found {data.folder!r}, expected a folder with data files; see docs/data.md on bringing your "
             "own data"
         )
     assert data.files is not None

@@ -16,7 +16,7 @@ def options(group: str) -> list[str]:
 
 def experiment(name: str) -> list[str]:
     """An experiment with the values that it wants from the command line."""
-    wanted = ["data_prep.folder=x"] + (["model.name_or_path=x"] if name == "own_data" else [])
+    wanted = ["data_prep.folder=x"] + (["model.name_or_path=x"] if name in ("own_data", "small_model") else [])
     return [f"experiment={name}", *wanted]
 
 
