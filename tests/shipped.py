@@ -1,5 +1,6 @@
 """The values of one file in ``conf/``, laid over the files that its defaults list names; nothing is validated."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def shipped(group: str, name: str) -> dict[str, Any]:
-    """``conf/<group>/<name>.yaml`` as Hydra composes it, interpolations left as they are."""
+    """``conf/<group>/<name>.yaml`` as Hydra composes it, other interpolations left as they are."""
     own: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
     values: dict[str, Any] = {}
     for entry in own.pop("defaults", []):
@@ -18,7 +19,13 @@ def shipped(group: str, name: str) -> dict[str, Any]:
             values = laid_over(values, {below: shipped(f"{group}/{below}", option)})
         elif entry != "_self_":
             values = laid_over(values, shipped(group, entry))
-    return laid_over(values, own)
+    return laid_over(values, {key: _of_a_long_model(value) for key, value in own.items()})
+
+
+def _of_a_long_model(value: Any) -> Any:
+    """What ``conf/`` computes where the model reads more than is asked."""
+    computed = re.match(r"\$\{(least|half_of):(\d+),", value) if isinstance(value, str) else None
+    return value if computed is None else int(computed[2]) // (1 if computed[1] == "least" else 2)
 
 
 def laid_over(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.ask.preflight import check, check_device, check_runner
+from flows.ask.preflight import check, check_data, check_device, check_runner
 from flows.config import RLHFConfig, load
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.models import save_policy
@@ -87,7 +87,7 @@ def test_missing_documents_are_known_before_anything_runs(
         check(config(tmp_path / "store", *given, *folder, *overrides))
     if folder:
         (tmp_path / "pretrain.parquet").write_bytes(b"")
-        check(config(tmp_path / "store", *given, *folder, *overrides))
+        check_data(config(tmp_path / "store", *given, *folder, *overrides))
 
 
 def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
