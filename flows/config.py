@@ -255,7 +255,7 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     try:
         plain = values
         if isinstance(values, DictConfig):
-            missing = sorted(OmegaConf.missing_keys(values))  # first: others may be computed from them
+            missing = missing_keys(values)  # first: others may be computed from them
             if missing:
                 raise MissingMandatoryValue(missing[0])
             plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
@@ -272,6 +272,19 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
+
+
+def missing_keys(values: DictConfig) -> list[str]:
+    """Keys without a value, in full; those that are only computed from one are not among them."""
+
+    def below(part: Any, path: str) -> Iterable[str]:
+        if part == "???":
+            yield path
+        elif isinstance(part, dict):
+            for name, inner in part.items():
+                yield from below(inner, f"{path}.{name}" if path else str(name))
+
+    return sorted(below(OmegaConf.to_container(values, resolve=False), ""))
 
 
 def _leave_out_what_is_not_there(plain: Any) -> None:

@@ -49,7 +49,7 @@ def test_a_complete_model_folder_passes(tmp_path: Path) -> None:
 
 def test_a_model_that_reads_less_is_refused_with_all_that_must_be_lowered(tmp_path: Path) -> None:
     save_policy(tiny_models.policy(context=64), tiny_models.tokenizer(), tmp_path / "model")
-    long = ["data_prep.prompt_tokens=100"]
+    long = ["model.context_tokens=128", "data_prep.prompt_tokens=100"]
     with pytest.raises(PlumblineError, match=r"reads 64 tokens.*set model\.context_tokens=64") as refused:
         check(config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path / 'model'}", *long))
     assert "data_prep.prompt_tokens=32 data_prep.response_tokens=32" in str(refused.value)

@@ -23,5 +23,5 @@ def test_own_model_and_own_data_take_one_command_and_no_override(tmp_path: Path)
         env={**os.environ, "PLUMBLINE_HOME": str(tmp_path / "home")},
     )
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
-    assert "14 of 14 stages ran" in done.stdout
+    assert "15 of 15 stages ran" in done.stdout
     assert "Traceback" not in done.stderr + done.stdout

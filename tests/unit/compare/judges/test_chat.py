@@ -271,7 +271,7 @@ def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     ("change", "message"),
     [
         ({"base_url": "ftp://host"}, "expected http"),
-        ({"base_url": "https://user:pw@host/v1"}, "a secret belongs into the environment"),
+        ({"base_url": "https://user:pw@host/v1"}, "the address holds a password"),
         ({"base_url": "https://host/v1?key=1"}, "a secret belongs into the environment"),
         ({"template": "{prompt} {first}"}, "lacks {second}"),
         ({"verdict_pattern": "(A)|(B)"}, "has 2 groups"),
