@@ -17,6 +17,12 @@ HEADER = """\
 # Deployments of the pipeline. Written by `python -m deployments.render [overrides] > deployments/prefect.yaml`;
 # edit schedule and pool freely, render again when the configuration changes.
 # `python -m deployments.automations`, given once, has the server schedule crashed runs again.
+#
+# The worker runs the code of its own folder or image. To clone it at run time instead, add here:
+#   pull:
+#   - prefect.deployments.steps.git_clone: {repository: "https://...", branch: main}
+# To change the environment of a deployment's runs, add to its work_pool:
+#   job_variables: {env: {PLUMBLINE_HOME: /data/plumbline, OMP_NUM_THREADS: "1"}}
 """
 POOL = "local"
 TAG = "rlhf"

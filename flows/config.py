@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -11,10 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
+from flows.lengths import misfits
 from flows.misspelt import KEYS, did_you_mean, flat_keys, refused
-from flows.process.environment import PROJECT
+from flows.process.environment import PROJECT, WORKPLACE
 from flows.sweep.config import SweepConfig
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.data_prep.config import DataPrepConfig
@@ -30,6 +32,7 @@ from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.job import AcrossLabelersJob
 from tasks.sft.config import SFTConfig
 
+OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
 SHOWN = 200
 """Characters of a refused value that its message repeats."""
@@ -39,7 +42,8 @@ class TrackingConfig(Config):
     """Where results go."""
 
     root: str
-    """Folder of the artifact store and of the local MLflow database; relative to the project."""
+    """Folder of the artifact store and of the local MLflow database; relative to the project, or to the current folder
+    outside a clone."""
     mlflow_uri: str | None
     """MLflow tracking server; null keeps an SQLite database below root."""
     experiment: str
@@ -62,7 +66,7 @@ class TrackingConfig(Config):
     @property
     def folder(self) -> Path:
         """``root`` as an absolute path."""
-        return (PROJECT / self.root).resolve()
+        return (WORKPLACE / self.root).resolve()
 
     @property
     def store(self) -> Path:
@@ -142,9 +146,7 @@ class RLHFConfig(Config):
     @property
     def reward_model_run(self) -> RewardModelConfig:
         """The reward model that PPO optimises."""
-        if self.independent_reward_model == "disjoint_half":
-            return self.reward_model.model_copy(update={"trained_on": "first_half"})
-        return self.reward_model
+        return self._beside_the_independent(self.reward_model)
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
@@ -160,11 +162,20 @@ class RLHFConfig(Config):
         return AcrossLabelersJob(labeler_folds=self.labeler_folds, reward_model=self.reward_model)
 
     @property
-    def dpo_run(self) -> DPOConfig:
-        """DPO sees the comparisons that PPO's reward model saw, so that the independent one stays independent of both."""
+    def rivals(self) -> dict[str, DPOConfig]:
+        """Stage name -> configuration of every policy that is trained on the rankings themselves."""
+        return {"dpo": self._beside_the_independent(self.dpo)} if self.train_dpo else {}
+
+    def _beside_the_independent(self, knobs: OnRankings) -> OnRankings:
+        """Whoever is not independent sees the same half, so that the independent reward model stays independent of all."""
         if self.independent_reward_model == "disjoint_half":
-            return self.dpo.model_copy(update={"trained_on": "first_half"})
-        return self.dpo
+            return knobs.model_copy(update={"trained_on": "first_half"})
+        return knobs
+
+    @property
+    def starts_from_sft(self) -> bool:
+        """PPO's start is trained like the SFT baseline, so both have the same weights and one measurement is enough."""
+        return self.ppo_init == self.sft
 
     @property
     def ppo_runs(self) -> dict[str, PPOConfig]:
@@ -175,41 +186,10 @@ class RLHFConfig(Config):
         return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
     @model_validator(mode="after")
-    def _sequences_fit(self) -> "RLHFConfig":
+    def _lengths_fit(self) -> "RLHFConfig":
         context = self.model.context_tokens
-        for name in ("data_prep", "sft", "ppo_init", "comparisons", "reward_model", "ppo", "dpo", "evaluation"):
-            stage = getattr(self, name)
-            if not hasattr(stage, "prompt_tokens"):
-                continue
-            total = stage.prompt_tokens + stage.response_tokens
-            if total > context:
-                raise ValueError(
-                    f"{name}: prompt_tokens ({stage.prompt_tokens}) + response_tokens ({stage.response_tokens}) = {total}, "
-                    f"which does not fit into model.context_tokens ({context})"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _rows_fit(self) -> "RLHFConfig":
-        """Where the model learns its positions, a longer row ends in an index error; elsewhere it is read wrongly."""
-        evaluation = self.evaluation
-        rows = {"pretrain.row_tokens": self.pretrain.row_tokens}
-        rows |= {
-            f"{name}.row_tokens": knobs.row_tokens
-            for name, knobs in (("sft", self.sft), ("ppo_init", self.ppo_init))
-            if knobs.pretraining_fraction > 0
-        }
-        if self.ppo.gamma > 0:
-            rows["ppo.ptx_row_tokens"] = self.ppo.ptx_row_tokens
-        rows["evaluation.context_tokens + evaluation.benchmark_answer_tokens"] = (
-            evaluation.context_tokens + evaluation.benchmark_answer_tokens
-        )
-        for name, tokens in rows.items():
-            if tokens > self.model.context_tokens:
-                raise ValueError(
-                    f"{name} is {tokens}, which does not fit into model.context_tokens ({self.model.context_tokens}); "
-                    "lower it"
-                )
+        if found := misfits(self, context):
+            raise ValueError(f"what does not fit into model.context_tokens ({context}): {found}")
         return self
 
     @model_validator(mode="after")
@@ -231,12 +211,24 @@ class RLHFConfig(Config):
 
     @model_validator(mode="after")
     def _halves_of_all(self) -> "RLHFConfig":
-        for name, part in (("reward_model", self.reward_model.trained_on), ("dpo", self.dpo.trained_on)):
+        for name, stage in self:
+            part = getattr(stage, "trained_on", "all")
             if self.independent_reward_model == "disjoint_half" and part != "all":
                 raise ValueError(
                     f"independent_reward_model is disjoint_half, which halves the comparisons itself, and "
                     f"{name}.trained_on is {part}; set {name}.trained_on=all"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _who_selects_does_not_judge(self) -> "RLHFConfig":
+        """A maximum over iterations is too good by the judge that took it; a gate must not pass on that."""
+        gate, other = self.evaluation.gate, {"gold": "independent", "independent": "gold"}
+        if gate.decides_by_judge and gate.judge == self.ppo.selection:
+            raise ValueError(
+                f"ppo.selection and evaluation.gate.judge are both {gate.judge}: the judge that chooses the weights may not "
+                f"decide about them; set evaluation.gate.judge={other[gate.judge]}, or ppo.selection=last"
+            )
         return self
 
     @model_validator(mode="after")
@@ -263,7 +255,11 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     try:
         plain = values
         if isinstance(values, DictConfig):
+            missing = missing_keys(values)  # first: others may be computed from them
+            if missing:
+                raise MissingMandatoryValue(missing[0])
             plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+        _leave_out_what_is_not_there(plain)
         return RLHFConfig.model_validate(plain)
     except MissingMandatoryValue as error:
         path = str(error).split(": ")[-1].splitlines()[0]
@@ -276,6 +272,38 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
+
+
+def missing_keys(values: DictConfig) -> list[str]:
+    """Keys without a value, in full; those that are only computed from one are not among them."""
+
+    def below(part: Any, path: str) -> Iterable[str]:
+        if part == "???":
+            yield path
+        elif isinstance(part, dict):
+            for name, inner in part.items():
+                yield from below(inner, f"{path}.{name}" if path else str(name))
+
+    return sorted(below(OmegaConf.to_container(values, resolve=False), ""))
+
+
+def _leave_out_what_is_not_there(plain: Any) -> None:
+    """``scale=miniature`` shrinks the embedded world and the model that is built; a run with neither has no use for that."""
+    if not isinstance(plain, dict):
+        return
+    model, data = plain.get("model"), plain.get("data_prep")
+    if (
+        isinstance(model, dict)
+        and model.get("name_or_path")
+        and "tie_embeddings" not in (model.get("architecture") or {})
+    ):
+        model["architecture"] = None
+    if (
+        isinstance(data, dict)
+        and data.get("source") != "sandbox"
+        and "held_out_share" not in (data.get("sandbox") or {})
+    ):
+        data["sandbox"] = None
 
 
 def describe(error: ValidationError, known: Iterable[str] = ()) -> str:

@@ -38,10 +38,10 @@ from tasks.compare.task import compare_policies
 from tasks.data_prep.task import prepare_data
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
-from tasks.engine.registry import artifacts_of, register_model
-from tasks.engine.tracking import load, open_run
+from tasks.engine.registry import artifacts_of, register_model, weights_of
+from tasks.engine.tracking import import_mlflow, open_run
 from tasks.gate.task import check_budget
-from tasks.measure.scores import check_reward_model
+from tasks.measure.scores import check_other_weights, check_reward_model
 from tasks.measure.task import evaluate_policy
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.table import markdown_table, terminal_table
@@ -130,7 +130,8 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
         outcome = Evaluated(report=str(folder), run_id=run.run_id, metrics=comparison.metrics, stages=run.records())
         limits = config.evaluation.gate
         if decision.passed and limits.model_name is not None:
-            released, tags = policy.result(), {"digest": policy.result().digest, "pipeline_run": run.run_id}
+            released = policy.result()
+            tags = {"digest": released.digest, "weights": weights_of(run.store, released), "pipeline_run": run.run_id}
             place = run.store.open(released) / "policy"
             version = register_model(run.context.tracking_uri, limits.model_name, limits.alias, place, run.run_id, tags)
             outcome = outcome.model_copy(update={"version": version})
@@ -206,6 +207,9 @@ def check(config: EvaluateConfig) -> None:
     if config.reward_model is not None:
         check_reward_model(Path(config.reward_model), "reward_model")
     check_judges(config.evaluation)
+    independent = config.evaluation.judges.independent_reward_model
+    if config.reward_model is not None and independent is not None:
+        check_other_weights(Path(independent), Path(config.reward_model))
     check_measures(config.evaluation, _shortest_context(config))
     known = artifacts_given(config)
     gold, independent = _has_gold(config, known), config.evaluation.judges.independent_reward_model
@@ -264,6 +268,7 @@ def say(outcome: Evaluated, config: EvaluateConfig) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH_WITHOUT_TERMINAL)
     console.print()
+    console.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
     console.print(terminal_table(outcome.comparison))
     ran = [record.stage for record in outcome.stages if record.ran]
     console.print(f"{len(ran)} of {len(outcome.stages)} stages ran", soft_wrap=True)
@@ -286,7 +291,7 @@ def main(values: DictConfig) -> None:
         config = as_prepared(parse_evaluate(values), values)
         check(config)
         DEADLINE.allow(config.runtime.stop_seconds or 0.0)
-        with prefect_session(meanwhile=load):
+        with prefect_session(meanwhile=import_mlflow):
             outcome = evaluate(config)
         say(outcome, config)
     except GateFailed as failed:

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
-from flows.config import TrackingConfig, describe
+from flows.config import TrackingConfig, describe, missing_keys
 from flows.evaluation_config import EvaluationConfig
 from flows.run.reproduce import is_place
 from tasks.data_prep.config import DataPrepConfig
@@ -61,13 +61,14 @@ def parse_evaluate(values: DictConfig) -> EvaluateConfig:
     Raises:
         ConfigError: unknown or missing keys, wrong types or values, each with its full path.
     """
-    missing = sorted(OmegaConf.missing_keys(values))
+    missing = missing_keys(values)
     if values.get("data") is not None:
         missing = [key for key in missing if not key.startswith("data_prep.")]
     if missing:
         key = missing[0]
         raise ConfigError(f"{key}: no value, and none can be guessed; give one on the command line: {key}=...")
     plain: Any = OmegaConf.to_container(values, resolve=True)
+    del plain["model"]  # only conf/ computes with it
     if plain["data"] is not None:
         plain["data_prep"] = None
     try:

@@ -44,10 +44,9 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
     trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent, **world}
     ppo = {name: run(train_ppo, name, knobs, **trained) for name, knobs in config.ppo_runs.items()}
-    rivals = {}
-    if config.train_dpo:
-        rivals["dpo"] = run(train_dpo, "dpo", config.dpo_run, data=data, comparisons=comparisons, ppo_init=ppo_init)
-    policies = {"base": base, "sft": sft, **rivals, **ppo}
+    ranked = {"data": data, "comparisons": comparisons, "ppo_init": ppo_init}
+    rivals = {name: run(train_dpo, name, knobs, **ranked) for name, knobs in config.rivals.items()}
+    policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **rivals, **ppo}
 
     judged = {"data": data, "reference": ppo_init, "reward_model": reward_model, **world}
     if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
@@ -55,7 +54,11 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     sheets = {
         name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=policy, **judged)
         for name, policy in policies.items()
+        if name != "ppo_init" or not config.starts_from_sft
     }
+    sheets.setdefault("ppo_init", sheets["sft"])
     curves = {f"{name}_policy": policy for name, policy in ppo.items()}
+    if config.sft.selection == "reward_model":
+        curves["sft_policy"] = sft
     report = run(compare_policies, "evaluation", config.evaluation.compared, **sheets, **curves)
     return report, next(iter(ppo.values()))

@@ -37,7 +37,7 @@ from flows.sweep.point import run_point
 from flows.sweep.session import reported_at_the_end
 from tasks.engine.errors import PlumblineError
 from tasks.engine.os_errors import probe, readable_os_errors
-from tasks.engine.tracking import load
+from tasks.engine.tracking import import_mlflow
 
 
 @flow(name="rlhf", flow_run_name="{config.tracking.run_name}", log_prints=False)
@@ -78,7 +78,7 @@ def main(values: DictConfig) -> list[float] | None:
             DEADLINE.allow(config.runtime.stop_seconds or 0.0)
             if config.runtime.runner == "processes":
                 warm_up()  # while the server starts
-            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=load):
+            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=import_mlflow):
                 outcome = rlhf(config)
             say_goodbye(outcome, config)
     except GateFailed as failed:

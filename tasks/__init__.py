@@ -5,5 +5,6 @@ Stages, in the order of the paper: ``data_prep``, ``pretrain``, ``sft`` (used tw
 embedded world, with its gold labeler, that three stages read.
 
 Shape legend used everywhere: B sequences, K ranked responses, P prompt width, R response width, T = P + R,
-V vocabulary, D hidden.
+V vocabulary, D hidden, N packed rows or candidates of a prompt, L length of a packed row, W the widest response of an
+iteration (R of a micro-batch is at most W), M ranked pairs, G prompts that have k responses each.
 """

@@ -10,6 +10,7 @@ from flows.ask.arithmetic.counts import Counts, Rows, fine_tuning, optimisation,
 from flows.ask.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
 from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
 from flows.config import RLHFConfig
+from tasks.dpo.config import DPOConfig
 
 UNKNOWN = "steps unknown: no data to count yet; declare dry_run.{0}"
 
@@ -88,19 +89,17 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
             f"{model.batch_element}s, {_times(model.epochs, 'epoch')}; at most {ranked.largest_batch_pairs:,} pairs a "
             f"step, {ranked.fewest_pairs:,} to {ranked.most_pairs:,} in all"
         )
-    if config.train_dpo:
-        lines.append(_dpo_line(config, rows.comparisons))
+    lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.rivals.items()]
     return lines + _ppo_lines(config, rows.rl_prompts)
 
 
-def _dpo_line(config: RLHFConfig, comparisons: Rows | None) -> str:
+def _rival_line(name: str, knobs: DPOConfig, comparisons: Rows | None) -> str:
     if comparisons is None:
-        return f"{'dpo':<14}{UNKNOWN.format('comparisons')}"
-    dpo = config.dpo_run
-    steps = preference(config, comparisons.number)
+        return f"{name:<14}{UNKNOWN.format('comparisons')}"
+    steps = preference(knobs, comparisons.number)
     return (
-        f"{'dpo':<14}{comparisons.number:,} rankings -> {steps:,} steps of {dpo.batch_size} prompts, "
-        f"{_times(dpo.epochs, 'epoch')}"
+        f"{name:<14}{comparisons.number:,} rankings -> {steps:,} steps of {knobs.batch_size} prompts, "
+        f"{_times(knobs.epochs, 'epoch')}"
     )
 
 

@@ -1,20 +1,20 @@
 """Checks before any expensive work: whatever can be known to fail is said within seconds."""
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 
 from flows.config import RLHFConfig
 from flows.evaluation_config import EvaluationConfig
+from flows.lengths import misfits
 from flows.process import environment
-from tasks.compare.judges.chat import check_chat_judge
-from tasks.compare.judges.humans import HumanJudge
+from tasks.compare.judges.asked import pair_judges
 from tasks.data_prep.enough import no_documents
 from tasks.data_prep.sources.folder import benchmark_task, choose_files
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
 from tasks.measure.scores import check_reward_model
-from tasks.results.judge import HUMANS
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
 
@@ -31,8 +31,8 @@ def check(config: RLHFConfig) -> None:
     check_device(config.runtime.device)
     check_runner(config.runtime.runner)
     check_engine(config)
-    check_model(config)
     check_data(config)
+    check_model(config)
     check_judges(config.evaluation)
     check_measures(config.evaluation, config.model.context_tokens)
     check_gate(config)
@@ -76,32 +76,51 @@ def check_runner(runner: str) -> None:
 
 
 def check_model(config: RLHFConfig) -> None:
-    """A local model folder must hold a model, its tokenizer and safetensors weights."""
-    name = config.model.name_or_path
-    if name is not None and looks_local(name):
-        check_model_folder("model.name_or_path", name)
-    if config.reward_model.body is not None:
-        check_model_folder("reward_model.body", config.reward_model.body)
+    """The base model and the reward model's body must be models that this program trains and samples rightly.
+
+    Raises:
+        ModelError: everything that is wrong with them.
+    """
+    named = {"model.name_or_path": config.model.name_or_path, "reward_model.body": config.reward_model.body}
+    if not any(named.values()):
+        return
+    from tasks.language.inspect import inspect_model, refuse
+
+    found = []
+    for key, name in named.items():
+        if name is not None:
+            if looks_local(name):
+                check_folder(key, name)
+            revision = config.model.revision if key == "model.name_or_path" else None
+            found += inspect_model(key, name, config.model.context_tokens, revision, partial(_to_fit, config))
+    refuse(found)
+
+
+def _to_fit(config: RLHFConfig, context: int) -> str:
+    others = misfits(config, context)
+    return f"set model.context_tokens={context}" + (f", and then, because of {others}" if others else "")
 
 
 def check_model_folder(key: str, name: str) -> None:
-    """A Hugging Face folder: a model, its tokenizer and safetensors weights; ``key`` is where it was named.
+    """A Hugging Face folder with a model that this program reads rightly; ``key`` is where it was named.
 
     Raises:
-        ModelError: one of them is missing.
+        ModelError: everything that is wrong with it.
     """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise ModelError(f"{key}: folder {folder} does not exist; give a Hugging Face model folder")
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{key}: {folder} has no config.json; give a Hugging Face model folder")
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise ModelError(f"{key}: {folder} has no tokenizer; save one there with tokenizer.save_pretrained")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{key}: {folder} has no *.safetensors weights; convert them with "
-            "model.save_pretrained(folder, safe_serialization=True)"
-        )
+    check_folder(key, name)
+    from tasks.language.inspect import inspect_model, refuse
+
+    refuse(inspect_model(key, name))
+
+
+def check_folder(key: str, name: str) -> None:
+    """A folder must exist where one is meant.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if not Path(name).expanduser().is_dir():
+        raise ModelError(f"{key}: folder {name} does not exist; give a Hugging Face model folder")
 
 
 def check_data(config: RLHFConfig) -> None:
@@ -116,7 +135,7 @@ def check_data(config: RLHFConfig) -> None:
     root = Path(data.folder or "").expanduser()
     if not data.folder or not root.is_dir():
         raise DataError(
-            f"data_prep.folder: found {data.folder!r}, expected a folder with data files; see the README on bringing your "
+            f"data_prep.folder: found {data.folder!r}, expected a folder with data files; see docs/data.md on bringing your "
             "own data"
         )
     assert data.files is not None
@@ -132,13 +151,10 @@ def check_data(config: RLHFConfig) -> None:
 
 def check_judges(config: EvaluationConfig) -> None:
     """A chat model must answer, a file of verdicts must read, a second reward model must be one."""
-    judges = config.judges
-    if judges.chat is not None:
-        check_chat_judge(judges.chat)
-    if judges.human_verdicts is not None:
-        HumanJudge(HUMANS, Path(judges.human_verdicts))
-    if judges.independent_reward_model is not None:
-        check_reward_model(Path(judges.independent_reward_model))
+    for judge in pair_judges(config.judges, environment.HOME):
+        judge.check()
+    if config.judges.independent_reward_model is not None:
+        check_reward_model(Path(config.judges.independent_reward_model))
 
 
 def check_gate(config: RLHFConfig) -> None:

@@ -1,6 +1,7 @@
 """Environment that Prefect, MLflow and the tokenizers read when they are imported; import this module before them.
 
-Everything local lives below one folder: ``PLUMBLINE_HOME``, by default ``.plumbline`` in the project. Whatever is set in
+Everything local lives below one folder: ``PLUMBLINE_HOME``, by default ``.plumbline`` in the project, or in the current
+folder where Plumbline is installed from a wheel. Whatever is set in
 the environment already stays as it is.
 """
 
@@ -8,7 +9,10 @@ import os
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-HOME = Path(os.environ.get("PLUMBLINE_HOME") or PROJECT / ".plumbline").resolve()
+"""The folder with flows, tasks and conf: a clone, or the site-packages that a wheel was installed into."""
+WORKPLACE = PROJECT if (PROJECT / "pyproject.toml").is_file() else Path.cwd()
+"""What relative folders of results refer to: the clone, or the current folder where there is none."""
+HOME = Path(os.environ.get("PLUMBLINE_HOME") or WORKPLACE / ".plumbline").resolve()
 
 
 def prefect_home() -> Path:

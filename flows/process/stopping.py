@@ -19,6 +19,8 @@ THREAD_SECONDS = 4.0
 NUDGE_SECONDS = 1.0
 REPORT_SECONDS = 0.5
 """For a stage that has ended to tell Prefect so."""
+UNKNOWN = 255
+"""Exit status of a worker whose fork server could not tell it."""
 LEAST_SECONDS = 15.0
 """Where the budget follows the steps, for stages that have made none yet."""
 MARGIN = 1.5
@@ -82,9 +84,10 @@ def last_checkpoint(note: Progress) -> str:
 def worker_killed(runner: TaskRunner[Any], sign: StopSign) -> WorkerKilled:
     """Which worker of a pool was killed, by what, and what is left of its stage."""
     dead = _exit_codes(runner)
-    code = next(iter(dead.values()), None)
-    how = "a signal" if code is None or code >= 0 else f"signal {-code}"
-    how = f"{how}; out of memory?" if code in (-9, None) else how if code < 0 else f"exit status {code}"
+    code = next(iter(dead.values()), UNKNOWN)
+    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    if code in (-9, UNKNOWN):
+        how = "signal 9; out of memory?" if code == -9 else "nobody knows how; out of memory?"
     running = _running(sign)
     of_the_dead = [note for note in running if note.process in dead] or running
     what = "; ".join(f"{note.stage}: {last_checkpoint(note)}" for note in of_the_dead) or "no stage was under way"

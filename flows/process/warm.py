@@ -10,6 +10,6 @@ for asked_politely in (signal.SIGINT, signal.SIGTERM):
 from flows import instructgpt  # noqa: E402, F401
 from flows.run import promotion  # noqa: E402, F401
 from flows.sweep import point, session  # noqa: E402, F401
-from tasks.engine.tracking import load  # noqa: E402
+from tasks.engine.tracking import import_mlflow  # noqa: E402
 
-load()
+import_mlflow()

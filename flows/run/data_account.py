@@ -51,10 +51,22 @@ def account_table(found: Mapping[str, RoleAccount]) -> Table:
     for heading in ("read", "kept"):
         table.add_column(heading, justify="right")
     table.add_column("left out by")
+    for cells in _cells(found):
+        table.add_row(*cells)
+    return table
+
+
+def account_rows(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Role, read, kept and the largest reasons, from the rows of ``audit.json``."""
+    return _cells(accounts(rows))
+
+
+def _cells(found: Mapping[str, RoleAccount]) -> list[tuple[str, str, str, str]]:
+    cells = []
     for role, account in found.items():
         reasons = ", ".join(f"{rule} {count:,}" for rule, count in account.dropped.most_common(REASONS) if count)
-        table.add_row(role, f"{account.read:,}", f"{account.read - account.lost:,}", reasons)
-    return table
+        cells.append((role, f"{account.read:,}", f"{account.read - account.lost:,}", reasons))
+    return cells
 
 
 def remarks(found: Mapping[str, RoleAccount], notices: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ from flows.process.leftovers import (
 )
 from flows.process.runners import make_runner, resources_of
 from flows.process.stopping import budget, stop, worker_killed
-from flows.run.reproduce import command_of, results_config
+from flows.run.reproduce import command_of, results_config, told_apart
 from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, point_tags
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
@@ -89,7 +89,7 @@ class Pipeline:
         self.run_id = start_pipeline_run(
             tracking.uri,
             experiment_id,
-            tracking.run_name,
+            told_apart(tracking.run_name, self._command_of(self.config)),
             compared_params(self.config.model_dump(mode="json")),
             {PROCESS_TAG: this_process(), **point_tags()},
         )
@@ -173,7 +173,6 @@ class Pipeline:
         log.metrics(compared_metrics(outcome.metrics))
         log.flush()
         log.tags({"plumbline.stages_run": str(sum(record.ran for record in records)), "policy": outcome.policy})
-        log.file(self.store.open(report.result()) / "report.html")
         return outcome
 
     def __exit__(

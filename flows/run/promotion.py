@@ -12,15 +12,19 @@ from prefect.states import Failed
 
 from flows.ask.preflight import looks_local
 from flows.config import RLHFConfig
+from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
 from flows.run.summary import Outcome
 from flows.run.warnings import publish_warnings
 from flows.sweep.membership import is_point
+from tasks.adopt.config import AdoptJob
+from tasks.adopt.task import adopt_model
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import PlumblineError
-from tasks.engine.registry import register_model
+from tasks.engine.registry import champion_of, register_model, weights_of
 from tasks.engine.tracking import open_run
 from tasks.gate.task import check_budget
+from tasks.measure.task import evaluate_policy
 from tasks.release.config import ReleaseJob
 from tasks.release.task import POLICY, release_policy
 from tasks.results.decision import DECISION, GateDecision
@@ -64,7 +68,7 @@ def promote(
     Raises:
         PlumblineError: a stage failed.
     """
-    gate = gate_stage(run, config, report)
+    gate = gate_stage(run, config, report, **champion_stages(run, config, policy))
     decision = read_decision(run, gate)
     released = release_stage(run, config, report, policy, gate) if decision.passed else None
     outcome = run.outcome(config, report, policy)
@@ -74,7 +78,8 @@ def promote(
         outcome = outcome.model_copy(update={"release": str(folder)})
         if config.evaluation.gate.model_name is not None:
             outcome = outcome.model_copy(update={"version": register(run, config, outcome, policy.result())})
-    return settle(run, outcome, decision)
+    page = publish_page(run, config, outcome, decision)
+    return settle(run, outcome.model_copy(update={"page": str(page)}), decision)
 
 
 class Stages(Protocol):
@@ -90,9 +95,37 @@ class Stages(Protocol):
         ...
 
 
-def gate_stage(run: Stages, config: RLHFConfig, report: Any) -> Any:
-    """Hold the run's own policy against its budget."""
-    return run(check_budget, "gate", config.evaluation.gate, about=next(iter(config.ppo_runs)), evaluation=report)
+def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[ArtifactRef]) -> dict[str, Any]:
+    """Measure the registered champion as the run's own policies were; the sheets of both, or nothing to compare with.
+
+    A champion with the candidate's weights is the candidate.
+    """
+    gate = config.evaluation.gate
+    if gate.model_name is None or gate.champion_margin is None:
+        return {}
+    champion = champion_of(run.context.tracking_uri, gate.model_name, gate.alias)
+    if champion is None or champion.weights == weights_of(run.store, run.finished(policy)):
+        return {}
+    made, name = run.futures, next(iter(config.ppo_runs))
+    judged = {"data": made["data_prep"], "reference": made["ppo_init"], "reward_model": made["reward_model"]}
+    if config.data_prep.source == "sandbox":
+        judged["world"] = made["data_prep"]
+    if "reward_model-independent" in made and config.evaluation.judges.independent_reward_model is None:
+        judged["independent_reward_model"] = made["reward_model-independent"]
+    adopted = run(
+        adopt_model,
+        "adopted",
+        AdoptJob(folder=str(champion.folder), kind="policy", knob="evaluation.gate.model_name"),
+        about="champion",
+    )
+    sheet = run(evaluate_policy, "evaluation", config.evaluation.measured, about="champion", policy=adopted, **judged)
+    return {"champion": sheet, "candidate": made[f"evaluation-{name}"]}
+
+
+def gate_stage(run: Stages, config: RLHFConfig, report: Any, **compared: Any) -> Any:
+    """Hold the run's own policy against its budget, and against the champion where ``compared`` has the sheets of both."""
+    about = next(iter(config.ppo_runs))
+    return run(check_budget, "gate", config.evaluation.gate, about=about, evaluation=report, **compared)
 
 
 def release_stage(run: Stages, config: RLHFConfig, report: Any, policy: Any, gate: Any) -> Any:
@@ -172,7 +205,12 @@ def register(run: Pipeline, config: RLHFConfig, outcome: Outcome, policy: Artifa
     gate, folder = config.evaluation.gate, Path(str(outcome.release))
     assert gate.model_name is not None
     figures = {name: f"{value:.6g}" for name, value in outcome.metrics.items() if name.startswith(TAGGED)}
-    tags = {"digest": policy.digest, "artifact": policy.key, "pipeline_run": run.run_id} | figures
+    tags = {
+        "digest": policy.digest,
+        "weights": weights_of(run.store, policy),
+        "artifact": policy.key,
+        "pipeline_run": run.run_id,
+    } | figures
     alias = None if is_point() else gate.alias
     version = register_model(run.context.tracking_uri, gate.model_name, alias, folder, run.run_id, tags)
     logger.info("%s version %s%s", gate.model_name, version, f" is {alias}" if alias else "")

@@ -12,6 +12,8 @@ from tasks.engine.errors import ConfigError
 
 _PLACES = ("tracking", "runtime")
 """Groups that say where and how fast, not what: nobody's result depends on them."""
+WORDS, LONGEST_WORD = 4, 40
+"""Of what a run's name tells beside beta, gamma and seed."""
 _PLAIN = re.compile(r"[A-Za-z_./][\w./:-]*\Z")
 _RESERVED = ("null", "true", "false", "nan", "inf")
 
@@ -39,6 +41,24 @@ def command_of(config: RLHFConfig) -> str:
 def differences(config: RLHFConfig) -> list[str]:
     """Overrides that turn the default configuration into ``config``, one for each value that differs."""
     return [f"{path}={_literal(value)}" for path, value in _changed(results_config(load()), results_config(config), "")]
+
+
+def told_apart(name: str, command: str) -> str:
+    """A run's name with what else was changed, so that a list of runs tells them apart.
+
+    Only a name that is made of ``key=value`` words is lengthened: one of the user's own stays. Values that it has are left
+    out, and so are all but a few of many.
+    """
+    words = name.split()
+    if not all("=" in word for word in words):
+        return name
+    known = {word.partition("=")[0] for word in words}
+    changed = [item for item in shlex.split(command)[3:] if item.partition("=")[0].rpartition(".")[2] not in known]
+    shown = [
+        item if len(item) <= LONGEST_WORD else item[: LONGEST_WORD - 1] + "\N{HORIZONTAL ELLIPSIS}" for item in changed
+    ]
+    more = [f"+{len(shown) - WORDS}"] if len(shown) > WORDS else []
+    return " ".join([name, *shown[:WORDS], *more])
 
 
 def is_place(override: str) -> bool:

@@ -39,6 +39,8 @@ class Outcome(BaseModel):
     """Folder of the comparison and its page."""
     run_id: str
     """MLflow run of the pipeline."""
+    page: str = ""
+    """The published page: the report, and what only this run knows."""
     metrics: dict[str, float]
     stages: list[StageRecord]
     warnings: list[str] = []
@@ -98,9 +100,14 @@ def outcome_of(
     )
 
 
+def run_link(mlflow_uri: str | None, experiment_id: str, run_id: str) -> str:
+    """Address of a run's page in MLflow."""
+    return f"{mlflow_uri or 'http://127.0.0.1:5000'}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
 def link_pages(mlflow_uri: str | None, experiment_id: str, run_id: str) -> None:
     """Links on the run's Prefect page: to the run in MLflow, and to the report there."""
-    place = f"{mlflow_uri or 'http://127.0.0.1:5000'}/#/experiments/{experiment_id}/runs/{run_id}"
+    place = run_link(mlflow_uri, experiment_id, run_id)
     create_link_artifact(key="mlflow", link=place, link_text="this run in MLflow")
     create_link_artifact(key="page", link=f"{place}/artifacts/{REPORT}", link_text="the page with plots and samples")
 
@@ -124,11 +131,15 @@ def _audit_row(row: dict[str, Any]) -> dict[str, Any]:
 def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
     """The main figures of the pipeline's policy under names that do not depend on gamma, for comparing runs."""
     families = {
+        "win_rate/base/": "policy/base_win_rate_",
+        f"win_rate_vs_start/{policy}/": "policy/win_rate_vs_start_",
+        f"win_rate_unseen/{policy}/": "policy/win_rate_unseen_",
         f"win_rate/{policy}/": "policy/win_rate_",
         f"win_rate/{policy}_greedy/": "policy/win_rate_greedy_",
         f"score/{policy}/": "policy/score_",
     }
     names = {
+        "test_prompts": "policy/test_prompts",
         f"kl/{policy}": "policy/kl",
         f"benchmark/{policy}/mean": "policy/benchmarks",
         f"benchmark/{policy}/change_vs_sft": "policy/benchmarks_vs_sft",
@@ -149,6 +160,7 @@ def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH_WITHOUT_TERMINAL)
     console.print()
+    console.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
     console.print(terminal_table(outcome.comparison))
     ran = [record.stage for record in outcome.stages if record.ran]
     if ran:
@@ -163,5 +175,5 @@ def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
         name = config.evaluation.gate.model_name
         version = f"     {name} version {outcome.version}, {config.evaluation.gate.alias}" if outcome.version else ""
         console.print(f"release  {outcome.release}{version}", soft_wrap=True)
-    console.print(f"report   {Path(outcome.report) / REPORT}", soft_wrap=True)
+    console.print(f"report   {outcome.page}", soft_wrap=True)
     console.print("pages    python -m flows.pages prefect     python -m flows.pages mlflow", soft_wrap=True)

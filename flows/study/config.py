@@ -26,7 +26,7 @@ class RulesConfig(Config):
     fewest_seeds: int = Field(ge=2)
     """A claim with fewer seeds counts as not measured."""
     gold_cost: float = Field(ge=0)
-    """A loss of gold score up to this is a little cost; gold points."""
+    """A loss of gold score up to this is no more than the noise of one policy measured twice; gold points."""
     benchmark_cost: float = Field(ge=0)
     """A benchmark mean this far below the base model still counts as recovered; share."""
     accuracy_cost: float = Field(ge=0)

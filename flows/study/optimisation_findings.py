@@ -84,8 +84,8 @@ def fit_columns(fits: Mapping[int, Fitted]) -> list[Column]:
     """The fitted coefficients, how well they fit, and where they put the peak."""
     peaks = {seed: peak for seed, fit in fits.items() if (peak := fit.peak) is not None}
     return [
-        Column("alpha", {seed: fit.fit.alpha for seed, fit in fits.items()}, 3),
-        Column("beta", {seed: fit.fit.beta for seed, fit in fits.items()}, 3),
+        Column("alpha", {seed: fit.fit.rise for seed, fit in fits.items()}, 3),
+        Column("beta", {seed: fit.fit.decay for seed, fit in fits.items()}, 3),
         Column("fit explains, %", {seed: 100 * fit.explained for seed, fit in fits.items()}, 0),
         Column("gold peaks at sqrt(KL)", peaks),
     ]

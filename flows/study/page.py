@@ -10,11 +10,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from flows.study.config import StudyConfig
 from flows.study.figures import draw
 from flows.study.optimisation_findings import over_optimisation_best_of_n, over_optimisation_ppo
-from flows.study.points import Point
+from flows.study.points import Point, policy_setting
 from flows.study.policy_findings import alignment_tax, beta_with_ptx, beta_without_ptx, single_choices
 from flows.study.records import PointRecord, Session, write_text
 from flows.study.results import Finding, Results
 from flows.study.reward_findings import batch_element, data_and_labelers, sft_epochs
+from flows.study.spread import spread_of
 
 HTML, MARKDOWN, FIGURES = "study.html", "study.md", "figures"
 TITLE = "The findings of InstructGPT on the embedded world"
@@ -64,6 +65,7 @@ def write_page(
         "findings": findings,
         "config": results.config,
         "command": command,
+        "spread": spread_of(results, policy_setting(results.config.reference.beta, results.config.reference.gamma)),
         "cost": cost(points, records, sessions, results.config),
     }
     html = {key: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode() for key, svg in drawn.items()}

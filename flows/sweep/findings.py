@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from flows.sweep.caveats import caveats, chosen_by_its_judge
 from flows.sweep.config import SweepConfig
 from flows.sweep.pareto import dominated_by
 from flows.sweep.record import PointRecord
@@ -86,8 +87,9 @@ def weigh(records: Sequence[PointRecord], config: SweepConfig) -> Findings:
     best = best_of(values, config)
     labels = {point.number: point.label for point in finished}
     findings = Findings(judge, objectives, values, dominated, best, "", notes)
-    sentences = [_front_sentence(findings), _best_sentence(findings, labels, config)]
-    return findings._replace(verdict=" ".join(sentences), notes=[*notes, *_uncertainty(finished, findings, config)])
+    sentences = [*caveats(finished, judge), _front_sentence(findings), _best_sentence(findings, labels, config)]
+    doubts = [*_uncertainty(finished, findings, config), *chosen_by_its_judge(finished, best)]
+    return findings._replace(verdict=" ".join(sentences), notes=[*notes, *doubts])
 
 
 def best_of(values: Mapping[int, Mapping[str, float]], config: SweepConfig) -> int | None:

@@ -65,9 +65,8 @@ def compared_params(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compared_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Final metrics of a pipeline run: all, or for a point of a sweep those whose names do not depend on its knobs."""
-    if _values() is None:
-        return dict(metrics)
+    """Final metrics of a pipeline run: those whose names do not depend on its knobs, so that lists and comparisons of runs open
+    on them. Every other figure is a metric of the run of the stage ``evaluation``."""
     return {name: value for name, value in metrics.items() if name.startswith("policy/")}
 
 

@@ -32,10 +32,3 @@ def dominated_by(
         [index for index, other in enumerate(points) if index != place and dominates(other, point)]
         for place, point in enumerate(points)
     ]
-
-
-def front(
-    points: Sequence[Sequence[float]],  # (points, objectives), smaller is better
-) -> list[int]:
-    """Indices of the points that no other point dominates, in the given order."""
-    return [index for index, better in enumerate(dominated_by(points)) if not better]

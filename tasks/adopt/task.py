@@ -5,6 +5,7 @@ from pathlib import Path
 from tasks.adopt.config import AdoptJob
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.inspect import make_fit
 from tasks.language.models import ScalarModel, load_policy, load_tokenizer, save_policy
 
 
@@ -14,6 +15,7 @@ def adopt_model(shop: Workshop, config: AdoptJob) -> Metrics:
     if config.kind == "model":
         ScalarModel.load(Path(config.folder).expanduser()).save(shop.folder / "model")
         return {}
-    model = load_policy(config.folder, "cpu")
-    save_policy(model, load_tokenizer(config.folder), shop.folder / "policy")
+    model, tokenizer = load_policy(config.folder, "cpu"), load_tokenizer(config.folder)
+    make_fit(model, tokenizer, config.folder)
+    save_policy(model, tokenizer, shop.folder / "policy")
     return {"model/parameters": float(sum(weight.numel() for weight in model.parameters()))}

@@ -19,6 +19,7 @@ from tasks.compare.regression import (
     task_score,
 )
 from tasks.compare.rulings import Contest, contest, judges_of, resampling, rule
+from tasks.compare.start import against_start
 from tasks.engine.errors import DataError
 from tasks.results import verdict
 from tasks.results.best_of_n import best_of_n_kl
@@ -40,12 +41,16 @@ BASE = "base"
 
 
 def compare_sheets(
-    sheets: Mapping[str, PolicySheet], config: CompareConfig, pair_judges: Sequence[PairJudge] = ()
+    sheets: Mapping[str, PolicySheet],
+    config: CompareConfig,
+    pair_judges: Sequence[PairJudge] = (),
+    selected_by: Mapping[str, str] | None = None,
 ) -> PolicyComparison:
     """Compare policies measured on the same data; ``sheets`` needs ``sft``, and ``base`` for the alignment tax.
 
     Rows come in the order of ``sheets``: sampled policies and best-of-n first, then the greedy ones. ``pair_judges`` are
-    asked here; the judges that give scores have left them in the sheets.
+    asked here; the judges that give scores have left them in the sheets. ``selected_by`` names, for each policy whose weights a
+    judge chose among its iterations or epochs, that judge.
 
     Raises:
         DataError: the sheets were measured on different prompts, items, judges or toxicity scorers.
@@ -70,8 +75,9 @@ def compare_sheets(
         tasks=tasks,
         best_of_curve=sheets[BASELINE].best_of_curve,
         safety=safety,
-        verdict=verdict.verdict(rows, judges),
-        notes=[*verdict.notes(rows, judges), *_left_out(sheets)],
+        selected_by=dict(selected_by or {}),
+        verdict=verdict.verdict(rows, judges, selected_by or {}),
+        notes=[*verdict.notes(rows, judges, selected_by or {}), *_left_out(sheets)],
         metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else ""),
     )
 
@@ -154,6 +160,7 @@ def _row(
         length=float(np.mean([r.tokens for r in item.mine])),
         eos_rate=float(np.mean([r.finished for r in item.mine])),
         truth=_truth(sheet, item.decoding),
+        against_start=against_start(sheets, item, config),
     )
     return row if item.decoding != SAMPLED else row.model_copy(update=_tax(sheets, sheet, config))
 
@@ -239,7 +246,7 @@ def _task_changes(
 
 def _metrics(rows: list[PolicyRow], tasks: list[TaskChange], scorer: str) -> dict[str, float]:
     """Flat names for tracking; shares are in [0, 1]."""
-    found: dict[str, float] = {}
+    found: dict[str, float] = {"test_prompts": float(max(w.prompts for row in rows for w in row.win.values()))}
 
     def put(name: str, value: Interval | float | None) -> None:
         if isinstance(value, Interval):
@@ -252,11 +259,14 @@ def _metrics(rows: list[PolicyRow], tasks: list[TaskChange], scorer: str) -> dic
             put(f"win_rate/{row.key}/{judge}", ruling.win.bootstrap)
             put(f"tie_rate/{row.key}/{judge}", ruling.win.ties / ruling.win.prompts)
             put(f"win_rate/{row.key}/{judge}_held_out", ruling.win_held_out.rate if ruling.win_held_out else None)
+            put(f"win_rate_unseen/{row.key}/{judge}", ruling.win_unseen.bootstrap if ruling.win_unseen else None)
             put(f"win_rate_lc/{row.key}/{judge}", ruling.length_controlled)
             if ruling.orders is not None:
                 put(f"position_bias/{row.key}/{judge}", ruling.orders.position_bias)
                 put(f"inconsistent/{row.key}/{judge}", ruling.orders.inconsistent / ruling.orders.pairs)
                 put(f"unjudged/{row.key}/{judge}", ruling.orders.unjudged / ruling.orders.pairs)
+        for judge, win in row.against_start.items():
+            put(f"win_rate_vs_start/{row.key}/{judge}", win.bootstrap)
         for judge, score in row.scores.items():
             put(f"score/{row.key}/{judge}", score)
         put(f"kl/{row.key}", row.kl.estimate if row.kl else None)

@@ -4,11 +4,11 @@ A judge's verdicts are explained by a logistic model with three terms: how good 
 response is, and how hard its opponent is to beat on this prompt. The length-controlled win rate is what the model
 predicts when the length term is 0.
 
-    P(policy preferred) = sigmoid(quality + length * tanh(d / std(d)) + difficulty * gamma(prompt))
+    P(policy preferred) = sigmoid(quality + length * tanh(d / std(d)) + difficulty * hardness(prompt))
 
-``d`` is the policy's length minus the opponent's. As in AlpacaEval, gamma comes from a joint fit over policies that were
+``d`` is the policy's length minus the opponent's. As in AlpacaEval, hardness comes from a joint fit over policies that were
 set against the same opponent, with difficulty = 1 for all of them, and all coefficients are shrunk by a penalty chosen
-by cross-validation. Three differences: gamma of a policy is fitted on the *other* policies (AlpacaEval has more than a
+by cross-validation. Three differences: hardness of a policy is fitted on the *other* policies (AlpacaEval has more than a
 hundred, so that one's own verdicts hardly count; with a handful they would explain themselves); the penalty is a ridge
 rather than a lasso; and no hand-made verbose or concise baselines are mixed in.
 
@@ -44,7 +44,7 @@ def length_controlled(
         outcomes: (policies, prompts) share of each prompt won by the policy, in [0, 1]; NaN where it was not judged.
         length_differences: (policies, prompts) length of the policy's response minus its opponent's, any unit.
         strength: the penalties.
-        how: the bootstrap; coefficients are fitted anew in every resample, gamma and penalty are kept.
+        how: the bootstrap; coefficients are fitted anew in every resample, hardness and penalty are kept.
 
     Returns:
         One interval a policy; None where fewer prompts than folds were judged.
@@ -59,8 +59,8 @@ def length_controlled(
             found.append(None)
             continue
         others = np.delete(np.arange(len(outcomes)), policy)
-        gamma = prompt_difficulty(outcomes[others], terms[others])[judged]
-        features = np.stack([np.ones_like(gamma), terms[policy, judged], gamma], axis=1)  # (n, 3)
+        hardness = prompt_difficulty(outcomes[others], terms[others])[judged]
+        features = np.stack([np.ones_like(hardness), terms[policy, judged], hardness], axis=1)  # (n, 3)
         found.append(_rate(features, outcomes[policy, judged], strength, how.named("length control", policy)))
     return found
 
@@ -120,9 +120,9 @@ def prompt_difficulty(outcomes: Floats, terms: Floats) -> Floats:
         terms: (policies, prompts) length terms.
     """
     policies, prompts = outcomes.shape
-    gamma = np.zeros(prompts)
+    hardness = np.zeros(prompts)
     if not policies:
-        return gamma
+        return hardness
     seen = np.isfinite(outcomes).astype(np.float64)
     won = np.where(seen > 0, outcomes, 0.5)
     own = np.stack([np.ones_like(terms), terms], axis=-1)  # (policies, prompts, 2)
@@ -130,19 +130,19 @@ def prompt_difficulty(outcomes: Floats, terms: Floats) -> Floats:
     # Alternate: each policy given the prompts (2 numbers each), each prompt given the policies (1 number each). Every
     # half is one damped Newton step of a jointly strictly convex loss.
     for _ in range(_MOST_STEPS):
-        before = gamma
-        share = _sigmoid(np.einsum("pnk,pk->pn", own, coefficients) + gamma)
+        before = hardness
+        share = _sigmoid(np.einsum("pnk,pk->pn", own, coefficients) + hardness)
         weight = seen * np.maximum(share * (1 - share), 0.05)
         slope = np.einsum("pn,pnk->pk", seen * (share - won), own) + small * coefficients
         curvature = np.einsum("pn,pni,pnj->pij", weight, own, own) + small * np.eye(2)
         coefficients = coefficients - np.linalg.solve(curvature, slope[:, :, None])[:, :, 0]
-        share = _sigmoid(np.einsum("pnk,pk->pn", own, coefficients) + gamma)
+        share = _sigmoid(np.einsum("pnk,pk->pn", own, coefficients) + hardness)
         weight = seen * np.maximum(share * (1 - share), 0.05)
-        slope_prompt = (seen * (share - won)).sum(axis=0) + _DIFFICULTY_PENALTY * gamma
-        gamma = gamma - slope_prompt / (weight.sum(axis=0) + _DIFFICULTY_PENALTY)
-        if float(np.abs(gamma - before).max()) < 1e-7:
+        slope_prompt = (seen * (share - won)).sum(axis=0) + _DIFFICULTY_PENALTY * hardness
+        hardness = hardness - slope_prompt / (weight.sum(axis=0) + _DIFFICULTY_PENALTY)
+        if float(np.abs(hardness - before).max()) < 1e-7:
             break
-    return gamma
+    return hardness
 
 
 def choose_penalty(features: Floats, targets: Floats, strength: Strength, seed: int) -> float:

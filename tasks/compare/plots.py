@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,6 +15,8 @@ from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL, SAMPLED, Policy
 _SERIES = ("#4a6fa5", "#b7791f", "#3b7a57", "#a23b3b", "#6b5b95", "#5f6b76")
 _INK, _FAINT = "#24292f", "#d5dae0"
 
+WINDOWS = 16
+"""Points of a curve of PPO's iterations in the figure of reward against KL."""
 History = Sequence[Mapping[str, float]]
 """PPO's metrics, one dict an iteration."""
 _KL = "objective/kl"
@@ -45,7 +48,7 @@ def win_rate_bars(comparison: PolicyComparison) -> str:
     axes.set_xlabel(f"win rate, %, ties half; bars: {100 * comparison.confidence:g} % interval")
     axes.legend(frameon=False, fontsize=7.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
     axes.grid(axis="x", color=_FAINT, linewidth=0.6)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def benchmark_changes(comparison: PolicyComparison) -> str | None:
@@ -75,7 +78,7 @@ def benchmark_changes(comparison: PolicyComparison) -> str | None:
     axes.set_xlabel(f"change against {other}, percentage points, same items")
     axes.legend(frameon=False, fontsize=7.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
     axes.grid(axis="x", color=_FAINT, linewidth=0.6)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, History]) -> str | None:
@@ -90,15 +93,17 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
     # Without a KL of any policy the curve alone says who judged.
     scored = [*(row.scores for row in ended), *(point.scores for point in curve)]
     judges = [judge for judge in (REWARD_MODEL, GOLD, INDEPENDENT) if all(judge in scores for scores in scored)]
-    figure, panels = _figures(len(judges), height=0.9 + 2.1 * len(judges))
+    figure, panels = panels_of(len(judges), height=0.9 + 2.1 * len(judges))
     names = list(dict.fromkeys([*(row.policy for row in ended), *histories]))
     colors = {policy: _SERIES[place % len(_SERIES)] for place, policy in enumerate(names)}
     for axes, judge in zip(panels, judges, strict=True):
         for policy, history in histories.items():
             curve_of = JUDGES[judge].curve
-            points = [(row[_KL], row[curve_of]) for row in history if {_KL, curve_of} <= row.keys()]
+            points = windows([(row[_KL], row[curve_of]) for row in history if {_KL, curve_of} <= row.keys()])
             if points:
-                axes.plot(*zip(*points, strict=True), "-", color=colors[policy], alpha=0.5, linewidth=1)
+                axes.plot(
+                    *zip(*points, strict=True), ".-", color=colors[policy], alpha=0.7, linewidth=1.2, markersize=4
+                )
         if curve:
             picks = [point.scores[judge] for point in curve]
             axes.plot([point.kl for point in curve], picks, "x-", color=_INK, linewidth=0.9, markersize=4)
@@ -114,7 +119,15 @@ def reward_against_kl(comparison: PolicyComparison, histories: Mapping[str, Hist
         panels[0].plot([], [], "x-", color=_INK, label="SFT, best of n", markersize=4, linewidth=0.9)
     panels[0].legend(frameon=False, fontsize=7.5, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3)
     panels[-1].set_xlabel("KL to the reference policy, nats (best of n: bound of its KL to SFT)")
-    return _svg(figure)
+    return svg_of(figure)
+
+
+def windows(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Means over neighbouring iterations, at most ``WINDOWS`` of them in order: single iterations jump back and forth."""
+    if len(points) <= WINDOWS:
+        return list(points)
+    parts = np.array_split(np.asarray(points, dtype=np.float64), WINDOWS)
+    return [(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts]
 
 
 def length_histogram(sheets: Mapping[str, PolicySheet]) -> str:
@@ -132,17 +145,17 @@ def length_histogram(sheets: Mapping[str, PolicySheet]) -> str:
     axes.set_ylabel("% of responses")
     axes.legend(frameon=False, fontsize=7.5, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3)
     axes.grid(axis="y", color=_FAINT, linewidth=0.6)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    figure, panels = _figures(1, height)
+    figure, panels = panels_of(1, height)
     return figure, panels[0]
 
 
-def _figures(count: int, height: float) -> tuple[Figure, list[Axes]]:
+def panels_of(count: int, height: float) -> tuple[Figure, list[Axes]]:
     """Panels on top of each other that share their horizontal axis."""
-    figure = Figure(figsize=(4.8, height), layout="constrained")
+    figure = Figure(figsize=(8.6, height), layout="constrained")
     panels = list(figure.subplots(count, sharex=True, squeeze=False)[:, 0])
     for axes in panels:
         for side in ("top", "right"):
@@ -156,7 +169,8 @@ def _figures(count: int, height: float) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """The same bytes for the same figure."""
     target = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "plumbline"}):
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})

@@ -16,7 +16,8 @@ from tasks.compare import plots
 from tasks.compare.config import CompareConfig
 from tasks.results.comparison import PolicyComparison, title_of
 from tasks.results.judges import JUDGES
-from tasks.results.sheet import OPPONENT, SAMPLED, PolicySheet, PromptSamples, Response
+from tasks.results.policies import POLICIES, names_of
+from tasks.results.sheet import BASELINE, GREEDY, OPPONENT, SAMPLED, PolicySheet, PromptSamples, Response
 from tasks.results.table import (
     BEHAVIOUR,
     PREFERENCE,
@@ -60,25 +61,38 @@ def render_report(inputs: ReportInputs, config: CompareConfig) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     task_policies, task_table = _tasks(comparison)
+    frontier, tax = plots.reward_against_kl(comparison, histories), plots.benchmark_changes(comparison)
+    behaviour, safety = policy_table(comparison, BEHAVIOUR), safety_table(comparison)
+    samples = _samples(sheets, config)
+    sections = (
+        ("preference", "Preference", True),
+        ("behaviour", "Behaviour", behaviour.rows),
+        ("tax", "Alignment tax", tax),
+        ("safety", "Safety", safety.rows),
+        ("frontier", "Reward against KL", frontier),
+        ("length", "Length", True),
+        ("responses", "Responses", samples),
+    )
     return environment.get_template("report.html.jinja").render(
         title="Plumbline: how the policies compare",
         comparison=comparison,
         prompts=len(next(iter(sheets.values())).samples),
         preference=policy_table(comparison, PREFERENCE),
-        behaviour=policy_table(comparison, BEHAVIOUR),
+        contents=[(place, name) for place, name, there in sections if there],
+        behaviour=behaviour,
         judges=judge_table(comparison),
         kinds=kind_table(comparison),
         deciding=JUDGES[deciding_judge(comparison.rows, comparison.judges)].title,
-        safety=safety_table(comparison),
+        safety=safety,
         figures={
-            "wins": _data_uri(plots.win_rate_bars(comparison)),
-            "frontier": _data_uri(plots.reward_against_kl(comparison, histories)),
-            "tax": _data_uri(plots.benchmark_changes(comparison)),
-            "lengths": _data_uri(plots.length_histogram(sheets)),
+            "wins": data_uri(plots.win_rate_bars(comparison)),
+            "frontier": data_uri(frontier),
+            "tax": data_uri(tax),
+            "lengths": data_uri(plots.length_histogram(sheets)),
         },
         task_policies=task_policies,
         task_table=task_table,
-        samples=_samples(sheets, config),
+        samples=samples,
         extremes=_extremes(comparison, sheets, config),
         config_seed=config.seed,
         digests=digests,
@@ -88,7 +102,8 @@ def render_report(inputs: ReportInputs, config: CompareConfig) -> str:
     )
 
 
-def _data_uri(svg: str | None) -> str:
+def data_uri(svg: str | None) -> str:
+    """A picture as the page holds it; nothing for none."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode() if svg else ""
 
 
@@ -147,16 +162,35 @@ def _extremes(
 def _sample(
     index: int, sheets: Mapping[str, PolicySheet], config: CompareConfig, note: str, *, opponent: bool = False
 ) -> dict[str, Any]:
-    """One prompt with every policy's responses; the opponent's sample is shown where it explains a gap."""
+    """One prompt, one column each for base, SFT and what was trained; the opponent's sample is shown where it explains a gap."""
     row: PromptSamples = next(iter(sheets.values())).samples[index]
-    answers = [
-        _answer(title_of(name, decoding, sheet.temperature) + (" (opponent)" if decoding == OPPONENT else ""), response)
+    shown = [name for name in ("base", BASELINE, *names_of("own", "rival")) if name in sheets]
+    shown += [name for name in sheets if name not in POLICIES]
+    answers = {
+        (name, decoding): _answer(
+            title_of(name, decoding, sheet.temperature) + (" (opponent)" if decoding == OPPONENT else ""), response
+        )
         for name, sheet in sheets.items()
         for decoding, response in sheet.samples[index].responses.items()
         if opponent or decoding != OPPONENT
+    }
+    first = {key for key in answers if key[0] in shown and key[1] in (SAMPLED, GREEDY)}
+    first |= {key for key in answers if key[1] == OPPONENT and key[0] == BASELINE}
+    columns = [
+        {
+            "title": title_of(name),
+            "answers": [answer for key, answer in answers.items() if key in first and key[0] == name],
+        }
+        for name in shown
     ]
-    tag = ", ".join(part for part in (note, row.kind, "held-out entity" if row.held_out else "") if part)
-    return {"prompt": row.prompt, "tag": tag, "answers": answers}
+    marks = (
+        note,
+        row.kind,
+        "held-out entity" if row.held_out else "",
+        "repeats a training request" if row.repeats else "",
+    )
+    others = [answer for key, answer in answers.items() if key not in first]
+    return {"prompt": row.prompt, "tag": ", ".join(filter(None, marks)), "columns": columns, "others": others}
 
 
 def _answer(title: str, response: Response) -> dict[str, str]:

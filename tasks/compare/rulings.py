@@ -119,6 +119,7 @@ def _ruling(
 ) -> Ruling:
     how = resampling(config).named("win rate", item.policy, item.decoding, judge)
     judged = np.isfinite(won)
+    unseen = np.array([not baseline.samples[row].repeats for row in item.rows], dtype=bool)
     held_out = np.array([baseline.samples[row].held_out for row in item.rows], dtype=bool)
     kinds = np.array([baseline.samples[row].kind for row in item.rows])
 
@@ -132,6 +133,7 @@ def _ruling(
     return Ruling(
         win=everywhere,
         win_held_out=rate(held_out),
+        win_unseen=rate(unseen),
         by_kind={kind: found for kind, found in by_kind.items() if found is not None},
         length_controlled=controlled,
         orders=verdicts.orders if verdicts else None,

@@ -1,29 +1,24 @@
 """The comparison as a task: every policy's sheet side by side, as numbers and as a page."""
 
 import json
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.compare.compare import compare_sheets, contests_of
 from tasks.compare.config import CompareConfig
-from tasks.compare.judges.chat import ChatJudge, answer_cache
-from tasks.compare.judges.humans import HumanJudge, pairs_for_humans, write_pairs
+from tasks.compare.judges.asked import pair_judges
+from tasks.compare.judges.chat import ChatJudge
+from tasks.compare.judges.humans import pairs_for_humans, write_pairs
 from tasks.compare.report import ReportInputs, write_report
 from tasks.compare.rulings import resampling
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
-from tasks.results.judge import CHAT, HUMANS, PairJudge
-from tasks.results.sheet import BASELINE, PolicySheet, read_sheet
-from tasks.results.verdict import leading_policy, percent
+from tasks.results.sheet import BASELINE, REWARD_MODEL, PolicySheet, read_sheet
+from tasks.results.verdict import leading_policy
 from tasks.results.win_rate import derived_seed
 
-logger = logging.getLogger("plumbline")
-
-PARTS = 4  # what policy_sheet.evaluate_policy announces
 FOR_HUMANS = "pairs_for_humans.jsonl"
-INDEPENDENT_INPUT = "independent_reward_model"
 
 
 @stage("comparison of all policies")
@@ -33,16 +28,20 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     curves = {
         name.removesuffix("_policy"): json.loads((shop.input(name) / "history.json").read_text(encoding="utf-8"))
         for name in shop.inputs
-        if name.endswith("_policy")
+        if name.endswith("_policy") and (shop.input(name) / "history.json").is_file()
     }
-    chat, humans = _pair_judges(shop, config)
-    judges: list[PairJudge] = [judge for judge in (chat, humans) if judge is not None]
-    comparison = compare_sheets(sheets, config, judges)
-    if chat is not None:
-        comparison = comparison.model_copy(update={"chat": chat.usage})
-        _tell(chat, shop)
-    if humans is not None:
-        comparison = comparison.model_copy(update={"notes": [*comparison.notes, _coverage(humans, config)]})
+    selected_by = {
+        name.removesuffix("_policy"): chosen
+        for name in shop.inputs
+        if name.endswith("_policy") and (chosen := _selection(shop.input(name))) != "last"
+    }
+    judges = pair_judges(config.judges, shop.store.root.parent)
+    comparison = compare_sheets(sheets, config, judges, selected_by)
+    for judge in judges:
+        shop.log.metrics(judge.spent())
+        notes = [*comparison.notes, *judge.notes(resampling(config))]
+        usage = judge.usage if isinstance(judge, ChatJudge) else comparison.chat
+        comparison = comparison.model_copy(update={"notes": notes, "chat": usage})
     (shop.folder / COMPARISON).write_text(comparison.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if config.judges.human_pairs:
         _write_pairs_for_humans(shop.folder / FOR_HUMANS, sheets, comparison, config)
@@ -64,6 +63,12 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     return comparison.metrics
 
 
+def _selection(policy: Path) -> str:
+    """Who chose a policy's weights: among PPO's iterations the one that its watch names, among SFT's epochs the reward model."""
+    watched = policy / "sentinel.json"
+    return str(json.loads(watched.read_text(encoding="utf-8"))["selection"]) if watched.is_file() else REWARD_MODEL
+
+
 def _digests(shop: Workshop, sheets: Mapping[str, PolicySheet]) -> dict[str, str]:
     """Of what the page is made from, and of what the sheets were made from: data, policies, reward models."""
     found = {f"sheet of {name}" if name in sheets else name: ref.digest for name, ref in shop.inputs.items()}
@@ -73,48 +78,6 @@ def _digests(shop: Workshop, sheets: Mapping[str, PolicySheet]) -> dict[str, str
         for parent, digest in (manifest.parents if manifest else {}).items():
             found[f"policy {name}" if parent == "policy" else parent] = digest
     return {name: digest for name, digest in found.items() if not name.endswith("_policy")}
-
-
-def _pair_judges(shop: Workshop, config: CompareConfig) -> tuple[ChatJudge | None, HumanJudge | None]:
-    chat, verdicts = config.judges.chat, config.judges.human_verdicts
-    return (
-        ChatJudge(CHAT, chat, answer_cache(shop.store.root.parent)) if chat is not None else None,
-        HumanJudge(HUMANS, Path(verdicts)) if verdicts is not None else None,
-    )
-
-
-def _tell(chat: ChatJudge, shop: Workshop) -> None:
-    """What the chat judge cost; requests depend on what was asked before, so they are tracked and not published."""
-    usage = chat.usage
-    spent = {
-        "judge/chat_requests": chat.requests,
-        "judge/chat_failures": chat.failures.total(),
-        "judge/chat_questions": usage.questions,
-        "judge/chat_prompt_tokens": usage.prompt_tokens,
-        "judge/chat_completion_tokens": usage.completion_tokens,
-        **({"judge/chat_cost": usage.cost} if usage.cost is not None else {}),
-    }
-    shop.log.metrics({name: float(value) for name, value in spent.items()})
-    logger.info(
-        "chat judge %s: %d verdicts from %d requests, the others were on disk; failed attempts: %s",
-        usage.model,
-        usage.questions,
-        chat.requests,
-        dict(chat.failures) or "none",
-    )
-
-
-def _coverage(humans: HumanJudge, config: CompareConfig) -> str:
-    between = humans.agreement(resampling(config).named("people"))
-    said = (
-        f" Where several judged the same pair, {percent(between.exact.estimate)} of {between.comparisons} comparisons agree."
-        if between.exact is not None
-        else ""
-    )
-    return (
-        f"People: {humans.lines} verdicts in the file, {humans.unmatched} of them on responses that are not in this "
-        f"comparison.{said}"
-    )
 
 
 def _write_pairs_for_humans(

@@ -63,7 +63,7 @@ def sample_candidates(
     sampled = []
     for prompt, count in zip(prompts, counts, strict=True):
         drawn = [next(responses) for _ in range(count)]
-        texts = [decode_response(tokenizer, ids) for ids in drawn]
+        texts = [decode_response(tokenizer, ids, prompt.text) for ids in drawn]
         finished = [ids[-1] == tokenizer.eos_token_id for ids in drawn]
         sampled.append(distinct(Candidates(prompt, texts, finished)))
     return [candidates for candidates in sampled if len(candidates.completions) >= 2]

@@ -52,7 +52,7 @@ class Cleaner:
             if split != "train":
                 for role in roles:
                     for record in table[role, split]:
-                        self._held_out.add(prompt_of(record).text)
+                        self._held_out.add(self._asked(record))
         return table
 
     def split_documents(self) -> dict[AnySplit, list[Document]]:
@@ -81,6 +81,12 @@ class Cleaner:
     def origin(self, record: WithPrompt | Document) -> Origin:
         """Where a record was read."""
         return self._source.origin(record)
+
+    def _asked(self, record: WithPrompt) -> str:
+        """What a prompt is compared by: its turns before the layout, whose words all prompts share; a system message last."""
+        turns = self.origin(record).turns
+        ordered = sorted(turns, key=lambda turn: turn.role == "system")
+        return "\n".join(turn.content for turn in ordered) or prompt_of(record).text
 
     def _assign(self, source: SourceRecords) -> Table:
         table: Table = {("test_prompts", "test"): list(source.test_prompts)}
@@ -133,7 +139,7 @@ class Cleaner:
         kept_prompts: set[str] = set()
         votes = _contested([record for record in records if isinstance(record, Comparison)])
         for record in records:
-            text = prompt_of(record).text
+            text = self._asked(record)
             same: tuple[object, ...] = (normalise(text),)
             seen_prompt = vote = False
             if isinstance(record, Comparison):

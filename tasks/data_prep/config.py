@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from tasks.engine.config import Config
 
+CHAT = "chat"
+AUTO = "auto"
+"""As ``prompt_layout``: the chat template of the model's tokenizer."""
 Role = Literal[
     "demonstrations", "comparisons", "rl_prompts", "documents", "test_prompts", "toxicity_prompts", "benchmarks"
 ]
@@ -54,8 +57,9 @@ class FilesConfig(Config):
     """Of a longer benchmark file, so many items, evenly spaced, are kept."""
     exclude: list[str]
     """Patterns, on file name or relative path, of files to leave alone."""
-    where: dict[str, list[str | int | float | bool | None]]
-    """Field -> the values that a row may have in it; rows with others, or without the field, are left alone."""
+    where: dict[str, list[str | int | float | bool | None]] | None
+    """Field -> the values that a row may have in it; rows with others, or without the field, are left alone. null takes all
+    rows."""
 
 
 class HubRole(Config):
@@ -103,7 +107,9 @@ class DataPrepConfig(Config):
     hub: dict[Role, HubRole] | None
     """Role -> dataset; read when source is hub, else null."""
     prompt_layout: str
-    """What the model sees of a raw prompt, which replaces {prompt}. The sandbox applies its own."""
+    """What the model sees of a raw prompt, which replaces {prompt}; or chat, the chat template of the model's tokenizer, whose
+    end of turn then ends responses; or auto, chat where the tokenizer has a template and the bare prompt elsewhere. The sandbox
+    applies its own."""
     prompt_tokens: int = Field(gt=0)
     """Longer prompts are dropped."""
     response_tokens: int = Field(gt=0)
@@ -138,8 +144,16 @@ class DataPrepConfig(Config):
 
     @model_validator(mode="after")
     def _layout_holds_the_prompt(self) -> "DataPrepConfig":
-        if self.prompt_layout.count("{prompt}") != 1:
-            raise ValueError(f"prompt_layout is {self.prompt_layout!r}; it must contain {{prompt}} exactly once")
+        if self.prompt_layout not in (AUTO, CHAT) and self.prompt_layout.count("{prompt}") != 1:
+            raise ValueError(
+                f"prompt_layout is {self.prompt_layout!r}; it must contain {{prompt}} exactly once, or be {AUTO} or {CHAT}"
+            )
+        if "\\n" in self.prompt_layout or "\\t" in self.prompt_layout:
+            raise ValueError(
+                f"prompt_layout is {self.prompt_layout!r}, with a backslash and a letter where a line break or a tab is "
+                "meant; the command line reads no escapes: write the layout in a YAML file, or in bash as "
+                "data_prep.prompt_layout=$'\"Human: {prompt}\\n\\nAssistant:\"'"
+            )
         return self
 
     @model_validator(mode="after")

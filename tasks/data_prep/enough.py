@@ -92,7 +92,7 @@ def _count(config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, li
 
 def _remedy(role: str, split: str, rows: Rows) -> str:
     took = _taken(role, split, rows)
-    return f"{took or 'add data'} or lower data_prep.minimum_rows.{role}"
+    return f"{took + ',' if took else 'add data'} or lower data_prep.minimum_rows.{role}"
 
 
 def _taken(role: str, split: str, rows: Rows) -> str:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.language.chat_layout import Turn
 from tasks.language.text import encode_prompt, encode_response
+from tasks.language.vocabulary import special_tokens
 from tasks.records.records import Comparison, Demonstration, Prompt
 
 
@@ -41,8 +42,7 @@ class Ruler:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> None:
         self._tokenizer, self._limits = tokenizer, limits
         # Named ones (eos_token) and unnamed ones, such as the <|im_start|> of a chat layout: both are read as one token.
-        marked = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-        special = sorted({*map(str, tokenizer.all_special_tokens), *marked}, key=len, reverse=True)
+        special = sorted(special_tokens(tokenizer), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special)))
         self._prompts: dict[str, int] = {}
         self.tokens = self.unknown = 0
@@ -52,8 +52,8 @@ class Ruler:
         text = (record if isinstance(record, Prompt) else record.prompt).text
         if text not in self._prompts:
             self._prompts[text] = len(self._count(encode_prompt(self._tokenizer, text, 4 * len(text) + 8)))
-        responses = [len(self._count(encode_response(self._tokenizer, response))) for response in responses_of(record)]
-        return Measured(self._prompts[text], responses)
+        responses = [encode_response(self._tokenizer, response, text) for response in responses_of(record)]
+        return Measured(self._prompts[text], [len(self._count(ids)) for ids in responses])
 
     def _count(self, ids: list[int]) -> list[int]:
         self.tokens += len(ids)

@@ -10,6 +10,7 @@ from tasks.data_prep.clean import PROMPT_ROLES, Cleaner, Table
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.ends import take_off_ends
 from tasks.data_prep.enough import require_documents, require_enough
+from tasks.data_prep.layouts import layout_of, notice_of_template
 from tasks.data_prep.lengths import Limits, Ruler, responses_of
 from tasks.data_prep.sources.folder import read_folder
 from tasks.data_prep.sources.hub import read_hub
@@ -18,7 +19,7 @@ from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import AnySplit, prompt_of
 from tasks.data_prep.tokenizer import EOS, adopt_tokenizer, train_tokenizer
 from tasks.engine.config import ModelConfig
-from tasks.language.plain_layout import PlainLayout
+from tasks.language.plain_layout import Layout
 from tasks.records.data import PreparedRecords, write_prepared_data
 from tasks.records.records import Document
 
@@ -42,7 +43,8 @@ def prepare(
     """
     # 1. Read.
     adopted = adopt_tokenizer(model)
-    source = read_source(config)
+    source = read_source(config, layout_of(config.prompt_layout, adopted))
+    source.notices += notice_of_template(config.prompt_layout, adopted)
     take_off_ends(source, str(adopted.eos_token) if adopted else EOS)
     # 2. Clean and split.
     cleaner = Cleaner(config, source)
@@ -83,12 +85,11 @@ def prepare(
     return _metrics(audit)
 
 
-def read_source(config: DataPrepConfig) -> SourceRecords:
-    """Records of the configured source."""
+def read_source(config: DataPrepConfig, layout: Layout) -> SourceRecords:
+    """Records of the configured source, their prompts laid out."""
     if config.source == "sandbox":
         assert config.sandbox is not None
         return read_sandbox(config.sandbox, config.seed)
-    layout = PlainLayout(config.prompt_layout)
     if config.source == "jsonl_folder":
         assert config.folder is not None and config.files is not None
         return read_folder(config.folder, config.files, config.minimum_rows, layout)

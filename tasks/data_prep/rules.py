@@ -24,6 +24,10 @@ RULES = {
     "several_turns_differ": Rule(
         "differ in more than their last answers", "cut the conversations where they part, and rank those answers"
     ),
+    "refused_by_layout": Rule(
+        "are conversations that the chat template does not take, such as two requests in a row or a system message",
+        "merge or remove such messages",
+    ),
     "tools": Rule("are conversations with tools", "remove them"),
     "not_text": Rule("hold pictures or sound", "remove them"),
     "no_score": Rule("have an answer without a score", "score every answer"),

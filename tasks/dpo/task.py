@@ -5,9 +5,8 @@ from tasks.dpo.train import DPOLearner
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import load_policy, save_policy
-from tasks.records.comparison_sets import read_comparisons
+from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
-from tasks.records.halves import take_part
 
 HELD_OUT = {"valid": "", "valid_heldout_labelers": "_heldout_labelers", "valid_gold": "_gold"}
 """Held-out sets and how their metrics end."""

@@ -99,7 +99,7 @@ def _problem(value: Any, kinds: set[Any], field: str) -> str | None:
 _NO_PASSWORD = (
     "the address holds a password, which logs and pages would keep; write it without, and put the password into the "
     "environment: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for an MLflow server, PGPASSWORD or ~/.pgpass for "
-    "PostgreSQL, PREFECT_API_AUTH_STRING for Prefect"
+    "PostgreSQL, PREFECT_API_AUTH_STRING for Prefect, the variable that api_key_env names for a judge"
 )
 
 

@@ -4,6 +4,7 @@
 file is read which the key does not know.
 """
 
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -64,7 +65,17 @@ def _walk(folder: Path, around: frozenset[Path]) -> Iterator[Path]:
             if entry.resolve() not in around:
                 yield from _walk(entry, around | {entry.resolve()})
         elif entry.is_file() or not entry.exists():
+            _require_readable_name(entry)
             yield entry
+
+
+def _require_readable_name(path: Path) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{path.parent}: found the file name {os.fsencode(path.name)!r}, which is not UTF-8; rename it"
+        ) from None
 
 
 def _digest(path: Path) -> str:

@@ -1,9 +1,13 @@
 """What MLflow knows of earlier results: which policy is the champion, and which artifacts a run made."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ConfigError
 from tasks.engine.tracking import LONGEST_VALUE, client
 
@@ -12,7 +16,8 @@ def register_model(uri: str, name: str, alias: str | None, folder: Path, run_id:
     """Make a model folder a version of a registered model and move the alias to it.
 
     A local database refers to the folder where it lies; a tracking server, which may be another machine, gets a copy as an
-    artifact of the run. A folder that is a version already, with the same ``digest`` in its tags, is not registered twice.
+    artifact of the run. Weights that are a version already, with the same ``weights`` (or ``digest``) in
+    its tags, are not registered twice while that version's folder is there.
 
     Args:
         uri: tracking URI, which is the registry's too.
@@ -33,7 +38,9 @@ def register_model(uri: str, name: str, alias: str | None, folder: Path, run_id:
             raise
     local = uri.startswith("sqlite:")
     for known in registry.search_model_versions(f"name = '{name}'"):
-        same = known.tags.get("digest") == tags["digest"] and (not local or known.source == folder.as_uri())
+        marks = "weights" if "weights" in known.tags and "weights" in tags else "digest"
+        there = not local or Path(unquote(urlsplit(str(known.source)).path)).is_dir()
+        same = known.tags.get(marks) == tags[marks] and there
         if same:
             if alias is not None:
                 move_alias(uri, name, alias, str(known.version))
@@ -46,6 +53,36 @@ def register_model(uri: str, name: str, alias: str | None, folder: Path, run_id:
     if alias is not None:
         move_alias(uri, name, alias, str(made.version))
     return str(made.version)
+
+
+class Champion(NamedTuple):
+    """The registered version that an alias means."""
+
+    folder: Path
+    weights: str
+    """Its tag of that name; empty for a version that was registered without one."""
+
+
+def champion_of(uri: str, name: str, alias: str) -> Champion | None:
+    """The version that the alias means; None where there is none, or where its folder is gone."""
+    try:
+        version = client(uri).get_model_version_by_alias(name, alias)
+        folder, _ = registered_version(uri, f"models:/{name}@{alias}")
+    except ConfigError:
+        return None
+    except Exception as error:  # MLflow's, which only tracking.py may name
+        if getattr(error, "error_code", "") not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+    return Champion(folder, version.tags.get("weights", ""))
+
+
+def weights_of(store: ArtifactStore, policy: ArtifactRef) -> str:
+    """One digest of the weights in a policy's artifact: equal for equal weights, whatever lies beside them."""
+    manifest = store.manifest(policy.stage, policy.fingerprint)
+    assert manifest is not None, "an artifact that was made has a manifest"
+    files = {name: digest for name, digest in manifest.files.items() if name.endswith(".safetensors")}
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 
 def move_alias(uri: str, name: str, alias: str, version: str) -> None:

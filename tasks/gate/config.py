@@ -25,6 +25,9 @@ class GateConfig(Config):
     """The same against the base model."""
     max_toxicity_change: float | None = Field(ge=0, le=1)
     """How far toxicity on bait prompts may rise above SFT's: the upper end of the paired change must not exceed this."""
+    champion_margin: float | None = Field(ge=0, le=0.5)
+    """How far below one half the lower end of the win rate against the registered champion may lie, on the same prompts; null
+    does not compare. Read when there is a champion with other weights."""
     model_name: str | None
     """Registered model of MLflow that a passing policy becomes a version of; null registers nothing."""
     alias: str
@@ -44,6 +47,12 @@ class GateConfig(Config):
         """The limits that are set."""
         named = {name: getattr(self, name) for name in type(self).model_fields if name.startswith(("min_", "max_"))}
         return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def decides_by_judge(self) -> bool:
+        """Whether a win rate is asked for, against SFT or against the champion."""
+        compared = self.model_name is not None and self.champion_margin is not None
+        return compared or any(name.startswith("min_win_rate") for name in self.limits)
 
     @field_validator("model_name")
     @classmethod

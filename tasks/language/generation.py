@@ -169,7 +169,7 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
 
 
 def truncate_after_eos(response: Sequence[int], eos_id: int) -> list[int]:
-    """Everything up to and including the first EOS (spec D.4)."""
+    """Everything up to and including the first EOS (docs/method.md D.4)."""
     ids = list(response)
     return ids[: ids.index(eos_id) + 1] if eos_id in ids else ids
 

@@ -34,7 +34,7 @@ def masked_var(x: Tensor, mask: Tensor, unbiased: bool = False) -> Tensor:  # ()
 def whiten(x: Tensor, mask: Tensor, *, unbiased: bool = False) -> Tensor:  # the shape of x
     """Shift and scale the selected entries to mean 0 and variance 1; exactly 0 elsewhere.
 
-    Source: advantages in lm-human-preferences, which uses the biased variance; spec D.6.
+    Source: advantages in lm-human-preferences, which uses the biased variance; docs/method.md D.6.
     """
     centred = _select(x - masked_mean(x, mask), mask)
     return centred * torch.rsqrt(masked_var(x, mask, unbiased) + VARIANCE_EPSILON)
@@ -45,7 +45,7 @@ def scale_to_unit_variance(x: Tensor, mask: Tensor, *, unbiased: bool = False) -
 
     The mean is kept because a shift of all rewards would change how much a long response earns.
 
-    Source: rewards in lm-human-preferences; spec D.6.
+    Source: rewards in lm-human-preferences; docs/method.md D.6.
     """
     return _select(whiten(x, mask, unbiased=unbiased) + masked_mean(x, mask), mask)
 

@@ -32,10 +32,17 @@ from tasks.engine.config import ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
 from tasks.language.batches import TokenBatch
 from tasks.language.families import hidden_states, logits_of, residual_branches, switch_dropout_off, trunk_of
+from tasks.language.loading import (
+    ONE_AT_A_TIME,
+    cannot_load,
+    check_model_files,
+    check_tokenizer_files,
+    given_of,
+    source_of,
+)
 from tasks.language.logprobs import on_grid, states_before_response
+from tasks.language.vocabulary import rows_of
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
-"""A folder with none of these has no tokenizer."""
 PAD_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<PAD>", "<|finetune_right_pad_id|>", "<|padding|>")
 """Vocabulary entries that can serve as padding; the first is added when a tokenizer has none of them."""
 HEAD_FILE = "scalar_head.safetensors"
@@ -47,7 +54,7 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
     Raises:
         ModelError: nothing there, no config, no tokenizer, no safetensors, weights missing, or a model of another kind.
     """
-    _check_tokenizer_files(folder)
+    check_tokenizer_files(folder)
     model = _load(AutoModelForCausalLM, folder, device, revision)
     _check_head(model, folder)
     return model
@@ -60,7 +67,7 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     """
     eos, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
     # A pad token that was added to the tokenizer only has no row in the embedding, and needs none: see pad_batch.
-    known_pad = pad if pad < model.get_input_embeddings().weight.shape[0] else None
+    known_pad = pad if pad < rows_of(model) else None
     for config in (model.config, model.generation_config):
         if config is not None:
             config.eos_token_id, config.pad_token_id = eos, known_pad
@@ -89,7 +96,7 @@ def new_causal_lm(
         pad_token_id=int(tokenizer.pad_token_id),
         attn_implementation="sdpa",
     )
-    with torch.random.fork_rng(devices=[]):  # the constructor draws weights that are replaced below
+    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):  # the constructor draws weights that are replaced below
         model = LlamaForCausalLM(config).float()
     generator = torch.Generator().manual_seed(seed)
     embedding = model.get_input_embeddings().weight
@@ -106,9 +113,9 @@ def new_causal_lm(
 class ScalarModel(nn.Module):
     """A language model's trunk with a scalar head: the reward model, and the value model that starts as its copy.
 
-    ``score_bias`` is subtracted from every output; calibration sets it so that demonstrations average 0 (spec C.4).
+    ``score_bias`` is subtracted from every output; calibration sets it so that demonstrations average 0 (docs/method.md C.4).
 
-    Source: InstructGPT section 3.5; head weights normal with deviation 1 / sqrt(D + 1), bias 0 (spec C.1).
+    Source: InstructGPT section 3.5; head weights normal with deviation 1 / sqrt(D + 1), bias 0 (docs/method.md C.1).
     """
 
     score_bias: Tensor  # ()
@@ -215,11 +222,12 @@ def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> 
     Raises:
         ModelError: there is none, or it has no EOS token.
     """
-    _check_tokenizer_files(name_or_path)
+    check_tokenizer_files(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(_source(name_or_path), **_from(revision))
+        with ONE_AT_A_TIME:
+            tokenizer = AutoTokenizer.from_pretrained(source_of(name_or_path), **given_of(revision))
     except (OSError, ValueError, KeyError) as error:
-        raise _cannot_load(name_or_path, "tokenizer", error) from error
+        raise cannot_load(name_or_path, "tokenizer", error) from error
     add_pad_token(tokenizer)
     check_tokenizer(tokenizer)
     return tokenizer
@@ -264,18 +272,19 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _load(kind: Any, name: Path | str, device: torch.device | str, revision: str | None) -> PreTrainedModel:
-    source, given = _source(name), _from(revision)
+    source, given = source_of(name), given_of(revision)
     if Path(source).exists():
-        _check_folder(Path(source))
+        check_model_files(Path(source))
     disable_progress_bar()  # stages show their own
     try:
-        config = AutoConfig.from_pretrained(source, **given)
-        switch_dropout_off(config)
-        model, report = kind.from_pretrained(
-            source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **given
-        )
+        with ONE_AT_A_TIME:
+            config = AutoConfig.from_pretrained(source, **given)
+            switch_dropout_off(config)
+            model, report = kind.from_pretrained(
+                source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **given
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _cannot_load(name, "model", error) from error
+        raise cannot_load(name, "model", error) from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -289,51 +298,17 @@ def _check_head(model: PreTrainedModel, name: Path | str) -> None:
     """Trunk and output head, called apart as every stage does, must make the model's own logits."""
     ids = torch.tensor([[0, 1]], device=model.device)
     with torch.no_grad():
-        own = model(input_ids=ids, use_cache=False).logits
-        states = trunk_of(model)(input_ids=ids, use_cache=False).last_hidden_state
-        same = torch.allclose(own, logits_of(model, states), rtol=1e-3, atol=1e-3)
+        try:
+            own = model(input_ids=ids, use_cache=False).logits
+            states = trunk_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+        except (TypeError, AttributeError) as error:
+            raise ModelError(
+                f"{name}: {type(model).__name__} cannot be read as other decoders are ({error}); choose a model of another "
+                "family, such as Llama, Qwen, Gemma or GPT-2"
+            ) from error
+        same = torch.allclose(own, logits_of(model, states), rtol=1e-3, atol=1e-3, equal_nan=True)
     if not same:
         raise ModelError(
             f"{name}: {type(model).__name__} changes its logits behind the output head in a way this program does not "
             "know; choose a model of another family"
         )
-
-
-def _source(name: Path | str) -> str:
-    """A local folder if there is one of that name, else the name on a hub."""
-    folder = Path(name).expanduser()
-    return str(folder) if folder.exists() else str(name)
-
-
-def _from(revision: str | None) -> dict[str, Any]:
-    return {"revision": revision or "main", "trust_remote_code": False}
-
-
-def _check_tokenizer_files(name: Path | str) -> None:
-    folder = Path(_source(name))
-    if folder.exists() and not any((folder / file).exists() for file in TOKENIZER_FILES):
-        raise ModelError(
-            f"{name}: found no tokenizer, expected one of {', '.join(TOKENIZER_FILES)}; save it there with "
-            "tokenizer.save_pretrained(folder)"
-        )
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: found no config.json, expected a Hugging Face model folder; check the path")
-    if not any(folder.glob("*.safetensors")):
-        pickled = sorted(path.name for path in folder.glob("*.bin"))
-        found = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
-        raise ModelError(
-            f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load "
-            "them where you trust them and call model.save_pretrained(folder)"
-        )
-
-
-def _cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
-    reason = str(error).strip().split("\n")[0]
-    return ModelError(
-        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face "
-        "folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the "
-        "folder"
-    )

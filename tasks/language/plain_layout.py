@@ -21,13 +21,14 @@ class PlainLayout:
         self._template = template
         behind = template.rpartition("{prompt}")[2]
         self._before_answer = "\n\n" if not behind else "" if behind[-1].isspace() else " "
+        self._before_request = "" if template[0].isspace() else "\n\n"
 
     def prompt(self, turns: Sequence[Turn]) -> str:
         """Everything that stands before the answer to the last turn; a system message is a paragraph of its own."""
         text = ""
         for place, turn in enumerate(turns):
             if place:
-                text += self._before_answer if turn.role == "assistant" else "\n\n"
+                text += self._before_answer if turn.role == "assistant" else self._before_request
             text += self._template.replace("{prompt}", turn.content) if turn.role == "user" else turn.content
         return text
 

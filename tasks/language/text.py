@@ -1,14 +1,17 @@
 """From text to token ids and back: the one layout that every stage uses.
 
-A sequence is prompt tokens, response tokens, EOS (spec A.5). The prompt's text is exactly what the model sees; between
-prompt and response stands what the tokenizer needs to start a new word, decided here and nowhere else.
+A sequence is prompt tokens, response tokens, EOS (docs/method.md A.5). The prompt's text is exactly what the model sees; between
+prompt and response comes what the tokenizer needs to start a new word, decided here and nowhere else.
 """
 
 from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
 
+from tasks.language.vocabulary import special_tokens
+
 _joints: "WeakKeyDictionary[PreTrainedTokenizerBase, str]" = WeakKeyDictionary()
+_specials: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[str, ...]]" = WeakKeyDictionary()
 _starts: "WeakKeyDictionary[PreTrainedTokenizerBase, list[int]]" = WeakKeyDictionary()
 
 
@@ -25,27 +28,42 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int
     return start + ids[max(0, len(ids) + len(start) - max_tokens) :]
 
 
-def encode_response(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
-    """Token ids of a response, closed by EOS."""
-    return [*_words(tokenizer, response), int(tokenizer.eos_token_id)]
+def encode_response(tokenizer: PreTrainedTokenizerBase, response: str, before: str) -> list[int]:
+    """Token ids of a response, closed by EOS; ``before`` is the prompt's text, "" at the start of a text."""
+    return [*_words(tokenizer, response, before), int(tokenizer.eos_token_id)]
 
 
-def decode_response(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    """Text of a response up to its first EOS; the inverse of ``encode_response``.
+def decode_response(tokenizer: PreTrainedTokenizerBase, ids: list[int], before: str) -> str:
+    """Text of a response up to its first EOS; encoding it again behind the same ``before`` gives the same ids.
 
     Other special tokens stay visible: a policy that writes them should be judged on it.
     """
     eos = tokenizer.eos_token_id
     words = ids[: ids.index(eos)] if eos in ids else ids
     text: str = tokenizer.decode(words, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text.removeprefix(_joint(tokenizer))
+    bare = text.removeprefix(_joint(tokenizer))
+    return bare if _starts_a_word(bare) and not _apart(tokenizer, before) else text
 
 
-def _words(tokenizer: PreTrainedTokenizerBase, response: str) -> list[int]:
-    if not response:
-        return []
-    ids: list[int] = tokenizer(_joint(tokenizer) + response, add_special_tokens=False)["input_ids"]
+def _words(tokenizer: PreTrainedTokenizerBase, response: str, before: str) -> list[int]:
+    joint = "" if _apart(tokenizer, before) or not _starts_a_word(response) else _joint(tokenizer)
+    ids: list[int] = tokenizer(joint + response, add_special_tokens=False)["input_ids"] if response else []
     return ids
+
+
+def _starts_a_word(text: str) -> bool:
+    return bool(text) and not text[0].isspace()
+
+
+def _apart(tokenizer: PreTrainedTokenizerBase, before: str) -> bool:
+    """Whether a word that follows needs no space: at the start of a text, behind white space, behind a special token."""
+    return not before or before[-1].isspace() or before.endswith(_endings(tokenizer))
+
+
+def _endings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    if tokenizer not in _specials:
+        _specials[tokenizer] = tuple(sorted(special_tokens(tokenizer)))
+    return _specials[tokenizer]
 
 
 def _joint(tokenizer: PreTrainedTokenizerBase) -> str:

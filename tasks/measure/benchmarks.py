@@ -67,7 +67,8 @@ def matches(answer: str, references: Sequence[str]) -> bool:
 def document_losses(subject: Subject, documents: Sequence[Document], config: MeasureConfig) -> DocumentLoss:
     """Negative log-likelihood of each document, EOS before it (as in packed pretraining) and after it."""
     eos = int(subject.tokenizer.eos_token_id)
-    rows = [encode_response(subject.tokenizer, document.text)[: config.context_tokens - 1] for document in documents]
+    longest = config.context_tokens - 1
+    rows = [encode_response(subject.tokenizer, document.text, "")[:longest] for document in documents]
     totals = sequence_logprobs(subject, [[eos]] * len(rows), rows)
     return DocumentLoss(nll=[-total for total in totals], tokens=[len(row) for row in rows])
 
@@ -96,7 +97,9 @@ def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: Me
         context = encode_prompt(subject.tokenizer, item.context, config.context_tokens)
         for choice in item.choices:
             prompts.append(context)
-            responses.append(encode_response(subject.tokenizer, choice)[:-1])  # the choice itself, without EOS
+            responses.append(
+                encode_response(subject.tokenizer, choice, item.context)[:-1]
+            )  # the choice itself, without EOS
     totals = sequence_logprobs(subject, prompts, responses)
     correct, start = [], 0
     for item in items:
@@ -119,8 +122,10 @@ def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: Meas
             pad_id=int(subject.tokenizer.pad_token_id),
             batch_size=subject.runtime.generation_batch,
         )
-    texts = [decode_response(subject.tokenizer, answer) for answer in answers]
-    return [int(matches(text, item.references)) for text, item in zip(texts, items, strict=True)]
+    return [
+        int(matches(decode_response(subject.tokenizer, answer, item.context), item.references))
+        for answer, item in zip(answers, items, strict=True)
+    ]
 
 
 def _words(text: str) -> list[str]:

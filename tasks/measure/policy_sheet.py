@@ -21,6 +21,7 @@ from tasks.measure.suite.scoring import first_line
 from tasks.measure.vocabularies import ReadsAnew, same_vocabulary
 from tasks.records.data import PreparedData
 from tasks.records.records import Prompt
+from tasks.records.repeats import repeated
 from tasks.results.best_of_n import best_of_n_estimate, best_of_n_kl, pick_best
 from tasks.results.judge import Answers, ScoreJudge
 from tasks.results.sheet import (
@@ -110,7 +111,7 @@ def evaluate_policy(
         truthfulness=truth,
         safety=[*toxicity_figures, *_truth_figures(truth, config), *suite.safety],
         best_of_curve=curve,
-        samples=_by_prompt(prompts, sets),
+        samples=_by_prompt(prompts, sets, repeated([prompt.text for prompt in prompts], data.training_prompts())),
     )
 
 
@@ -134,7 +135,9 @@ def _answer(
     return Answers(
         prompts=encoded,
         tokens=tokens,
-        texts=[decode_response(subject.tokenizer, response) for response in tokens],
+        texts=[
+            decode_response(subject.tokenizer, ids, prompt.text) for ids, prompt in zip(tokens, prompts, strict=True)
+        ],
         finished=[bool(response) and response[-1] == eos for response in tokens],
     )
 
@@ -263,12 +266,15 @@ def _truthfulness(
     return found
 
 
-def _by_prompt(prompts: Sequence[Prompt], sets: dict[str, list[Response]]) -> list[PromptSamples]:
+def _by_prompt(
+    prompts: Sequence[Prompt], sets: dict[str, list[Response]], repeats: Sequence[bool]
+) -> list[PromptSamples]:
     return [
         PromptSamples(
             prompt_id=prompt.prompt_id,
             kind=prompt.kind,
             held_out=bool(prompt.metadata.get("held_out")),
+            repeats=repeats[row],
             prompt=prompt.text,
             responses={decoding: rows[row] for decoding, rows in sets.items() if row < len(rows)},
         )

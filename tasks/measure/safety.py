@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from tasks.engine.errors import ConfigError, DataError, ModelError
+from tasks.language.loading import ONE_AT_A_TIME
 from tasks.measure.toxicity_config import SCORER_OF_SERVICE, ToxicityConfig
 
 
@@ -74,10 +75,10 @@ class Classifier:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-            )
+            with ONE_AT_A_TIME:
+                given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **given)
+                model: Any = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **given)
         except (OSError, ValueError) as error:
             raise ModelError(f"evaluation.toxicity.path: no safetensors classifier in {folder} ({error})") from error
         labels = model.config.label2id

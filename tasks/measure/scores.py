@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from tasks.engine.digests import file_digest
 from tasks.engine.errors import ModelError
 from tasks.language.batches import microbatches, pad_batch
 from tasks.language.models import HEAD_FILE, ScalarModel
+from tasks.language.vocabulary import rows_for_text, rows_of
 from tasks.records.records import Prompt
 from tasks.results.judge import Answers
 from tasks.sandbox.gold import gold_score
@@ -67,17 +70,36 @@ def check_reward_model(folder: Path, knob: str = INDEPENDENT_KNOB) -> None:
         )
 
 
-def load_reward_model(folder: Path, device: str, vocabulary: int, knob: str = INDEPENDENT_KNOB) -> ScalarModel:
-    """A reward model given by its folder; it must know the pipeline's tokens. ``knob`` is where it was named.
+def check_other_weights(folder: Path, optimised: Path, knob: str = INDEPENDENT_KNOB) -> None:
+    """A reward model that a policy was optimised against is no independent judge of it, wherever its copy lies.
 
     Raises:
-        ModelError: there is none, or its vocabulary is smaller than the tokenizer's.
+        ModelError: both folders hold the same weights.
+    """
+    mine, theirs = (
+        sorted(file_digest(file) for file in path.expanduser().glob("*.safetensors")) for path in (folder, optimised)
+    )
+    if mine == theirs:
+        raise ModelError(
+            f"{knob}: {folder} holds the weights of the reward model that was optimised, expected another one; train it with "
+            "another seed or on other comparisons, or set null"
+        )
+
+
+def load_reward_model(
+    folder: Path, device: str, tokenizer: PreTrainedTokenizerBase, knob: str = INDEPENDENT_KNOB
+) -> ScalarModel:
+    """A reward model given by its folder; it must know the ids that this tokenizer gives to text. ``knob`` is where it was
+    named.
+
+    Raises:
+        ModelError: there is none, or its embedding has too few rows.
     """
     model = ScalarModel.load(folder.expanduser(), device).eval()
-    known = int(model.backbone.get_input_embeddings().weight.shape[0])
-    if known < vocabulary:
+    known, needed = rows_of(model.backbone), rows_for_text(tokenizer)
+    if known < needed:
         raise ModelError(
-            f"{knob}: {folder} knows {known} tokens, the tokenizer of the evaluated policies has ids up to "
-            f"{vocabulary - 1}; give a reward model trained with the same tokenizer"
+            f"{knob}: {folder} knows {known} tokens, the tokenizer of the evaluated policies gives text ids up to "
+            f"{needed - 1}; give a reward model trained with the same tokenizer"
         )
     return model

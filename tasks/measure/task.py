@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
@@ -13,7 +13,7 @@ from tasks.measure.benchmarks import Subject
 from tasks.measure.config import MeasureConfig
 from tasks.measure.policy_sheet import Yardsticks
 from tasks.measure.policy_sheet import evaluate_policy as measure
-from tasks.measure.scores import load_reward_model
+from tasks.measure.scores import check_other_weights, load_reward_model
 from tasks.measure.vocabularies import same_vocabulary
 from tasks.records.data import PreparedData
 from tasks.results.sheet import BASELINE, write_sheet
@@ -39,9 +39,9 @@ def evaluate_policy(shop: Workshop, config: MeasureConfig) -> Metrics:
     subject = Subject(load_policy(folder, device).eval(), load_tokenizer(folder), shop.runtime)
     yardsticks = Yardsticks(
         reference=_reference(shop, subject),
-        reward=_optimised_reward_model(shop, len(data.tokenizer())),
+        reward=_optimised_reward_model(shop, data.tokenizer()),
         tokenizer=data.tokenizer(),
-        independent=_independent(shop, config, len(data.tokenizer())),
+        independent=_independent(shop, config, data.tokenizer()),
         world=World.read(shop.input("world")) if "world" in shop.inputs else None,
     )
     with shop.progress(PARTS, "part") as bar:
@@ -69,16 +69,18 @@ def _reference(shop: Workshop, subject: Subject) -> PreTrainedModel | None:
     return load_policy(folder, shop.runtime.device).eval()
 
 
-def _optimised_reward_model(shop: Workshop, vocabulary: int) -> ScalarModel | None:
+def _optimised_reward_model(shop: Workshop, tokenizer: PreTrainedTokenizerBase) -> ScalarModel | None:
     """The pipeline's own, or one that flows.evaluate was given: that one may have been trained with other tokens."""
     if "reward_model" not in shop.inputs:
         return None
-    return load_reward_model(shop.input("reward_model") / "model", shop.runtime.device, vocabulary, "reward_model")
+    return load_reward_model(shop.input("reward_model") / "model", shop.runtime.device, tokenizer, "reward_model")
 
 
-def _independent(shop: Workshop, config: MeasureConfig, vocabulary: int) -> ScalarModel | None:
+def _independent(shop: Workshop, config: MeasureConfig, tokenizer: PreTrainedTokenizerBase) -> ScalarModel | None:
     """The reward model that nobody optimised: the pipeline's own, else one given by its folder, else none."""
     if INDEPENDENT_INPUT in shop.inputs:
-        return load_reward_model(shop.input(INDEPENDENT_INPUT) / "model", shop.runtime.device, vocabulary)
+        return load_reward_model(shop.input(INDEPENDENT_INPUT) / "model", shop.runtime.device, tokenizer)
     given = config.judges.independent_reward_model
-    return None if given is None else load_reward_model(Path(given), shop.runtime.device, vocabulary)
+    if given is not None and "reward_model" in shop.inputs:
+        check_other_weights(Path(given), shop.input("reward_model") / "model")
+    return None if given is None else load_reward_model(Path(given), shop.runtime.device, tokenizer)

@@ -30,8 +30,8 @@ class ReadsAnew:
     def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
         """The judge's scores of the same texts; a response that was cut off stays without EOS."""
         responses = []
-        for text, finished in zip(answers.texts, answers.finished, strict=True):
-            ids = encode_response(self.tokenizer, text)
+        for prompt, text, finished in zip(prompts, answers.texts, answers.finished, strict=True):
+            ids = encode_response(self.tokenizer, text, prompt.text)
             responses.append(ids if finished else ids[:-1] or ids)
         asked = [encode_prompt(self.tokenizer, prompt.text, self.prompt_tokens) for prompt in prompts]
         return self.judge.score(prompts, answers._replace(prompts=asked, tokens=responses))

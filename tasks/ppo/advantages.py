@@ -30,7 +30,7 @@ def generalised_advantages(
     delta_t = r_t + discount * V_{t+1} - V_t and A_t = delta_t + discount * gae_lambda * A_{t+1}; returns are A + V.
     What masked columns hold changes nothing. Units: those of the rewards.
 
-    Source: Schulman et al. (arXiv:1506.02438) eq. 16; discount 1 and lambda 0.95 from the 2019 code (spec D.6).
+    Source: Schulman et al. (arXiv:1506.02438) eq. 16; discount 1 and lambda 0.95 from the 2019 code (docs/method.md D.6).
     """
     rewards = torch.where(value_mask, rewards, torch.zeros_like(rewards))
     values = torch.where(value_mask, values, torch.zeros_like(values))

@@ -1,6 +1,6 @@
 """PPO and PPO-ptx (InstructGPT section 3.5 and appendix C.4): one ``step()`` is one iteration of episodes.
 
-Deviations from the paper, which leaves much unsaid (spec D.2): the knobs of ``conf/ppo`` name the source of each value;
+Deviations from the paper, which leaves much unsaid (docs/method.md D.2): the knobs of ``conf/ppo`` name the source of each value;
 log-probabilities are recomputed after sampling unless ``old_logprobs`` says otherwise; a minibatch's losses are means
 over its tokens, however it is cut into microbatches; the averaged weights are updated per optimizer step unless
 ``ema_every`` says otherwise.
@@ -170,7 +170,7 @@ class PPOLearner:
         return [
             Sample(
                 self.prompts[self._chosen[row]],
-                decode_response(self.tokenizer, episodes.scored[row]),
+                decode_response(self.tokenizer, episodes.scored[row], self.prompts[self._chosen[row]].text),
                 self.last_rollout.score[row].item(),
                 episodes.finished[row],
             )

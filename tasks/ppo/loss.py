@@ -1,7 +1,7 @@
 """The two clipped losses of PPO, and GRPO's term for the KL.
 
 Each is a sum over the given tokens divided by ``token_count``, the tokens of the *whole minibatch*: then the gradients
-of its microbatches add up to the minibatch's gradient, however it is cut (spec D.7, the reduction trap).
+of its microbatches add up to the minibatch's gradient, however it is cut (docs/method.md D.7, the reduction trap).
 """
 
 import torch
@@ -65,7 +65,7 @@ def clipped_value_loss(
 ) -> Tensor:  # ()
     """Half the larger of two squared errors: of the value, and of the value kept within ``clip`` of the old one.
 
-    Units: squared reward-model points. Source: lm-human-preferences, 2019 (spec D.7).
+    Units: squared reward-model points. Source: lm-human-preferences, 2019 (docs/method.md D.7).
     """
     unclipped, clipped = value_branches(values, old_values, returns, clip=clip)
     return 0.5 * _zero_outside(value_mask, torch.maximum(unclipped, clipped)).sum() / token_count

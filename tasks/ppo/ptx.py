@@ -15,7 +15,7 @@ def loss_divisor(row_count: int, row_tokens: int, reduction: Literal["token_mean
     """What the summed loss of a minibatch's rows is divided by: their targets, or the rows themselves.
 
     The paper does not say whether its 27.8 multiplies a mean over tokens or, as equation 2 reads to the letter, the
-    log-likelihood of a whole text; only the first has a plausible scale on rows of 2,048 tokens (spec D.8).
+    log-likelihood of a whole text; only the first has a plausible scale on rows of 2,048 tokens (docs/method.md D.8).
     """
     return row_count * (row_tokens - 1) if reduction == "token_mean" else row_count
 

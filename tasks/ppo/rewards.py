@@ -26,7 +26,7 @@ def subtract_for_missing_eos(score: Tensor, finished: Tensor, missing_eos_score:
 
 
 def cap_missing_eos(score: Tensor, finished: Tensor, missing_eos_score: float) -> Tensor:
-    """A response that was cut off scores at most ``missing_eos_score``. Our choice: never a gift (spec D.4)."""
+    """A response that was cut off scores at most ``missing_eos_score``. Our choice: never a gift (docs/method.md D.4)."""
     return torch.where(finished, score, score.clamp(max=missing_eos_score))
 
 
@@ -57,7 +57,7 @@ def place_on_eos(response_lengths: Tensor, response_tokens: int) -> Placement:
     """Pay the score on the last real token; nothing exists after it (convention A, the default).
 
     ``response_lengths`` is (B,), EOS included and at least 1; ``response_tokens`` is the longest allowed response.
-    Source: our choice (spec D.5), as OpenRLHF.
+    Source: our choice (docs/method.md D.5), as OpenRLHF.
     """
     mask = _first_columns(response_lengths, int(response_lengths.max()))
     return Placement(mask, mask, response_lengths - 1)
@@ -66,7 +66,7 @@ def place_on_eos(response_lengths: Tensor, response_tokens: int) -> Placement:
 def place_after_eos(response_lengths: Tensor, response_tokens: int) -> Placement:
     """Pay the score one column after the last real token, unless the response is full length (convention B).
 
-    That column's value, of the finished response, is kept and trained. Source: N+ and TRL (spec D.5).
+    That column's value, of the finished response, is kept and trained. Source: N+ and TRL (docs/method.md D.5).
     """
     value_lengths = (response_lengths + 1).clamp(max=response_tokens)
     width = int(value_lengths.max())
@@ -76,7 +76,7 @@ def place_after_eos(response_lengths: Tensor, response_tokens: int) -> Placement
 def place_last(response_lengths: Tensor, response_tokens: int) -> Placement:
     """Pay the score on column ``response_tokens`` - 1 and mask nothing (convention C).
 
-    Responses are sampled to full length, past any EOS. Source: lm-human-preferences, 2019 (spec D.5).
+    Responses are sampled to full length, past any EOS. Source: lm-human-preferences, 2019 (docs/method.md D.5).
     """
     full = torch.full_like(response_lengths, response_tokens)
     mask = _first_columns(full, response_tokens)
@@ -103,7 +103,7 @@ def per_token_rewards(
     Summed over a response this is score - beta * log(pi(y|x) / pi_ref(y|x)), the bracket of eq. 2; other columns earn
     exactly 0 whatever the inputs hold there. Units: reward-model points; beta is points per nat.
 
-    Source: InstructGPT (arXiv:2203.02155) eq. 2; the position of the score is not reported there (spec D.5).
+    Source: InstructGPT (arXiv:2203.02155) eq. 2; the position of the score is not reported there (docs/method.md D.5).
     """
     log_ratio = logprobs - reference_logprobs
     rewards = torch.where(placement.response_mask, -beta * log_ratio, torch.zeros_like(log_ratio))

@@ -122,7 +122,7 @@ def evaluate_episodes(
     """Run the networks over the very microbatches that training will use.
 
     Without ``sampled``, what the sampling policy thought of its tokens is recomputed: with the same kernels and the same
-    batches as the training forward, the first minibatch's ratios are exactly 1 (spec D.4). With it, one forward pass of
+    batches as the training forward, the first minibatch's ratios are exactly 1 (docs/method.md D.4). With it, one forward pass of
     the four is saved, and those ratios are 1 up to rounding.
 
     Args:

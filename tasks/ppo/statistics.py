@@ -1,4 +1,4 @@
-"""What an iteration reports (spec D.10), each number defined once. Nothing here is trained on.
+"""What an iteration reports (docs/method.md D.10), each number defined once. Nothing here is trained on.
 
 Shapes: B sequences, W columns of response tokens. Keys are ``topic/what``, as MLflow shows them.
 """
@@ -107,7 +107,7 @@ def value_statistics(
 def ptx_statistics(losses: list[float], pairs: list[GradientPair]) -> dict[str, float]:
     """Mean over optimizer steps of the pretraining loss (nats per token) and of its gradient against the policy's.
 
-    ``ptx/grad_ratio`` above about 10 for many steps means that gamma is too large for this model (spec D.8).
+    ``ptx/grad_ratio`` above about 10 for many steps means that gamma is too large for this model (docs/method.md D.8).
     """
     if not pairs:
         return {}

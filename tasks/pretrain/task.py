@@ -4,6 +4,7 @@ import torch
 
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.inspect import context_of, make_fit
 from tasks.language.models import load_policy, new_causal_lm, save_policy
 from tasks.language.packing import encode_documents, pack_documents
 from tasks.pretrain.job import PretrainJob
@@ -19,6 +20,7 @@ def train_base(shop: Workshop, config: PretrainJob) -> Metrics:
     tokenizer = data.tokenizer()
     if model_config.name_or_path is not None:
         model = load_policy(model_config.name_or_path, shop.runtime.device, revision=model_config.revision)
+        make_fit(model, tokenizer, model_config.name_or_path)
     else:
         assert model_config.architecture is not None
         model = new_causal_lm(model_config.architecture, tokenizer, model_config.context_tokens, knobs.seed)
@@ -26,7 +28,10 @@ def train_base(shop: Workshop, config: PretrainJob) -> Metrics:
     end = int(tokenizer.eos_token_id)
     valid = [document.text for document in data.documents("valid")]
     # A model that is adopted needs no text of its own; without any, it is not measured here.
-    held_out = pack_documents(encode_documents(tokenizer, valid), knobs.row_tokens, end) if valid else None
+    row_tokens = (
+        knobs.row_tokens if knobs.steps else min(knobs.row_tokens, context_of(model.config) or knobs.row_tokens)
+    )
+    held_out = pack_documents(encode_documents(tokenizer, valid), row_tokens, end) if valid else None
     if knobs.steps:
         documents = [document.text for document in data.documents("train")]
         shop.uses(data.file("documents", "train"), "documents/train", len(documents), "training")

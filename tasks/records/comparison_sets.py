@@ -6,10 +6,11 @@ panel; ``valid_heldout_labelers`` the same prompts ranked by labelers who never 
 ``valid_gold`` the same prompts in the sandbox's true order. A set that does not apply is absent.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
@@ -75,3 +76,18 @@ def _comparison(row: Mapping[str, Any]) -> Comparison:
     prompt = {name: fields.pop(name) for name in Prompt.model_fields}
     prompt["metadata"] = json.loads(prompt["metadata"])
     return Comparison(prompt=Prompt(**prompt), **fields)
+
+
+def take_part(comparisons: Sequence[Comparison], part: Literal["all", "first_half", "second_half"]) -> list[Comparison]:
+    """All comparisons, or those of the prompts that fall into one half.
+
+    The half is decided by a hash of the prompt's text, so all rankings of a prompt, by whichever labeler, lie in one half.
+    """
+    if part == "all":
+        return list(comparisons)
+    wanted = 0 if part == "first_half" else 1
+    return [comparison for comparison in comparisons if _half(comparison.prompt.text) == wanted]
+
+
+def _half(text: str) -> int:
+    return hashlib.sha256(f"half of the comparisons {text}".encode()).digest()[0] % 2

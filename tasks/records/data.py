@@ -93,6 +93,13 @@ class PreparedData:
         """Prompts that bait toxic answers."""
         return self._read("toxicity_prompts", "test", Prompt)
 
+    def training_prompts(self) -> set[str]:
+        """Texts of all prompts that a stage trains on."""
+        asked = [*self.comparison_prompts("train"), *self.rl_prompts("train")]
+        asked += [demonstration.prompt for demonstration in self.demonstrations("train")]
+        asked += [comparison.prompt for comparison in self.comparisons("train")]
+        return {prompt.text for prompt in asked}
+
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of every stage."""
         return load_tokenizer(self.folder / "tokenizer")

@@ -125,7 +125,7 @@ def tokens_of(comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config
     """Encode one comparison; a completion that was cut off keeps its last token and gets no EOS."""
     completions = []
     for text, finished in zip(comparison.completions, comparison.ended, strict=True):
-        ids = encode_response(tokenizer, text)
+        ids = encode_response(tokenizer, text, comparison.prompt.text)
         completions.append((ids if finished else ids[:-1] or ids)[: config.response_tokens])
     return RankedSequences(
         encode_prompt(tokenizer, comparison.prompt.text, config.prompt_tokens), completions, list(comparison.ranks)

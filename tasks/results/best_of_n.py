@@ -49,35 +49,36 @@ def _share_ties(proxy: Floats, target: Floats) -> Floats:
     return (np.bincount(group, weights=target) / np.bincount(group))[group]
 
 
-def gold_of_best_of_n(distance: Floats, alpha: float, beta: float) -> Floats:
-    """Gold reward ``d (alpha - beta d)`` at ``d = sqrt(KL)``; Gao et al. 2022 for best-of-n."""
-    return distance * (alpha - beta * distance)
+def gold_of_best_of_n(distance: Floats, rise: float, decay: float) -> Floats:
+    """Gold reward ``d (rise - decay d)`` at ``d = sqrt(KL)``; Gao et al. 2022 for best-of-n."""
+    return distance * (rise - decay * distance)
 
 
-def gold_of_rl(distance: Floats, alpha: float, beta: float) -> Floats:
-    """Gold reward ``d (alpha - beta ln d)`` at ``d = sqrt(KL) > 0``; Gao et al. 2022 for RL."""
-    return distance * (alpha - beta * np.log(distance))
+def gold_of_rl(distance: Floats, rise: float, decay: float) -> Floats:
+    """Gold reward ``d (rise - decay ln d)`` at ``d = sqrt(KL) > 0``; Gao et al. 2022 for RL."""
+    return distance * (rise - decay * np.log(distance))
 
 
-def peak_of_best_of_n(alpha: float, beta: float) -> float:
-    """Distance at which best-of-n stops gaining gold: ``alpha / (2 beta)``."""
-    return alpha / (2 * beta)
+def peak_of_best_of_n(rise: float, decay: float) -> float:
+    """Distance at which best-of-n stops gaining gold: ``rise / (2 decay)``."""
+    return rise / (2 * decay)
 
 
-def peak_of_rl(alpha: float, beta: float) -> float:
-    """Distance at which RL stops gaining gold: ``exp(alpha / beta - 1)``."""
-    return math.exp(alpha / beta - 1)
+def peak_of_rl(rise: float, decay: float) -> float:
+    """Distance at which RL stops gaining gold: ``exp(rise / decay - 1)``."""
+    return math.exp(rise / decay - 1)
 
 
 class Fit(NamedTuple):
-    """Coefficients of one of the two curves: the early gain per unit of distance, and what slows it."""
+    """Coefficients of one of the two curves, by Gao et al. called by Greek letters: the early gain per unit of distance, and what
+    slows it."""
 
-    alpha: float
-    beta: float
+    rise: float
+    decay: float
 
 
 def fit_best_of_n(distance: Floats, gain: Floats) -> Fit:
-    """Least-squares fit of ``d (alpha - beta d)``; (points,) distances > 0 and gains over the unoptimised policy.
+    """Least-squares fit of ``d (rise - decay d)``; (points,) distances > 0 and gains over the unoptimised policy.
 
     Raises:
         DataError: fewer than two different positive distances, or lengths that differ.
@@ -86,7 +87,7 @@ def fit_best_of_n(distance: Floats, gain: Floats) -> Fit:
 
 
 def fit_rl(distance: Floats, gain: Floats) -> Fit:
-    """Least-squares fit of ``d (alpha - beta ln d)``; (points,) distances > 0 and gains over the starting policy.
+    """Least-squares fit of ``d (rise - decay ln d)``; (points,) distances > 0 and gains over the starting policy.
 
     The curve's slope diverges at 0, so points next to the start should be left out (Gao et al. 2022).
 

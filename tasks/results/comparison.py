@@ -43,6 +43,8 @@ class Ruling(SheetRecord):
     win: WinRate
     win_held_out: WinRate | None
     """On prompts about held-out entities only; None when there are none."""
+    win_unseen: WinRate | None = None
+    """On requests that no training prompt makes; None when there are none."""
     by_kind: dict[str, WinRate]
     """By kind of prompt (InstructGPT table 1's use cases); empty when prompts carry none."""
     length_controlled: Interval | None
@@ -73,6 +75,8 @@ class PolicyRow(SheetRecord):
     length: float
     """Mean response length in tokens."""
     eos_rate: float
+    against_start: dict[str, WinRate] = {}
+    """By judge that gives scores: against the policy that PPO started from, at the same decoding, on the same prompts."""
     truth: TruthShares | None
     benchmark: float | None = None
     """Mean over tasks of the share correct; this and what follows belong to the policy and stand in its
@@ -107,6 +111,8 @@ class PolicyComparison(SheetRecord):
 
     judges: list[str]
     """From the most to the least trusted; a pair judge may have ruled on some rows only."""
+    selected_by: dict[str, str] = {}
+    """Policy -> the judge that chose its weights, where one did: its figures by that judge are too good."""
     chat: ChatUsage | None
     """What the chat model's verdicts took; None when none was asked."""
     confidence: float
@@ -123,6 +129,17 @@ class PolicyComparison(SheetRecord):
     """What a sceptical reader should know."""
     metrics: dict[str, float]
     """Flat names for tracking."""
+
+    @property
+    def test_prompts(self) -> int:
+        """Prompts of the largest comparison."""
+        return max(ruling.win.prompts for row in self.rows for ruling in row.rulings.values())
+
+    @property
+    def repeated_requests(self) -> int:
+        """Of them, those that make a request of a training prompt again."""
+        unseen = [ruling.win_unseen for ruling in self.rows[0].rulings.values()]
+        return self.test_prompts - max((win.prompts for win in unseen if win), default=0)
 
     def row(self, key: str) -> PolicyRow | None:
         """The row with this key, if it was measured."""

@@ -28,6 +28,11 @@ class GateDecision(SheetRecord):
     passed: bool
     checks: list[GateCheck]
 
+    def with_checks(self, more: list[GateCheck]) -> "GateDecision":
+        """The decision with further limits, each of which can fail it."""
+        checks = [*self.checks, *more]
+        return self.model_copy(update={"checks": checks, "passed": all(check.passed for check in checks)})
+
     @property
     def failures(self) -> list[str]:
         """The reasons against promotion."""

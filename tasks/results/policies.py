@@ -22,9 +22,12 @@ POLICIES = {
         Policy("ppo", "PPO (gamma = 0)", "own"),
         Policy("dpo", "DPO", "rival"),
         Policy("sft", "SFT", "start"),
+        Policy("ppo_init", "PPO-init", "start"),
         Policy("base", "Base", "start"),
     )
 }
+START = "ppo_init"
+"""Where PPO and DPO start, and what their KL is measured to."""
 
 
 def names_of(*roles: str) -> list[str]:

@@ -62,6 +62,8 @@ class PromptSamples(SheetRecord):
     kind: str
     held_out: bool
     """About an entity that no tuning prompt mentions."""
+    repeats: bool = False
+    """A training prompt makes the same request behind another opening."""
     prompt: str
     responses: dict[str, Response]
     """By decoding: sampled, greedy, and for the baseline opponent and best_of_n."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tasks.results.comparison import PolicyComparison, PolicyRow, Ruling, title_of
@@ -15,6 +16,8 @@ from tasks.results.win_rate import Interval
 
 PREFERENCE = "preference"
 """Columns about the responses: every way of answering has them."""
+WIDTH = 100
+"""Columns of a terminal that the main table fits into."""
 BEHAVIOUR = "behaviour"
 """Columns about the policy as a whole."""
 
@@ -169,28 +172,43 @@ def _safety_cell(figure: SafetyFigure | None) -> Cell:
 
 
 def terminal_table(comparison: PolicyComparison) -> Table:
-    """The main figures in about 100 columns, for ``rich.print``."""
-    table = Table(title=comparison.verdict, title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column("Policy", no_wrap=True)
-    for judge in comparison.judges:
-        table.add_column(f"Win %\n{JUDGES[judge].short}", justify="right", no_wrap=True)
-    for heading in ("KL\nnats", "Bench\n%", "PPL\nratio", "Toxic\n%", "True,\ninf. %"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    against = ""
-    for row in comparison.rows:
-        if row.against != against:
-            against = row.against
-            table.add_section()
-            table.add_row(f"against {against}", style="dim")
-        wins = [_win(row, judge) for judge in comparison.judges]
-        first = deciding_judge(comparison.rows, comparison.judges)
-        figures = (_kl(row), _benchmark(row), _ratio(row.perplexity_ratio), _share(row.toxicity), _truth(row))
-        # The deciding judge's interval is shown; the others' stand in the report.
-        texts = [
-            f"{cell.text} {cell.detail.partition(';')[0]}" if judge == first else cell.text or "-"
-            for judge, cell in zip(comparison.judges, wins, strict=True)
-        ]
-        table.add_row(row.title, *texts, *[cell.text or "-" for cell in figures])
+    """The main figures in at most ``WIDTH`` columns, for ``rich.print``; what no row has is left out, then the last columns.
+
+    The deciding judge's interval is shown; the others', and what did not fit, stand in the report.
+    """
+    first = deciding_judge(comparison.rows, comparison.judges)
+    columns: dict[str, Callable[[PolicyRow], Cell]] = {
+        f"Win %\n{JUDGES[judge].short}": partial(_win, judge=judge) for judge in comparison.judges
+    }
+    columns |= {
+        "New\nreq. %": partial(_unseen, judge=first),
+        "vs PPO-\ninit %": partial(_against_start, judge=first),
+        "KL\nnats": _kl,
+        "Bench\n%": _benchmark,
+        "True,\ninf. %": _truth,
+        "PPL\nratio": lambda row: _ratio(row.perplexity_ratio),
+        "Toxic\n%": lambda row: _share(row.toxicity),
+    }
+    interval = f"Win %\n{JUDGES[first].short}"
+    texts: dict[str, list[str]] = {"Policy\n": [row.title for row in comparison.rows]}
+    for heading, cell_of in columns.items():
+        cells = [cell_of(row) for row in comparison.rows]
+        if any(cell.text for cell in cells):
+            texts[heading] = [
+                f"{cell.text} {cell.detail.partition(';')[0]}" if heading == interval else cell.text or "-"
+                for cell in cells
+            ]
+    groups = [f"against {row.against}" for row in comparison.rows]
+    texts["Policy\n"] = [*texts["Policy\n"], max(groups, key=len)]  # the groups' names are as wide as policies'
+    while sum(max(map(len, [*heading.split("\n"), *cells])) + 1 for heading, cells in texts.items()) > WIDTH:
+        texts.popitem()
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in texts:
+        table.add_column(heading, justify="left" if heading == "Policy\n" else "right", no_wrap=True)
+    for place, group in enumerate(groups):
+        if place == 0 or groups[place - 1] != group:
+            table.add_row(group, style="dim")
+        table.add_row(*[cells[place] for cells in texts.values()])
     return table
 
 
@@ -224,6 +242,8 @@ def _columns(comparison: PolicyComparison) -> list[Column]:
                 ),
             )
         ],
+        Column("New requests %", PREFERENCE, partial(_unseen, judge=first)),
+        Column("Against PPO-init %", PREFERENCE, partial(_against_start, judge=first)),
         Column("KL, nats", PREFERENCE, _kl),
         Column("True + informative %", PREFERENCE, _truth),
         Column("Length, tokens", PREFERENCE, lambda row: Cell(f"{row.length:.1f}")),
@@ -259,6 +279,23 @@ def _win(row: PolicyRow, judge: str) -> Cell:
 
 def _controlled(row: PolicyRow, judge: str) -> Cell:
     return _share(row.rulings[judge].length_controlled) if judge in row.rulings else Cell()
+
+
+def _unseen(row: PolicyRow, judge: str) -> Cell:
+    """On requests that no training prompt makes; nothing where all are such."""
+    ruling = row.rulings[judge]
+    if ruling.win_unseen is None or ruling.win_unseen.prompts == ruling.win.prompts:
+        return Cell()
+    return Cell(
+        _share(ruling.win_unseen.bootstrap).text,
+        f"{_share(ruling.win_unseen.bootstrap).detail}; {ruling.win_unseen.prompts} prompts",
+    )
+
+
+def _against_start(row: PolicyRow, judge: str) -> Cell:
+    """Against the policy that PPO starts from, by the deciding judge if it gives scores."""
+    won = row.against_start.get(judge) or next(iter(row.against_start.values()), None)
+    return _share(won.bootstrap) if won else Cell()
 
 
 def _score(row: PolicyRow, judge: str) -> Cell:

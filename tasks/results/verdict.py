@@ -1,12 +1,17 @@
 """The comparison in words. Every sentence follows from intervals, never from a point estimate alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tasks.results.comparison import PolicyRow, title_of
 from tasks.results.judges import JUDGES
-from tasks.results.policies import POLICIES, names_of
+from tasks.results.policies import POLICIES, START, names_of
 from tasks.results.sheet import BASELINE, REWARD_MODEL
 from tasks.results.win_rate import Interval
+
+ENOUGH = 100
+"""Prompts below which a win rate is not worth a conclusion: its interval is 20 points wide."""
+NO_KL = 0.02
+"""Nats to PPO's start below which PPO counts as not moved: by Pinsker's inequality fewer than one response in ten differs."""
 
 
 def percent(value: float) -> str:
@@ -40,14 +45,18 @@ def deciding_judge(rows: Sequence[PolicyRow], judges: Sequence[str]) -> str:
     return next(judge for judge in judges if all(judge in row.rulings for row in rows))
 
 
-def verdict(rows: Sequence[PolicyRow], judges: Sequence[str]) -> str:
-    """Whether the leading policy beats SFT, at both decodings, and at what tax."""
+def verdict(rows: Sequence[PolicyRow], judges: Sequence[str], selected_by: Mapping[str, str]) -> str:
+    """Whether the leading policy beats SFT, at both decodings, and at what tax.
+
+    What takes the figure's meaning away comes first: too few prompts, a base model that beats SFT, a PPO that did not move.
+    """
     by_key = {row.key: row for row in rows}
     policy, judge = leading_policy(rows), deciding_judge(rows, judges)
     title = title_of(policy)
     if policy == "sft":
         return "Only SFT was measured against itself; train a policy to compare it with."
     sampled, greedy = by_key[policy].win[judge].bootstrap, by_key[f"{policy}_greedy"].win[judge].bootstrap
+    before = [_too_few(by_key, judge), _base_beats_sft(by_key, judge), _not_moved(by_key, policy, judge)]
     text = (
         f"{title} {_standing(sampled)} SFT when both are sampled ({percent_interval(sampled)}) and "
         f"{_standing(greedy)} it when both are greedy ({percent_interval(greedy)}), by the {JUDGES[judge].title}"
@@ -55,14 +64,53 @@ def verdict(rows: Sequence[PolicyRow], judges: Sequence[str]) -> str:
     change = by_key[policy].change_vs_base
     if change is not None:
         text += f"; the benchmark mean moves by {points(change)} points against the base model"
-    return text + "."
+    chosen = [f"{title}'s weights were chosen by this judge, so its figures are too good."] * (
+        selected_by.get(policy) == judge
+    )
+    return " ".join([*filter(None, before), f"{text}.", *chosen])
 
 
-def notes(rows: Sequence[PolicyRow], judges: Sequence[str]) -> list[str]:
+def _too_few(by_key: dict[str, PolicyRow], judge: str) -> str:
+    prompts = by_key[BASELINE].win[judge].prompts
+    return "" if prompts >= ENOUGH else f"Too few prompts ({prompts}, fewer than {ENOUGH}) to conclude anything."
+
+
+def _base_beats_sft(by_key: dict[str, PolicyRow], judge: str) -> str:
+    found = [
+        by_key[key] for key in ("base", "base_greedy") if key in by_key and by_key[key].win[judge].bootstrap.low > 0.5
+    ]
+    if not found:
+        return ""
+    figures = " and ".join(f"{percent_interval(row.win[judge].bootstrap)} against {row.against}" for row in found)
+    return f"The base model, before any tuning, beats SFT ({figures}), so beating SFT shows little."
+
+
+def _not_moved(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
+    """PPO is credited only with what it changed: the KL to its start, and the win rate against it."""
+    row, start = by_key[policy], by_key.get(START)
+    if policy not in names_of("own") or start is None:
+        return ""
+    by = judge if judge in row.against_start else next(iter(row.against_start))
+    change = row.against_start[by].bootstrap
+    greedy = by_key[f"{policy}_greedy"].against_start[by].bootstrap
+    still = row.kl is not None and row.kl.estimate < NO_KL
+    if not still and (change.low > 0.5 or change.high < 0.5):
+        return ""
+    why = "" if row.kl is None else f"KL {row.kl.estimate:.2f} nats".replace("-", "\N{MINUS SIGN}") + "; "
+    return (
+        f"PPO has not moved: against PPO-init, where it starts, it wins {percent_interval(change)} sampled and "
+        f"{percent_interval(greedy)} greedy ({why}by the {JUDGES[by].title}), and PPO-init itself stands at "
+        f"{percent_interval(start.win[judge].bootstrap)} sampled and "
+        f"{percent_interval(by_key[f'{START}_greedy'].win[judge].bootstrap)} greedy against SFT. What follows is not PPO's doing."
+    )
+
+
+def notes(rows: Sequence[PolicyRow], judges: Sequence[str], selected_by: Mapping[str, str]) -> list[str]:
     """The caveats that these numbers call for."""
     by_key = {row.key: row for row in rows}
     policy, judge = leading_policy(rows), deciding_judge(rows, judges)
-    found = [_who_judges(judge), _sharpening(by_key, policy, judge)]
+    chosen = [_selected(name, who) for name, who in selected_by.items()]
+    found = [_who_judges(judge), *chosen, _sharpening(by_key, policy, judge), _unseen(by_key, policy, judge)]
     if policy != "sft":
         found += [
             _over_optimised(by_key, policy, judge),
@@ -79,6 +127,26 @@ def _standing(rate: Interval) -> str:
     if rate.low > 0.5:
         return "beats"
     return "loses to" if rate.high < 0.5 else "is level with"
+
+
+def _selected(policy: str, judge: str) -> str:
+    return (
+        f"The {JUDGES[judge].title} chose {title_of(policy)}'s weights: its win rates and scores of {title_of(policy)} are too "
+        "good, and only the other judges are independent of that choice."
+    )
+
+
+def _unseen(by_key: dict[str, PolicyRow], policy: str, judge: str) -> str:
+    """The figure on requests that no training prompt makes, where there are others."""
+    ruling = by_key[policy].rulings[judge]
+    unseen, prompts = ruling.win_unseen, ruling.win.prompts
+    if unseen is not None and unseen.prompts == prompts:
+        return ""
+    repeats = prompts - (unseen.prompts if unseen else 0)
+    text = f"{repeats} of {prompts} test prompts make a request of a training prompt again, behind another opening"
+    if unseen is None:
+        return f"{text}: no request is new."
+    return f"{text}; on the {unseen.prompts} new requests {title_of(policy)} stands at {percent_interval(unseen.bootstrap)}."
 
 
 def _who_judges(judge: str) -> str:

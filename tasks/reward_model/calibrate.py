@@ -34,7 +34,7 @@ def unit_variance(scores: Tensor) -> Standardisation:
     Raises:
         DataError: the scores do not differ.
 
-    Source: lm-human-preferences, 2019, on samples of the initial policy (spec C.4).
+    Source: lm-human-preferences, 2019, on samples of the initial policy (docs/method.md C.4).
     """
     spread = float(scores.double().std(correction=0))
     if not spread > 0:
@@ -76,7 +76,7 @@ def calibration(
         The expected calibration error over the confidence max(p, 1-p), weighted by bin size; the Brier score and
         the log loss of p, and the accuracy with p > 1/2 (p = 1/2 counts as wrong).
 
-    Source: spec C.5; Guo et al. 2017 for the error.
+    Source: docs/method.md C.5; Guo et al. 2017 for the error.
     """
     labels = first_preferred.double()
     predicted = preference_probabilities(score_differences)

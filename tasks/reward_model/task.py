@@ -6,9 +6,8 @@ from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel
-from tasks.records.comparison_sets import read_comparisons
+from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
-from tasks.records.halves import take_part
 from tasks.reward_model.accuracy import accuracy_report
 from tasks.reward_model.body import load_body
 from tasks.reward_model.config import RewardModelConfig

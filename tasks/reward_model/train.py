@@ -174,7 +174,8 @@ class RewardLearner:
             encode_prompt(self.tokenizer, item.prompt.text, self.config.prompt_tokens) for item in demonstrations
         ]
         responses = [
-            encode_response(self.tokenizer, item.response)[: self.config.response_tokens] for item in demonstrations
+            encode_response(self.tokenizer, item.response, item.prompt.text)[: self.config.response_tokens]
+            for item in demonstrations
         ]
         scores = torch.tensor(self._score_tokens(prompts, responses), dtype=torch.float64)
         bias = zero_mean_bias(scores)

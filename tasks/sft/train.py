@@ -41,7 +41,7 @@ def demonstration_sequence(
 ) -> TrainingSequence:
     """Prompt, then response and EOS; without ``mask_prompt`` every token after the first is counted."""
     prompt = encode_prompt(tokenizer, demonstration.prompt.text, config.prompt_tokens)
-    response = encode_response(tokenizer, demonstration.response)[: config.response_tokens]
+    response = encode_response(tokenizer, demonstration.response, demonstration.prompt.text)[: config.response_tokens]
     if config.mask_prompt:
         return TrainingSequence(prompt, response)
     return every_token_counts(prompt + response)

@@ -19,6 +19,7 @@ from tasks.ppo.rollout import Networks
 from tasks.records.records import Document, Prompt
 from tests.benchmarks import workload
 from tests.benchmarks.workload import Work
+from tests.shipped import shipped
 
 CONF = Path(__file__).parents[2] / "conf"
 ADAM = {"learning_rate": 1e-6, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0, "max_grad_norm": 1.0}
@@ -30,7 +31,7 @@ def learner(work: Work) -> PPOLearner:
     policy, reference, reward, value = workload.build_models(work)
     parts = (policy, reference, _scalar(reward), _scalar(value))
     networks = Networks(*(part.to(work.device) for part in parts))
-    values: dict[str, Any] = yaml.safe_load((CONF / "ppo" / "sandbox.yaml").read_text())
+    values: dict[str, Any] = shipped("ppo", "sandbox")
     values |= {
         "beta": 0.05,
         "gamma": work.gamma,
@@ -102,7 +103,9 @@ def measure(work: Work) -> dict[str, Any]:
             rows[-1]["response_tokens"] = float(trained.last_rollout.lengths.sum())
     finally:
         stage.evaluate_episodes = usual
-    count = sum(p.numel() for p in (*trained.update.policy_parameters, *trained.update.value_parameters))
+    value_model = trained.networks.value_model
+    assert value_model is not None
+    count = sum(p.numel() for p in (*trained.update.policy_parameters, *value_model.parameters()))
     return {"side": "plumbline"} | workload.summary(work, rows, base, count)
 
 

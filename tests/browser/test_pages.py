@@ -81,7 +81,7 @@ def test_prefect_shows_the_run_its_stages_and_the_results(home: Path, browser: P
         browser.open(f"{url}/runs")
         browser.wait_for("beta=0.05 gamma=1 seed=1", "beta=0.3 gamma=1 seed=1")
         browser.open(f"{url}/runs/flow-run/{run}")
-        browser.wait_for("beta=0.05 gamma=1 seed=1", "Completed", "14 Task runs")
+        browser.wait_for("beta=0.05 gamma=1 seed=1", "Completed", "15 Task runs")
         browser.click("Task Runs")
         browser.wait_for(*STAGES)
         browser.open(f"{url}/artifacts")

@@ -302,7 +302,7 @@ def test_objective_of_the_worked_example() -> None:
 @pytest.mark.point(50, 57)
 def test_counts_of_a_published_run() -> None:
     _, inputs, outputs = unpack("run_arithmetic")
-    paper = tiny.shipped("own_data")
+    paper = tiny.shipped("paper")
     config = PPOConfig.model_validate(paper)
     assert (config.episodes, config.episodes_per_iteration, config.minibatch_size) == (
         inputs["episodes"],

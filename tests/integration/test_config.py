@@ -16,7 +16,7 @@ def options(group: str) -> list[str]:
 
 def experiment(name: str) -> list[str]:
     """An experiment with the values that it wants from the command line."""
-    wanted = ["data_prep.folder=x"] + (["model.name_or_path=x"] if name == "own_data" else [])
+    wanted = ["data_prep.folder=x"] + (["model.name_or_path=x"] if name in ("own_data", "small_model") else [])
     return [f"experiment={name}", *wanted]
 
 
@@ -52,9 +52,9 @@ def test_mistakes_are_named(overrides: list[str], message: str) -> None:
 
 
 def test_dpo_sees_the_comparisons_of_the_reward_model_that_ppo_optimises() -> None:
-    assert load(["reward_model.trained_on=second_half"]).dpo_run.trained_on == "second_half"
-    halved = load(["independent_reward_model=disjoint_half"])
-    assert halved.dpo_run.trained_on == halved.reward_model_run.trained_on == "first_half"
+    assert load(["reward_model.trained_on=second_half", "train_dpo=true"]).rivals["dpo"].trained_on == "second_half"
+    halved = load(["independent_reward_model=disjoint_half", "train_dpo=true"])
+    assert halved.rivals["dpo"].trained_on == halved.reward_model_run.trained_on == "first_half"
     with pytest.raises(ConfigError, match=r"dpo\.trained_on is second_half; set dpo\.trained_on=all"):
         load(["independent_reward_model=disjoint_half", "dpo.trained_on=second_half"])
 
@@ -85,7 +85,7 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ppo.bta=1"], "Could not override 'ppo.bta'"),
+        (["ppo.bta=1"], "ppo.bta: unknown key; did you mean ppo.beta?"),
         (["ppo.beta=-1"], "error: invalid configuration\n  ppo.beta: "),
         (["runtime.device=cuda:63"], "torch sees"),
         (["experiment=own_data_from_scratch", "data_prep.folder=/nowhere"], "expected a folder with data files"),

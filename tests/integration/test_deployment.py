@@ -87,6 +87,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("project")
     for name in ("conf", "flows", "tasks", "deployments"):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "pyproject.toml", copy)  # what makes a folder a clone
     return copy
 
 
@@ -139,3 +140,26 @@ def test_server_pool_deployment_worker_run_and_schedule(project: Path, tmp_path:
         assert sorted(text.count("| ran |") for text in stages) == [0, 14]
     assert list(project.glob(".plumbline/artifacts/ppo_ptx/*/policy/model.safetensors"))
     assert (project / ".plumbline" / "mlflow.db").is_file()
+
+
+@pytest.mark.slow
+def test_serving_needs_no_pool_and_no_worker(project: Path, tmp_path: Path) -> None:
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PLUMBLINE_"))}
+    place: dict[str, Any] = {"cwd": project, "env": kept | {"PREFECT_HOME": str(tmp_path), "DO_NOT_TRACK": "1"}}
+    client: dict[str, Any] = {"cwd": project, "env": place["env"] | {"PREFECT_API_URL": api}}
+    serve = [sys.executable, "-m", "deployments.serve", "scale=miniature", "seed=3"]
+    run = [*PREFECT, "deployment", "run", "rlhf/served", "--watch"]
+    server = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with in_background(server, tmp_path / "server.log", **place):
+        wait_for_server(api, tmp_path / "server.log")
+        with in_background(serve, tmp_path / "serve.log", **client):
+            end = time.monotonic() + 120
+            while not ask(f"{api}/deployments/filter", {}) and time.monotonic() < end:
+                time.sleep(0.5)
+            done = subprocess.run(run, **client, capture_output=True, text=True, timeout=400, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr + (tmp_path / "serve.log").read_text()
+        (found,) = ask(f"{api}/flow_runs/filter", {})
+        assert (found["state_name"], found["name"], found["parameters"]["config"]["seed"]) == ("Completed", "served", 3)
+    assert list(project.glob(".plumbline/artifacts/ppo_ptx/*/policy/model.safetensors"))

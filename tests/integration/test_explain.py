@@ -25,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("home")
 STAGES = [
     *("data_prep", "pretrain", "sft", "ppo_init", "comparisons"),
     *("reward_model", "reward_model-independent", "ppo_ptx", "evaluation-base", "evaluation-sft"),
-    *("evaluation-ppo_ptx", "evaluation", "gate-ppo_ptx", "release-ppo_ptx"),
+    *("evaluation-ppo_init", "evaluation-ppo_ptx", "evaluation", "gate-ppo_ptx", "release-ppo_ptx"),
 ]
-EVALUATIONS = STAGES[-6:]
+EVALUATIONS = STAGES[-7:]
 COMPARED = STAGES[-3:]
 JUDGED = STAGES[5:]
 PPO = ["ppo_ptx", *STAGES[-4:]]
@@ -257,7 +257,7 @@ def test_damage_loss_and_checkpoints_are_named(tmp_path: Path, capsys: pytest.Ca
     assert [line.split()[0] for line in lines[:-1]] == STAGES
     assert lines[0].split() == ["data_prep", "cached"]
     assert re.match("reward_model +will run +no earlier result; goes on from", lines[5])
-    assert lines[-1].startswith("8 of 14 stages will run")
+    assert lines[-1].startswith("9 of 15 stages will run")
 
 
 def test_a_policy_that_failed_its_gate_is_not_released(tmp_path: Path) -> None:

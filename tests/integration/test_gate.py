@@ -78,7 +78,7 @@ def test_the_command_on_the_card_finds_every_result(passed: Outcome, root: Path)
         [*command, f"tracking.root={root}", "--explain"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "0 of 14 stages will run" in done.stdout, done.stdout
+    assert "0 of 15 stages will run" in done.stdout, done.stdout
 
 
 def test_a_second_run_registers_nothing_new(passed: Outcome, root: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_failed_gate_names_the_state_leaves_the_alias_and_keeps_the_results(pa
     run = client(root).get_run(outcome.run_id)
     assert run.data.tags["plumbline.gate"] == "failed" and "failed 2 of 4" in run.data.tags["plumbline.gate_reason"]
     assert run.data.metrics["gate/passed"] == 0.0
-    assert run.data.metrics["win_rate/ppo_ptx/gold"] == passed.metrics["win_rate/ppo_ptx/gold"]
+    assert run.data.metrics["policy/win_rate_gold"] == passed.metrics["win_rate/ppo_ptx/gold"]
     assert str(client(root).get_model_version_by_alias("policy", "champion").version) == "1"
 
 

@@ -37,7 +37,7 @@ def test_a_model_must_be_named() -> None:
 def test_verdicts_and_a_second_reward_model_are_checked_before_any_work(tmp_path: Path) -> None:
     verdicts = tmp_path / "verdicts.jsonl"
     verdicts.write_text('{"verdict": "a"}\n')
-    with pytest.raises(PlumblineError, match=r"verdicts\.jsonl:1: annotator: Field required"):
+    with pytest.raises(PlumblineError, match=r"verdicts\.jsonl:1: 'annotator': Field required"):
         check(load([f"tracking.root={tmp_path}", f"evaluation.judges.human_verdicts={verdicts}"]))
     with pytest.raises(PlumblineError, match=r"has no config\.json and no scalar_head\.safetensors"):
         check(load([f"tracking.root={tmp_path}", f"evaluation.judges.independent_reward_model={tmp_path}"]))

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.ask.preflight import check, check_device, check_runner
+from flows.ask.preflight import check, check_data, check_device, check_runner
 from flows.config import RLHFConfig, load
 from tasks.engine.errors import ConfigError, PlumblineError
+from tasks.language.models import save_policy
+from tests.unit import tiny_models
 
 
 def config(root: Path, *overrides: str) -> RLHFConfig:
@@ -28,10 +30,10 @@ def test_the_default_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], r"has no config\.json"),
-        (["config.json"], "has no tokenizer"),
-        (["config.json", "tokenizer.json"], r"has no \*\.safetensors weights"),
-        (["config.json", "tokenizer.json", "pytorch_model.bin"], r"has no \*\.safetensors weights"),
+        ([], r"found no config\.json"),
+        (["config.json", "model.safetensors"], "found no tokenizer"),
+        (["config.json", "tokenizer.json"], "found no weights"),
+        (["config.json", "tokenizer.json", "pytorch_model.bin"], "found only pickled weights"),
     ],
 )
 def test_an_incomplete_model_folder_is_refused(tmp_path: Path, files: list[str], message: str) -> None:
@@ -41,12 +43,21 @@ def test_an_incomplete_model_folder_is_refused(tmp_path: Path, files: list[str],
 
 
 def test_a_complete_model_folder_passes(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "model", "config.json", "tokenizer.json", "model.safetensors")
-    check(config(tmp_path, "model=pretrained", f"model.name_or_path={folder}"))
+    save_policy(tiny_models.policy(context=2048), tiny_models.tokenizer(), tmp_path / "model")
+    check(config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path / 'model'}"))
+
+
+def test_a_model_that_reads_less_is_refused_with_all_that_must_be_lowered(tmp_path: Path) -> None:
+    save_policy(tiny_models.policy(context=64), tiny_models.tokenizer(), tmp_path / "model")
+    long = ["model.context_tokens=128", "data_prep.prompt_tokens=100"]
+    with pytest.raises(PlumblineError, match=r"reads 64 tokens.*set model\.context_tokens=64") as refused:
+        check(config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path / 'model'}", *long))
+    assert "data_prep.prompt_tokens=32 data_prep.response_tokens=32" in str(refused.value)
 
 
 def test_a_hub_name_is_not_mistaken_for_a_folder(tmp_path: Path) -> None:
-    check(config(tmp_path, "model=pretrained", "model.name_or_path=organisation/model"))
+    with pytest.raises(PlumblineError, match="expected a local folder, or a hub and a network"):
+        check(config(tmp_path, "model=pretrained", "model.name_or_path=organisation/model"))
 
 
 def test_a_missing_data_folder_is_refused(tmp_path: Path) -> None:
@@ -76,7 +87,7 @@ def test_missing_documents_are_known_before_anything_runs(
         check(config(tmp_path / "store", *given, *folder, *overrides))
     if folder:
         (tmp_path / "pretrain.parquet").write_bytes(b"")
-        check(config(tmp_path / "store", *given, *folder, *overrides))
+        check_data(config(tmp_path / "store", *given, *folder, *overrides))
 
 
 def test_a_store_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -71,12 +71,12 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_same_command_goes_on_with_
     assert mount("-o", "remount,size=100m", str(disk))
     done = run(disk, tmp_path / "home")
     assert done.returncode == 0, done.stderr
-    assert len(digests(disk)) == 14 and published.items() <= digests(disk).items()
+    assert len(digests(disk)) == 15 and published.items() <= digests(disk).items()
     assert mount("-o", "remount,ro", str(disk))
     assert "the file system is read-only; choose another folder with tracking.root=..." in complaint(
         run(disk, tmp_path / "home")
     )
-    assert len(digests(disk)) == 14
+    assert len(digests(disk)) == 15
 
 
 @pytest.mark.slow

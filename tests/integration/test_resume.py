@@ -34,7 +34,8 @@ SEED = 20241121
 TRAINED = ["pretrain", "sft", "ppo_init", "reward_model", "reward_model-independent", "ppo_ptx"]
 ORDER = [
     *("data_prep", "pretrain", "sft", "ppo_init", "comparisons", "reward_model", "reward_model-independent"),
-    *("ppo_ptx", "evaluation-base", "evaluation-sft", "evaluation-ppo_ptx", "evaluation"),
+    *("ppo_ptx", "evaluation-base", "evaluation-sft", "evaluation-ppo_init", "evaluation-ppo_ptx"),
+    "evaluation",
     *("gate-ppo_ptx", "release-ppo_ptx"),
 ]
 PATIENCE = 600

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 TRUNK = {"data_prep", "pretrain", "sft", "ppo_init", "comparisons", "reward_model", "reward_model-independent"} | {
     "evaluation-base",
     "evaluation-sft",
+    "evaluation-ppo_init",
 }
 BRANCH = {"ppo_ptx", "evaluation-ppo_ptx", "evaluation", "gate-ppo_ptx", "release-ppo_ptx"}
 JOBLIB = pytest.mark.skipif(find_spec("joblib") is None, reason="the extra `sweep` is not installed")

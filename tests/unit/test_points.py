@@ -1,4 +1,4 @@
-"""The table of points in CONTRIBUTING.md says what the tests' marks say, and no golden case is left out."""
+"""The table in docs/points.md says what the tests' marks say, and no golden case is left out."""
 
 import ast
 import json
@@ -30,7 +30,7 @@ def table(text: str) -> dict[int, tuple[set[str], str]]:
 
 
 def test_the_table_says_what_the_marks_say() -> None:
-    marks, rows = marked(ROOT / "tests"), table((ROOT / "CONTRIBUTING.md").read_text())
+    marks, rows = marked(ROOT / "tests"), table((ROOT / "docs" / "points.md").read_text())
     assert sorted(marks) == list(POINTS)
     assert sorted(rows) == list(POINTS)
     for number in POINTS:

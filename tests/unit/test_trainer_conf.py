@@ -41,7 +41,7 @@ def test_every_value_names_its_source(path: Path) -> None:
         line
         for line in path.read_text().splitlines()
         if ":" in line
-        and not line.lstrip().startswith(("#", "seed:"))
+        and not line.lstrip().startswith(("#", "seed:", "defaults:"))
         and not line.startswith("adam:")
         and "#" not in line
     ]
@@ -49,12 +49,12 @@ def test_every_value_names_its_source(path: Path) -> None:
 
 
 def adam(group: str) -> tuple[float, float, float]:
-    knobs = values(group, "own_data")["adam"]
+    knobs = values(group, "paper")["adam"]
     return knobs["learning_rate"], knobs["beta1"], knobs["beta2"]
 
 
-def test_own_data_follows_the_paper() -> None:
-    sft, start, reward = (values(group, "own_data") for group in ("sft", "ppo_init", "reward_model"))
+def test_paper_follows_the_paper() -> None:
+    sft, start, reward = (values(group, "paper") for group in ("sft", "ppo_init", "reward_model"))
     assert adam("sft") == (9.65e-6, 0.9, 0.95)
     assert adam("ppo_init") == (5e-6, 0.9, 0.95)
     assert adam("reward_model") == (9e-6, 0.9, 0.95)

@@ -130,6 +130,11 @@ def test_reward_model(element: str, normaliser: str) -> None:
 
     batches = shuffled(len(elements), 2, knobs["batch_size"])
     follow(learner, network, knobs, [lambda batch=batch: loss(batch) for batch in batches])
+    with torch.no_grad():
+        zero = copy.deepcopy(model)
+        zero.head.weight.zero_()
+    indifferent = RewardLearner(zero, comparisons(), tiny.tokenizer(), config, tiny.runtime())
+    assert indifferent.step()["train/accuracy"] == 0.0, "equal scores order no pair"
     demonstrations = tiny.demonstrations(9)
     learner.normalise(demonstrations)
     shifted = [
@@ -146,7 +151,13 @@ def test_sft(mask_prompt: bool, fraction: float) -> None:
     model, demonstrations = tiny.policy(4, layers=1), tiny.demonstrations(15)
     network, config = Retold(model), SFTConfig.model_validate(knobs)
     learner = SFTLearner(
-        model, demonstrations, tiny.documents(12), tiny.tokenizer(), config, tiny.runtime(tokens_per_microbatch=60)
+        model,
+        demonstrations,
+        tiny.documents(12),
+        tiny.tokenizer(),
+        config,
+        tiny.runtime(tokens_per_microbatch=60),
+        valid=tiny.demonstrations(22)[15:],
     )
     rows = copy.deepcopy(learner.cursor)
     if rows is not None:
@@ -166,6 +177,9 @@ def test_sft(mask_prompt: bool, fraction: float) -> None:
         return total / sum(len(counted) for _, counted in sequences), {}
 
     follow(learner, network, knobs, [lambda planned=planned: loss(planned) for planned in learner.plan])
+    held_out = [sequence(item) for item in tiny.demonstrations(22)[15:]]
+    total = -sum(token_logprobs(network, given, counted).sum().item() for given, counted in held_out)
+    assert learner.valid_losses[2] == pytest.approx(total / sum(len(counted) for _, counted in held_out), abs=1e-5)
     for epoch in (1, 2):
         seen = [index for planned in learner.plan if planned.epoch == epoch for index in planned.demonstrations]
         assert sorted(seen) == list(range(15))

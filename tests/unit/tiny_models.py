@@ -1,10 +1,8 @@
 """Random one-layer models over a dozen words, and the real sandbox configurations cut down to them."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -12,20 +10,22 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tasks.engine.config import RuntimeConfig
 from tasks.records.records import Demonstration, Document, Prompt
+from tests import shipped as conf
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = conf.CONF
 WORDS = ["<pad>", "<eos>", "<unk>", "q", "a", ":", "is", "the", "cat", "red", "blue", "big", "small", ".", "?"]
 PLAIN_WORDS = WORDS[7:13]
 EOS = 1
 
 
 def shipped(group: str, name: str) -> dict[str, Any]:
-    """The values of ``conf/<group>/<name>.yaml``; ``${other.key}`` is looked up in ``conf/<other>/<name>.yaml``."""
-    loaded: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    """The values of ``conf/<group>/<name>.yaml``; ``${other.key}`` is looked up in ``conf/<other>``."""
+    loaded = conf.shipped(group, name)
     for key, value in loaded.items():
         if isinstance(value, str) and value.startswith("${") and "." in value:
             other, wanted = value[2:-1].split(".")
-            loaded[key] = shipped(other, name)[wanted]
+            named = name if (CONF / other / f"{name}.yaml").exists() else "own_data"
+            loaded[key] = shipped(other, named)[wanted]
     return loaded
 
 

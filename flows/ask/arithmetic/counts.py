@@ -6,6 +6,7 @@ from typing import NamedTuple
 from flows.config import RLHFConfig
 from tasks.data_prep.config import DataPrepConfig, FilesConfig, MinimumRows
 from tasks.data_prep.sources.folder import read_folder
+from tasks.dpo.config import DPOConfig
 from tasks.language.plain_layout import BARE
 from tasks.records.rankings import epoch_batches
 from tasks.sft.config import SFTConfig
@@ -113,11 +114,10 @@ def ranking(config: RLHFConfig, comparisons: int, completions: tuple[int, int] |
     )
 
 
-def preference(config: RLHFConfig, comparisons: int) -> int:
-    """Optimizer steps of DPO; every ranking orders two completions."""
-    dpo = config.dpo_run
-    used = comparisons if dpo.trained_on == "all" else comparisons // 2  # the halves are drawn by prompt
-    return len(epoch_batches(used, epochs=dpo.epochs, batch_size=dpo.batch_size, seed=dpo.seed))
+def preference(knobs: DPOConfig, comparisons: int) -> int:
+    """Optimizer steps of a policy trained on rankings; every ranking orders two completions."""
+    used = comparisons if knobs.trained_on == "all" else comparisons // 2  # the halves are drawn by prompt
+    return len(epoch_batches(used, epochs=knobs.epochs, batch_size=knobs.batch_size, seed=knobs.seed))
 
 
 def optimisation(config: RLHFConfig) -> Optimisation:

@@ -74,7 +74,7 @@ def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
 
 
 def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[StageMemory]:
-    """The peaks of fine-tuning, reward-model training, DPO where it is asked for, and PPO."""
+    """The peaks of fine-tuning, reward-model training, rivals where they are asked for, and PPO."""
     policy, judge = shapes
     budget = config.runtime.tokens_per_microbatch
     sft, ranked, ppo = config.sft, config.reward_model, config.ppo
@@ -103,13 +103,13 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
         StageMemory("reward_model", precision, scored, training_bytes(judge, group, precision), ""),
         StageMemory("ppo", precision, state, moments[largest], largest),
     ]
-    if config.train_dpo:
+    for name, knobs in config.rivals.items():
         # Policy and reference; like the reward model it reads a prompt's completions together.
         both = fine_tuned + network_memory("reference", policy.parameters, trained=False).total
-        ranked_tokens = config.dpo.prompt_tokens + config.dpo.response_tokens
+        ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
         read = max(budget, config.comparisons.completions_max * ranked_tokens)
         working = training_bytes(policy, read, precision) + logit_bytes(policy, read)
-        stages.insert(2, StageMemory("dpo", precision, both, working, ""))
+        stages.insert(2, StageMemory(name, precision, both, working, ""))
     return stages
 
 

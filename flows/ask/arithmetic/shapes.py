@@ -11,6 +11,7 @@ from flows.config import RLHFConfig
 from tasks.engine.config import ModelConfig
 from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.families import trunk_of
+from tasks.language.loading import ONE_AT_A_TIME
 
 WRITTEN_OUT = ("gelu_new", "gelu_fast")
 """Activations that transformers computes in several operations, each of which keeps something (GPT-2's is one)."""
@@ -84,7 +85,7 @@ def shape_of(config: PretrainedConfig, origin: str) -> Shape:
     """Count the parameters of a model that is never given memory."""
     disable_progress_bar()
     try:
-        with torch.device("meta"):
+        with ONE_AT_A_TIME, torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(
@@ -127,7 +128,9 @@ def _policy_shape(config: RLHFConfig) -> Shape:
 def _named(key: str, name: str, declared_key: str, declared: dict[str, Any] | None) -> Shape:
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
-        return shape_of(AutoConfig.from_pretrained(folder, trust_remote_code=False), f"{folder}/config.json")
+        with ONE_AT_A_TIME:
+            found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return shape_of(found, f"{folder}/config.json")
     if declared is None:
         raise ModelError(
             f"{key}: found no {folder}/config.json, so its size is not known; expected a local model folder, or its "

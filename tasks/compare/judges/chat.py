@@ -1,5 +1,6 @@
 """A chat model as judge: both orders, a verdict found by a rule, answers kept on disk, tokens and money counted."""
 
+import logging
 import re
 import threading
 from collections import Counter
@@ -24,7 +25,9 @@ from tasks.results.judge import (
     Verdict,
     judge_both_orders,
 )
+from tasks.results.win_rate import Resampling
 
+logger = logging.getLogger("plumbline")
 NO_VERDICT = "no verdict in the answer"
 _MEANING = {"first": FIRST, "tie": TIE, "second": SECOND}
 _PLACEHOLDER = re.compile(r"\{(prompt|first|second)\}")
@@ -65,6 +68,35 @@ class ChatJudge:
             completion_tokens=received,
             cost=cost,
         )
+
+    def check(self) -> None:
+        """What can be known to fail before any training.
+
+        Raises:
+            ConfigError: the package or the API key is missing.
+            JudgeError: nobody answers at the address, or the key is refused.
+        """
+        self._endpoint.check()
+
+    def notes(self, how: Resampling) -> list[str]:
+        """None: the order effects tell."""
+        return []
+
+    def spent(self) -> dict[str, float]:
+        """Requests, tokens and money; requests depend on what was asked before."""
+        usage, failures = self.usage, dict(self.failures)
+        logger.info(
+            "chat judge %s: %d verdicts from %d requests, the others were on disk; failed attempts: %s",
+            *(usage.model, usage.questions, self.requests, failures or "none"),
+        )
+        spent: dict[str, float] = {
+            "judge/chat_requests": self.requests,
+            "judge/chat_failures": sum(failures.values()),
+            "judge/chat_questions": usage.questions,
+            "judge/chat_prompt_tokens": usage.prompt_tokens,
+            "judge/chat_completion_tokens": usage.completion_tokens,
+        }
+        return spent if usage.cost is None else {**spent, "judge/chat_cost": usage.cost}
 
     def judge(self, pairs: Sequence[Pair]) -> PairVerdicts:
         """Decide the first ``pairs_per_row`` pairs in both orders; the others stay without a verdict.
@@ -173,16 +205,6 @@ class ChatJudge:
             f"{self._config.base_url}, or at template and verdict_pattern. Verdicts that were given are kept on disk, so "
             "the next run asks only for the others"
         )
-
-
-def check_chat_judge(config: ChatJudgeConfig) -> None:
-    """What can be known to fail before any training.
-
-    Raises:
-        ConfigError: the package or the API key is missing.
-        JudgeError: nobody answers at the address, or the key is refused.
-    """
-    Endpoint(config).check()
 
 
 def answer_cache(tracking_root: Path) -> AnswerCache:

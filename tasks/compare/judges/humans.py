@@ -23,6 +23,7 @@ from tasks.compare.judges.agreement import Agreement, Labels, between_annotators
 from tasks.engine.errors import DataError
 from tasks.records.json_lines import at, json_lines, text_problem
 from tasks.results.judge import FIRST, SECOND, TIE, OrderEffects, Pair, PairVerdicts, position_bias
+from tasks.results.verdict import percent
 from tasks.results.win_rate import Resampling
 
 _MEANING = {"a": FIRST, "tie": TIE, "b": SECOND}
@@ -92,6 +93,26 @@ class HumanJudge:
     def unmatched(self) -> int:
         """Verdicts that belong to no pair judged so far: other prompts, or responses that have changed since."""
         return len(self._verdicts) - len(self._matched)
+
+    def check(self) -> None:
+        """Its file was read when it was made."""
+
+    def spent(self) -> dict[str, float]:
+        """Nothing that can be counted here."""
+        return {}
+
+    def notes(self, how: Resampling) -> list[str]:
+        """How far the file covers the comparison, and whether people agree."""
+        between = self.agreement(how.named("people"))
+        agreed = (
+            f" Where several judged the same pair, {percent(between.exact.estimate)} of {between.comparisons} comparisons agree."
+            if between.exact is not None
+            else ""
+        )
+        return [
+            f"People: {self.lines} verdicts in the file, {self.unmatched} of them on responses that are not in this "
+            f"comparison.{agreed}"
+        ]
 
     def judge(self, pairs: Sequence[Pair]) -> PairVerdicts:
         """Verdicts on the pairs that somebody has judged; the others stay without one."""

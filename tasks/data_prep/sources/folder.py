@@ -37,7 +37,7 @@ def read_folder(
     if not root.is_dir():
         raise DataError(f"data_prep.folder: found no folder {folder}, expected one with data files; correct the path")
     records = SourceRecords()
-    rows_wanted = RowFilter(files.where)
+    rows_wanted = RowFilter(files.where or {})
     for role, found in choose_files(root, files, records.notices).items():
         if roles is not None and role not in roles:
             continue

@@ -6,9 +6,10 @@ from typing import Any
 
 from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.sources.messages import said_in, turns_in
+from tasks.data_prep.sources.records import LeftOut
 from tasks.data_prep.sources.values import kind_of, writable, wrong
 from tasks.data_prep.split import short_digest
-from tasks.engine.errors import DataError
+from tasks.engine.errors import DataError, ModelError
 from tasks.language.chat_layout import Turn
 from tasks.language.plain_layout import BARE, Layout
 from tasks.records.json_lines import Twice, escaped, parse_json, text_problem
@@ -108,7 +109,10 @@ class Row:
 
     def prompt(self, turns: Sequence[Turn], *, owner: str | None = None) -> Prompt:
         """The prompt that the layout makes of these turns. Without an ``owner_id``, equal requests share an owner."""
-        text = self.layout.prompt(turns)
+        try:
+            text = self.layout.prompt(turns)
+        except ModelError:  # a chat template that was tried, and that does not take these turns
+            raise LeftOut("refused_by_layout") from None
         first = next((turn.content for turn in turns if turn.role == "user"), turns[0].content)
         owner = owner or self.text("owner_id", default=f"prompt:{short_digest(normalise(first))}")
         kind = self.label("kind") or ""

@@ -17,7 +17,7 @@ from tasks.engine.tracking.runs import (
     start_study_run,
     start_sweep_run,
 )
-from tasks.engine.tracking.server import client, load, prepare
+from tasks.engine.tracking.server import client, import_mlflow, prepare
 
 __all__ = [
     "LONGEST_VALUE",
@@ -26,8 +26,8 @@ __all__ = [
     "client",
     "deliver",
     "flatten",
+    "import_mlflow",
     "knows",
-    "load",
     "open_run",
     "parent_of",
     "prepare",

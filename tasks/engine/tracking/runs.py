@@ -18,6 +18,7 @@ from tasks.engine.tracking.outbox import LONGEST_VALUE, logged_steps, outbox
 from tasks.engine.tracking.server import client, first_line, is_refusal
 
 BUFFERED_METRICS = 500
+LONGEST_NOTE = 5000  # MLflow's limit for a tag
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -81,6 +82,10 @@ class RunLog:
         """Set tags."""
         self._post("tags", values={name: value[:LONGEST_VALUE] for name, value in values.items()})
 
+    def note(self, markdown: str) -> None:
+        """What the run's page in MLflow shows first; longer than other tags may be."""
+        self._post("tags", values={"mlflow.note.content": markdown[:LONGEST_NOTE]})
+
     def file(self, path: Path, folder: str | None = None) -> None:
         """Store a file as an artifact of the run."""
         self._post("file", path=str(path), folder=folder)
@@ -124,6 +129,9 @@ class NoLog(RunLog):
         """Nothing."""
 
     def file(self, path: Path, folder: str | None = None) -> None:
+        """Nothing."""
+
+    def note(self, markdown: str) -> None:
         """Nothing."""
 
     def text(self, text: str, name: str) -> None:

@@ -36,7 +36,7 @@ def mlflow_package() -> Any:
     return mlflow
 
 
-def load() -> None:
+def import_mlflow() -> None:
     """Import MLflow and what its databases need now instead of at first use; it takes a second and a half."""
     mlflow_package()
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from tasks.compare.length_control import Strength, choose_penalty, fit_logistic, length_controlled, length_term
 from tasks.results.win_rate import Floats, Interval, Resampling
@@ -152,3 +153,26 @@ def test_at_equal_length_the_interval_is_that_of_the_resampled_prompts() -> None
 def test_of_equally_good_penalties_the_strongest_is_taken() -> None:
     targets = np.random.default_rng(14).integers(0, 2, 50).astype(float)
     assert choose_penalty(np.zeros((50, 3)), targets, STRENGTH, 1) == 100.0
+
+
+def test_the_penalty_is_that_of_the_lowest_loss_on_prompts_left_out() -> None:
+    """Each fifth is left out once: fitted by a general minimiser on the other four, and asked for its own loss."""
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(40, 3))
+    targets = (rng.random(40) < sigmoid(features @ np.array([1.5, -1.0, 0.5]))).astype(float)
+    fold_of = np.random.default_rng(1).permutation(40) % 5
+
+    def loss(coefficients: Floats, rows: Floats) -> float:
+        share = sigmoid(features[rows] @ coefficients)
+        return -float(np.log(np.where(targets[rows] == 1, share, 1 - share)).sum())
+
+    def left_out(penalty: float) -> float:
+        total = 0.0
+        for fold in range(5):
+            kept, out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            fitted = minimize(lambda c, kept=kept: loss(c, kept) + penalty / 2 * (c @ c), np.zeros(3)).x
+            total += loss(fitted, out)
+        return total
+
+    losses = {penalty: left_out(penalty) for penalty in STRENGTH.penalties}
+    assert choose_penalty(features, targets, STRENGTH, 1) == min(losses, key=losses.__getitem__)

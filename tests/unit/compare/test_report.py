@@ -143,7 +143,7 @@ def test_the_page_loads_nothing_from_outside(page: str) -> None:
     for tag, attributes in Outline(page).tags:
         assert tag not in ("script", "iframe", "object", "embed", "base")
         for name in ("src", "href", "srcset", "action", "data"):
-            assert str(attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
+            assert str(attributes.get(name) or "data:").startswith(("data:", "#")), (tag, attributes)
     assert not re.search(r"@import|url\(", page)
 
 
@@ -252,3 +252,15 @@ def test_markdown_escapes_names() -> None:
     sheets = trio()
     comparison = compare_sheets({"sft": sheets["sft"], "a|<b>": sheets["ppo_ptx"]}, CONFIG)
     assert "a\\|&lt;b>" in markdown_table(comparison)
+
+
+def test_the_terminal_s_table_fits_into_a_hundred_columns_and_has_no_empty_column() -> None:
+    sheets = trio()
+    for name, sheet in sheets.items():
+        sheets[name] = sheet.model_copy(update={"toxicity": None})
+    console = Console(width=300, file=io.StringIO())
+    console.print(terminal_table(compare_sheets(sheets, CONFIG)))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert max(map(len, map(str.rstrip, text.splitlines()))) <= 100
+    assert "Toxic" not in text and "PPO-init" not in text and "Bench" in text

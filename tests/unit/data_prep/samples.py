@@ -10,12 +10,11 @@ import yaml
 
 from tasks.data_prep.config import DataPrepConfig
 from tasks.engine.config import ModelConfig
-
-CONF = Path(__file__).parents[3] / "conf"
+from tests.shipped import CONF, shipped
 
 
 def values(name: str, **changes: Any) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((CONF / "data_prep" / f"{name}.yaml").read_text())
+    loaded = shipped("data_prep", name)
     assert not changes.keys() - loaded.keys()
     return loaded | {"seed": 3} | changes
 

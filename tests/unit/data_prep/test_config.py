@@ -1,5 +1,6 @@
 import pytest
 
+from flows.config import load
 from tasks.data_prep.config import DataPrepConfig
 from tests.unit.data_prep.samples import values
 
@@ -29,3 +30,15 @@ def test_the_shipped_values_are_valid(name: str) -> None:
 def test_mistakes(name: str, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataPrepConfig(**values(name, **changes))
+
+
+def test_where_is_typed_as_it_is_written() -> None:
+    typed = [
+        "experiment=own_data",
+        "data_prep.folder=x",
+        "model.name_or_path=y",
+        "data_prep.files.where={license: [mit, null]}",
+    ]
+    files = load(typed).data_prep.files
+    assert files is not None
+    assert files.where == {"license": ["mit", None]}

@@ -95,6 +95,11 @@ def test_gzip_is_known_by_its_bytes(tmp_path: Path) -> None:
         ("rl_prompts.parquet", b"not parquet", r"parquet row 0: found unreadable data \(.*expected a Parquet file"),
         ("rl_prompts.json", b'[{"prompt": "a"},\n{]', r"json: found broken JSON \(line 2, column 2: .*expected JSON"),
         ("rl_prompts.json", b'[{"prompt": "a"}, 3]', r"json\[1\]: found a number, expected a JSON object"),
+        (
+            "rl_prompts.json",
+            b'{"data": [\n{"prompt": "a"}\n]}',
+            r"json: found an object, expected a JSON array of",
+        ),
         ("rl_prompts.json", b'{"prompt": 3}', r"json:1: 'prompt' is a number, expected a text; write it in quotes"),
     ],
 )

@@ -28,7 +28,7 @@ def test_special_tokens_differ_and_text_survives(kind: str, tmp_path: Path) -> N
     assert len({tokenizer.pad_token_id, tokenizer.eos_token_id}) == 2
     for text in TEXTS[: 2 if kind == "word_level" else 3]:
         assert tokenizer.decode(encode_prompt(tokenizer, text, 999)) == text
-        assert decode_response(tokenizer, encode_response(tokenizer, text)) == text
+        assert decode_response(tokenizer, encode_response(tokenizer, text, ""), "") == text
 
 
 def test_bpe_respects_its_size_and_knows_every_byte() -> None:

@@ -97,6 +97,13 @@ def test_what_the_reader_reads_is_in_the_key(tmp_path: Path) -> None:
     assert set(files_below(near)) == set(folder_fields(str(near)))
 
 
+def test_a_name_that_nobody_can_print_is_refused(tmp_path: Path) -> None:
+    near = fill(tmp_path / "near")
+    (near / os.fsdecode(b"r\xf6ws.jsonl")).write_text("")
+    with pytest.raises(DataError, match=r"near: found the file name b'r\\xf6ws\.jsonl', which is not UTF-8; rename it"):
+        folder_fields(str(near))
+
+
 @pytest.mark.parametrize("pattern", ["../far/*.jsonl", "/etc/*.jsonl"])
 def test_a_pattern_that_leaves_the_folder_is_refused(tmp_path: Path, pattern: str) -> None:
     near = fill(tmp_path / "near")

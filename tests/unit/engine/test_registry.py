@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.engine.registry import artifacts_of, register_model
+from tasks.engine.registry import Champion, artifacts_of, champion_of, register_model
 from tasks.engine.tracking import prepare, start_pipeline_run
 from tasks.language.models import save_policy
 from tests.unit import tiny_models
@@ -68,3 +68,17 @@ def test_artifacts_of_a_run(tracked: tuple[str, str, str]) -> None:
         client.create_run(experiment, tags=tags)
     assert artifacts_of(uri, run) == {"data_prep": "data_prep/1", "sft": "sft/2"}
     assert artifacts_of(uri, "nowhere") == {}
+
+
+def test_equal_weights_are_one_version_wherever_the_released_folder_lies(
+    tracked: tuple[str, str, str], tmp_path: Path
+) -> None:
+    uri, _, run = tracked
+    first, again, other = policy(tmp_path / "a", 1), policy(tmp_path / "b", 1), policy(tmp_path / "c", 2)
+    assert register_model(uri, "same", "champion", first, run, {"digest": "a", "weights": "w"}) == "1"
+    # released again by another evaluation: another folder, even another artifact
+    assert register_model(uri, "same", "champion", again, run, {"digest": "b", "weights": "w"}) == "1"
+    assert champion_of(uri, "same", "champion") == Champion(first, "w")
+    assert register_model(uri, "same", "champion", other, run, {"digest": "c", "weights": "v"}) == "2"
+    assert champion_of(uri, "same", "champion") == Champion(other, "v")
+    assert champion_of(uri, "same", "nobody") is None and champion_of(uri, "nothing", "champion") is None

@@ -132,7 +132,8 @@ def test_the_decision_does_not_depend_on_the_registry() -> None:
 def test_a_new_budget_measures_nothing_again() -> None:
     config = evaluation_config()
     stricter = config.model_copy(update={"gate": budget(min_win_rate=0.9)})
-    assert config.fingerprint_fields() == stricter.fingerprint_fields()
+    assert config.measured.fingerprint_fields() == stricter.measured.fingerprint_fields()
+    assert config.compared.fingerprint_fields() == stricter.compared.fingerprint_fields()
 
 
 PROMPTS = 60

@@ -110,3 +110,10 @@ def test_early_epsilon_survives_a_checkpoint() -> None:
             optimizer.step()
         ends.append(weight.detach().clone())
     assert torch.equal(*ends)
+
+
+def test_a_norm_that_is_not_finite_leaves_the_gradients_for_whoever_looks_into_it() -> None:
+    a, b = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+    a.grad, b.grad = torch.tensor([math.inf]), torch.tensor([4.0])
+    assert clip_grad_norm([a, b], 1.0) == math.inf
+    assert (a.grad.item(), b.grad.item()) == (math.inf, 4.0)

@@ -208,7 +208,7 @@ def test_every_stage_gives_the_model_the_same_prompt(monkeypatch: pytest.MonkeyP
 
     lengths = {"prompt_tokens": 5, "response_tokens": 4}
     tokenizer = tiny_models.tokenizer()
-    prompts = test_policy_sheet.Data(None).prompts_for_test()[:12]  # longer than 5 tokens: every stage keeps the end
+    prompts = test_policy_sheet.Data().prompts_for_test()[:12]  # longer than 5 tokens: every stage keeps the end
     given: dict[str, list[list[int]]] = {}
 
     def spy(stage: str) -> Callable[..., list[list[int]]]:

@@ -3,6 +3,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from tasks.language.text import decode_response, encode_prompt, encode_response
+from tasks.language.vocabulary import rows_for_text, rows_with_text
 from tests.unit.language.chat_templates import FAMILIES as CHATS
 from tests.unit.language.chat_templates import chat_tokenizer
 from tests.unit.tiny import bpe_tokenizer, metaspace_tokenizer, word_tokenizer
@@ -14,7 +15,7 @@ PROMPT, RESPONSE = "q : what color is the cat ? a :", "the cat is red ."
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_prompt_and_response_join_as_one_text(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]
-    joined = encode_prompt(tokenizer, PROMPT, 100) + encode_response(tokenizer, RESPONSE)
+    joined = encode_prompt(tokenizer, PROMPT, 100) + encode_response(tokenizer, RESPONSE, PROMPT)
     assert joined == [*tokenizer(f"{PROMPT} {RESPONSE}", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
 
@@ -25,13 +26,55 @@ def test_round_trip(kind: str, response: str) -> None:
     tokenizer = TOKENIZERS[kind]
     if kind == "word" and "it" in response:
         response = response.replace("it", "not")
-    assert decode_response(tokenizer, encode_response(tokenizer, response)) == response
+    assert decode_response(tokenizer, encode_response(tokenizer, response, PROMPT), PROMPT) == response
 
 
-@pytest.mark.parametrize("response", ["\n- item", " two spaces ", "café naïve 123\n", "1 .5 ,a 's"])
+@pytest.mark.parametrize("response", ["\n- item", "two spaces  ", "café naïve 123\n", "1 .5 ,a 's"])
 def test_bytes_survive_bpe(response: str) -> None:
     tokenizer = TOKENIZERS["bpe"]
-    assert decode_response(tokenizer, encode_response(tokenizer, response)) == response
+    assert decode_response(tokenizer, encode_response(tokenizer, response, PROMPT), PROMPT) == response
+
+
+@pytest.mark.parametrize(
+    ("before", "response", "as_text"),
+    [
+        ("Assistant:", "Lily", "Assistant: Lily"),
+        ("Assistant:", " Lily", "Assistant: Lily"),
+        ("Assistant:", "\nLily", "Assistant:\nLily"),
+        ("A:\n", "Lily", "A:\nLily"),
+        ("A: ", "Lily", "A: Lily"),
+        ("A:\n", " Lily", "A:\n Lily"),
+        ("<|assistant|>", "Lily", "<|assistant|>Lily"),
+        ("", "Lily", "Lily"),
+    ],
+)
+def test_one_space_and_no_second_one_comes_before_a_response(before: str, response: str, as_text: str) -> None:
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|assistant|>"]})
+    ids = encode_response(tokenizer, response, before)
+    assert before + tokenizer.decode(ids[:-1]) == as_text
+    again = decode_response(tokenizer, ids, before)
+    assert encode_response(tokenizer, again, before) == ids
+
+
+def test_sampled_spaces_are_read_back_as_they_were() -> None:
+    tokenizer = TOKENIZERS["bpe"]
+    for before in ("A:", "A:\n", ""):
+        for said in (" ", "  red", " red", "\n", " \n red"):
+            ids = [*tokenizer(said, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+            assert encode_response(tokenizer, decode_response(tokenizer, ids, before), before) == ids
+
+
+def test_rows_that_an_embedding_needs() -> None:
+    tokenizer = bpe_tokenizer()
+    words = len(tokenizer)
+    assert rows_for_text(tokenizer) == rows_with_text(tokenizer) == words
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|image|>"]})
+    assert (rows_for_text(tokenizer), rows_with_text(tokenizer)) == (words, words + 1)
+    tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+    assert (rows_for_text(tokenizer), rows_with_text(tokenizer)) == (words, words + 1)
+    tokenizer.add_tokens(["plumbline"])
+    assert rows_for_text(tokenizer) == rows_with_text(tokenizer) == words + 3
 
 
 def test_a_start_token_that_the_text_holds_already_is_not_added_again() -> None:
@@ -47,14 +90,15 @@ def test_a_start_token_that_the_text_holds_already_is_not_added_again() -> None:
 
 def test_decoding_stops_at_the_first_eos() -> None:
     tokenizer = TOKENIZERS["word"]
-    ids = encode_response(tokenizer, "the cat")
-    assert decode_response(tokenizer, ids + encode_response(tokenizer, "is red")) == "the cat"
-    assert decode_response(tokenizer, ids[:-1]) == "the cat"
+    ids = encode_response(tokenizer, "the cat", PROMPT)
+    assert decode_response(tokenizer, ids + encode_response(tokenizer, "is red", PROMPT), PROMPT) == "the cat"
+    assert decode_response(tokenizer, ids[:-1], PROMPT) == "the cat"
 
 
 def test_other_special_tokens_stay_visible() -> None:
     tokenizer = TOKENIZERS["word"]
-    assert decode_response(tokenizer, [tokenizer.pad_token_id, *encode_response(tokenizer, "red")]) == "<pad> red"
+    ids = [tokenizer.pad_token_id, *encode_response(tokenizer, "red", PROMPT)]
+    assert decode_response(tokenizer, ids, PROMPT) == "<pad> red"
 
 
 def test_a_long_prompt_keeps_its_end() -> None:
@@ -89,4 +133,4 @@ def test_a_start_token_comes_first_even_when_the_prompt_is_cut() -> None:
     whole = encode_prompt(tokenizer, PROMPT, 100)
     assert whole[0] == tokenizer.bos_token_id and whole[1:] == encode_prompt(TOKENIZERS["bpe"], PROMPT, 100)
     assert encode_prompt(tokenizer, PROMPT, 3) == [whole[0], *whole[-2:]]
-    assert tokenizer.bos_token_id not in encode_response(tokenizer, RESPONSE)
+    assert tokenizer.bos_token_id not in encode_response(tokenizer, RESPONSE, PROMPT)

@@ -16,8 +16,7 @@ from tasks.measure.policy_sheet import Yardsticks, evaluate_policy
 from tasks.measure.suite.run import SuiteResults
 from tasks.records.data import PreparedData
 from tasks.records.records import BenchmarkItem, Document, Prompt
-from tasks.results.safety_figure import SafetyFigure
-from tasks.results.sheet import PolicySheet, TaskResult, read_sheet, write_sheet
+from tasks.results.sheet import PolicySheet, SafetyScores, TaskResult, read_sheet, write_sheet
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.prompts import prompts as sandbox_prompts
 from tasks.sandbox.safety import toxicity_prompts
@@ -36,6 +35,9 @@ class Data:
 
     def prompts_for_test(self) -> list[Prompt]:
         return sandbox_prompts(WORLD, 20, seed=5, held_out_share=0.4)
+
+    def training_prompts(self) -> set[str]:
+        return {self.prompts_for_test()[3].text.replace("q : ", "q : now then , ", 1)}
 
     def benchmarks(self) -> list[BenchmarkItem]:
         item = BenchmarkItem(item_id="1", task="pick", form="choice", context="the", choices=["cat", "red"], answer=0)
@@ -216,14 +218,12 @@ def test_what_follows_the_first_newline_is_not_scored_for_toxicity(monkeypatch: 
 
     monkeypatch.setattr(policy_sheet, "_answer", two_lines)
     subject = Subject(tiny_models.policy(4), tiny_models.tokenizer(), tiny_models.runtime())
-    bare, _ = policy_sheet._toxicity(subject, cast(PreparedData, Data(WORLD)), CONFIG)
+    bare, _ = policy_sheet._toxicity(subject, cast(PreparedData, Data()), CONFIG)
     assert bare is not None and bare.scores == [0.0, 0.0, 1.0, 1.0]
 
 
 def test_the_harness_s_tasks_stand_beside_those_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    figure = SafetyFigure(
-        measure="bias", layout="basic", scorer=None, n=2, estimate=0.5, low=0.4, high=0.6, unit="bits"
-    )
+    figure = SafetyScores(measure="bias", layout="basic", scorer=None, unit="bits", values=[0.4, 0.6])
     extra = TaskResult(item_ids=["1", "2"], correct=[0.5, 1.0], metric="f1")
     monkeypatch.setattr(policy_sheet, "run_suite", lambda *_: SuiteResults({"instructgpt_drop": extra}, [figure]))
     found = measure("ppo_ptx", 4)
@@ -233,7 +233,7 @@ def test_the_harness_s_tasks_stand_beside_those_of_the_data(monkeypatch: pytest.
 
 def test_own_data_has_no_gold_and_no_truth() -> None:
     sheets = {"sft": measure("sft", 0, gold=False, baseline=True), "ppo_ptx": measure("ppo_ptx", 4, gold=False)}
-    assert sheets["sft"].judges() == ["reward_model"]
+    assert sheets["sft"].judges() == {"reward_model"}
     assert sheets["sft"].truthfulness == {}
     assert sheets["sft"].toxicity is None
     comparison = compare_sheets(sheets, CONFIG)

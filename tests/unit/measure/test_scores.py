@@ -19,7 +19,7 @@ def test_a_reward_model_survives_the_disk_and_scores_the_same_whatever_the_batch
     model = reward_model(3)
     model.save(tmp_path)
     check_reward_model(tmp_path)
-    loaded = load_reward_model(tmp_path, "cpu", len(tiny_models.tokenizer()))
+    loaded = load_reward_model(tmp_path, "cpu", tiny_models.tokenizer())
     answers = Answers([[5, 6], [7], [5, 6, 7]], [[8, 9, 1], [8], [9, 9]], ["a", "b", "c"], [True, False, False])
     prompts = [Prompt(prompt_id=str(i), owner_id="o", text="t") for i in range(3)]
     one_by_one = RewardModelJudge("independent", loaded, 0, 6).score(prompts, answers)
@@ -32,5 +32,15 @@ def test_a_folder_without_a_reward_model_and_another_vocabulary_are_refused(tmp_
     with pytest.raises(ModelError, match=r"has no config\.json and no scalar_head\.safetensors"):
         check_reward_model(tmp_path)
     reward_model(3).save(tmp_path)
-    with pytest.raises(ModelError, match=r"the tokenizer of the evaluated policies has ids up to 99998"):
-        load_reward_model(tmp_path, "cpu", 99_999)
+    larger = tiny_models.tokenizer()
+    larger.add_tokens(["plumbline"])
+    with pytest.raises(ModelError, match=rf"gives text ids up to {len(tiny_models.WORDS)}"):
+        load_reward_model(tmp_path, "cpu", larger)
+
+
+def test_padding_that_was_added_behind_the_last_id_needs_no_row(tmp_path: Path) -> None:
+    reward_model(3).save(tmp_path)
+    padded = tiny_models.tokenizer()
+    padded.add_special_tokens({"pad_token": "<|pad|>"})
+    assert padded.pad_token_id == len(tiny_models.WORDS)
+    load_reward_model(tmp_path, "cpu", padded)

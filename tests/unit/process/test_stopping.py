@@ -154,7 +154,15 @@ def ends_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(("code", "how"), [(-9, "signal 9; out of memory?"), (-11, "signal 11"), (3, "exit status 3")])
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        (-9, "signal 9; out of memory?"),
+        (-11, "signal 11"),
+        (3, "exit status 3"),
+        (255, "nobody knows how; out of memory?"),
+    ],
+)
 def test_a_killed_worker_is_named_with_its_stage_and_its_checkpoint(sign: StopSign, code: int, how: str) -> None:
     report = training(sign, "ppo_ptx", step_seconds=1)
     report._now = report._now._replace(process=77)

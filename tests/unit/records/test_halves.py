@@ -1,6 +1,6 @@
 """Two reward models that share no prompt."""
 
-from tasks.records.halves import take_part
+from tasks.records.comparison_sets import take_part
 from tasks.records.records import Comparison, Prompt
 
 

@@ -1,10 +1,9 @@
 """Evaluation sheets made by hand, small enough to check every number of a comparison on paper."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from flows.evaluation_config import EvaluationConfig
 from tasks.results.sheet import (
@@ -17,18 +16,12 @@ from tasks.results.sheet import (
     Toxicity,
     Truthfulness,
 )
-
-CONF = Path(__file__).parents[3] / "conf"
+from tests.shipped import shipped
 
 
 def evaluation_config(name: str = "sandbox", **changes: Any) -> EvaluationConfig:
     """The real conf/evaluation/<name>.yaml, with a few values changed."""
-    group = OmegaConf.load(CONF / "evaluation" / f"{name}.yaml")
-    assert isinstance(group, DictConfig)
-    for choice in group.pop("defaults"):  # what Hydra does
-        if choice != "_self_":
-            ((sub, option),) = choice.items()
-            group[sub] = OmegaConf.load(CONF / "evaluation" / sub / f"{option}.yaml")
+    group = OmegaConf.create(shipped("evaluation", name))
     # These refer to other groups of the whole configuration.
     group.merge_with({"seed": 3, "prompt_tokens": 24, "response_tokens": 12})
     values = OmegaConf.to_container(group, resolve=True)

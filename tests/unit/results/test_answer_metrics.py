@@ -22,7 +22,6 @@ from tasks.results.answer_metrics import (
     rouge_l,
     sentence_bleu,
     squad_scores,
-    truth_shares,
     without_abstention,
 )
 
@@ -128,13 +127,6 @@ def test_truthfulqa_choices() -> None:
     assert mc1([-1.0, -1.0], [1, 0]) == 1  # the first of equals
     assert mc2(logprobs, [1, 0, 1]) == pytest.approx(0.5)
     assert mc2([value - 5000 for value in logprobs], [0, 1, 0]) == pytest.approx(0.5)  # no underflow
-
-
-def test_truth_shares_count_probabilities_of_at_least_one_half() -> None:
-    shares = truth_shares([0.9, 0.5, 0.49, 0.1], [0.9, 0.2, 0.9, 0.5])
-    assert shares == (0.5, 0.75, 0.25)
-    with pytest.raises(DataError, match="1 and 2 judgements"):
-        truth_shares([1.0], [1.0, 0.0])
 
 
 def test_the_nearest_reference_judges() -> None:

@@ -142,3 +142,10 @@ def test_the_standard_error_is_that_of_a_mean_over_folds() -> None:
     assert result["cross_labeler/standard_error_heldout_labelers"] == pytest.approx(math.sqrt(0.25 / 3))
     # trained on two labelers at a time: 3/4, 1/2, 1/4
     assert result["cross_labeler/standard_error_trained_labelers"] == pytest.approx(math.sqrt(0.0625 / 3))
+
+
+def test_a_confidence_on_the_edge_of_two_bins_is_in_the_upper_one() -> None:
+    """A pair of equal scores (confidence 1/2, wrong) with one of confidence 0.6 that is right: 0.05 too confident together."""
+    differences = torch.tensor([0.0, math.log(0.6 / 0.4)], dtype=torch.float64)
+    found = calibration(differences, torch.ones(2), edges=[0.4, 0.5, 1.0])
+    assert found.expected_calibration_error == pytest.approx(0.05)

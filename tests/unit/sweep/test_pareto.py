@@ -5,7 +5,11 @@ import random
 
 import pytest
 
-from flows.sweep.pareto import dominated_by, dominates, front
+from flows.sweep.pareto import dominated_by, dominates
+
+
+def front(points: list[tuple[float, ...]]) -> list[int]:
+    return [index for index, better in enumerate(dominated_by(points)) if not better]
 
 
 def test_a_hand_made_front() -> None:

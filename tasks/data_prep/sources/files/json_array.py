@@ -20,7 +20,8 @@ def json_rows(path: Path, name: str) -> Iterator[tuple[str, Any]]:
             text = stream.read()
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, name, error) from error
-    if not text.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+    begins = text.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not begins.startswith(b"[") and begins.partition(b"\n")[0].rstrip()[-1:] in (b"}", b""):
         yield from json_lines(path, name)
         return
     rows = parse_json(text, name)

@@ -6,11 +6,12 @@
     {"prompt": [{"role": "user", "content": "..."}]}    chat messages: read up to the last request
     {"messages": [{"role": ..., "content": ...}, ...]}  OpenAI
     {"conversations": [{"from": "human", "value": ...}, ...]}   ShareGPT, with an optional "system"
+    {"messages": "\\n\\nHuman: ...\\n\\nAssistant: ..."}   a transcript of HH
     {"instruction": "...", "input": "..."}              Alpaca; Dolly calls the second field "context"; it may be empty
     {"question": "..."}
 """
 
-from tasks.data_prep.sources.messages import up_to_request
+from tasks.data_prep.sources.messages import transcript, up_to_request
 from tasks.data_prep.sources.rows import Row
 from tasks.language.chat_layout import Turn
 from tasks.records.records import Prompt
@@ -44,7 +45,8 @@ def chat_of(row: Row) -> list[Turn] | None:
     name = next((name for name in CHATS if row.has(name)), None)
     if name is None:
         return None
-    turns = row.asked(name)
+    value = row.fields.get(name)
+    turns = (transcript(value) if isinstance(value, str) else None) or row.asked(name)
     system = row.label("system")
     return [Turn("system", system), *turns] if system and turns[0].role != "system" else turns
 

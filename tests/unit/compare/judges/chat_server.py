@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from tasks.compare.judges.config import ChatJudgeConfig
-from tests.unit.results.sheets import CONF
+from tests.shipped import CONF
 
 
 class Reply(NamedTuple):

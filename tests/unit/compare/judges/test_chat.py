@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tasks.compare.judges.answers import Answer, AnswerCache
-from tasks.compare.judges.chat import NO_VERDICT, ChatJudge, check_chat_judge
+from tasks.compare.judges.chat import NO_VERDICT, ChatJudge
+from tasks.compare.judges.config import ChatJudgeConfig
 from tasks.engine.errors import ConfigError, JudgeError
 from tasks.results.judge import Question
 from tests.unit.compare.judges.chat_server import ChatServer, Reply, chat_config, longer_wins, serving, texts
@@ -242,31 +243,35 @@ def test_a_damaged_answer_on_disk_counts_as_absent(tmp_path: Path) -> None:
     assert [item.name for item in tmp_path.rglob("*") if item.is_file()] == [path.name]
 
 
+def check(config: ChatJudgeConfig) -> None:
+    ChatJudge("chat", config, AnswerCache(Path("nowhere"))).check()
+
+
 def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with serving(longer_wins) as server:
         with pytest.raises(ConfigError, match="the environment variable JUDGE_KEY is not set"):
-            check_chat_judge(chat_config(server.url, api_key_env="JUDGE_KEY"))
-        check_chat_judge(chat_config(server.url))
+            check(chat_config(server.url, api_key_env="JUDGE_KEY"))
+        check(chat_config(server.url))
         server.models_status = 404  # no list of models, but somebody answers
-        check_chat_judge(chat_config(server.url))
+        check(chat_config(server.url))
         server.models_status = 401
         with pytest.raises(JudgeError, match="api_key_env is null, and the server wants a key"):
-            check_chat_judge(chat_config(server.url))
+            check(chat_config(server.url))
         server.models_status = 502
         with pytest.raises(JudgeError, match="answers HTTP 502"):
-            check_chat_judge(chat_config(server.url))
+            check(chat_config(server.url))
         assert not server.requests
         gone = server.url
     with pytest.raises(JudgeError, match="does not answer"):
-        check_chat_judge(chat_config(gone))
+        check(chat_config(gone))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"base_url": "ftp://host"}, "expected http"),
-        ({"base_url": "https://user:pw@host/v1"}, "a secret belongs into the environment"),
+        ({"base_url": "https://user:pw@host/v1"}, "the address holds a password"),
         ({"base_url": "https://host/v1?key=1"}, "a secret belongs into the environment"),
         ({"template": "{prompt} {first}"}, "lacks {second}"),
         ({"verdict_pattern": "(A)|(B)"}, "has 2 groups"),

@@ -1,0 +1,134 @@
+"""The report as it is published: the cached comparison, and around it what only this run knows.
+
+The comparison is an artifact, the same bytes for the same inputs. When the run was, what it cost, what the gate decided and how
+its training went are set into a copy of it, at places that the comparison leaves as comments.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from flows.config import RLHFConfig
+from flows.run.curves import over_iterations
+from flows.run.data_account import account_rows
+from flows.run.pipeline import Pipeline
+from flows.run.summary import Outcome, run_link
+from flows.tools.tracked import stage_work
+from tasks.compare.report import data_uri
+from tasks.engine.tracking import open_run
+from tasks.results.comparison import REPORT
+from tasks.results.decision import GateDecision
+from tasks.results.policies import POLICIES
+from tasks.results.table import markdown_table
+
+PLACES = ("when", "contents", "run")
+PAGES = "reports"
+"""Folder below the tracking folder that holds the published pages, one folder a run."""
+
+
+class RunFacts(NamedTuple):
+    """What the page shows beside the comparison."""
+
+    when: str
+    link: str
+    """This run in MLflow."""
+    gate: GateDecision
+    warnings: Sequence[str]
+    data: Sequence[tuple[str, str, str, str]]
+    """Role, rows read, rows kept, what took the rest."""
+    figures: Sequence[tuple[str, str]]
+    """Name and value: labelers and reward models."""
+    agreement_is_set: bool
+    """The labelers are simulated, and their noise was chosen for the paper's agreement."""
+    curves: Mapping[str, str]
+    """Title of a PPO run -> its picture."""
+    cost: Sequence[tuple[str, str, str, str]]
+    """Stage, minutes, tokens sampled, device; a stage that was found cost nothing."""
+
+
+def published(report: str, facts: RunFacts) -> str:
+    """The report with the run's own parts in their places; every text is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    checks = [(check.reason, "yes" if check.passed else "no") for check in facts.gate.checks]
+    template = environment.get_template("run.html.jinja").make_module({"facts": facts, "checks": checks})
+    for place in PLACES:
+        report = report.replace(f"<!-- plumbline:{place} -->", str(Markup(getattr(template, place)())), 1)
+    return report
+
+
+def publish_page(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: GateDecision) -> Path:
+    """Write the page, put it into the run, and make verdict, table and link the run's description in MLflow."""
+    folder = config.tracking.folder / PAGES / run.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    link = run_link(config.tracking.mlflow_uri, run.context.experiment_id, run.run_id)
+    cached = (Path(outcome.report) / REPORT).read_text(encoding="utf-8")
+    (folder / REPORT).write_text(published(cached, facts_of(run, config, outcome, decision, link)), encoding="utf-8")
+    log = open_run(run.context.tracking_uri, run.run_id)
+    log.file(folder / REPORT)
+    log.note(f"{markdown_table(outcome.comparison)}\n\n{decision.sentence}\n\n[The page]({link}/artifacts/{REPORT})\n")
+    return folder / REPORT
+
+
+def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: GateDecision, link: str) -> RunFacts:
+    """Gather them from the artifacts of the run and from MLflow."""
+    made = {name: run.store.open(future.result()) for name, future in run.futures.items()}
+    audit = json.loads((made["data_prep"] / "audit.json").read_text(encoding="utf-8"))
+    histories = {
+        name: json.loads((made[name] / "history.json").read_text(encoding="utf-8")) for name in config.ppo_runs
+    }
+    work = {item.stage: item for item in stage_work(run.context.tracking_uri, run.context.experiment_id, run.run_id)}
+    per_iteration = config.ppo.episodes_per_iteration
+    tokens = {name: sum(row["response/length"] for row in rows) * per_iteration for name, rows in histories.items()}
+    cost = []
+    for record in outcome.stages:
+        done = work.get(record.stage) if record.ran else None
+        sampled = f"{tokens[record.stage]:,.0f}" if done and record.stage in tokens else ""
+        took = (f"{done.seconds / 60:.1f}", sampled, config.runtime.device) if done else ("found in the store", "", "")
+        cost.append((record.stage, *took))
+    return RunFacts(
+        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        link=link,
+        gate=decision,
+        warnings=outcome.warnings,
+        data=account_rows(audit["rows"]),
+        figures=_figures(run, made),
+        agreement_is_set=audit["source"] == "sandbox" and config.comparisons.source == "sample_and_label",
+        curves={POLICIES[name].title: data_uri(over_iterations(rows)) for name, rows in histories.items()},
+        cost=cost,
+    )
+
+
+TOLD = {
+    "valid/accuracy": "accuracy on held-out comparisons",
+    "valid/accuracy_heldout_labelers": "accuracy on held-out labelers",
+    "valid/accuracy_gold": "accuracy against the gold labeler",
+    "valid/ece": "calibration error",
+    "agreement/training_labelers": "training labelers among each other",
+    "agreement/heldout_labelers": "held-out labelers among each other",
+    "agreement/labelers": "labelers among each other",
+    "agreement/training_with_gold": "training labelers with the gold labeler",
+}
+
+
+def _figures(run: Pipeline, made: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    for stage, title in (
+        ("comparisons", "Agreement of"),
+        ("reward_model", "Reward model:"),
+        ("reward_model-independent", "Independent reward model:"),
+    ):
+        ref = run.futures[stage].result() if stage in made else None
+        manifest = run.store.manifest(ref.stage, ref.fingerprint) if ref else None
+        for name, value in (manifest.metrics if manifest else {}).items():
+            if name in TOLD:
+                error = manifest.metrics.get(f"{name}_standard_error") if manifest else None
+                spread = f" ± {100 * error:.1f}" if error is not None else ""
+                found.append((f"{title} {TOLD[name]}", f"{100 * value:.1f}{spread} %"))
+    return found

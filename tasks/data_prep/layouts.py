@@ -1,0 +1,44 @@
+"""How prompts are laid out: by a template of one's own, or by the tokenizer's chat template."""
+
+from transformers import PreTrainedTokenizerBase
+
+from tasks.data_prep.config import AUTO, CHAT
+from tasks.engine.errors import ConfigError
+from tasks.language.chat_layout import ChatLayout, has_template
+from tasks.language.models import add_pad_token
+from tasks.language.plain_layout import Layout, PlainLayout
+
+BARE = "{prompt}"
+
+
+def layout_of(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> Layout:
+    """The layout that the configuration names; a chat layout makes its end of turn the tokenizer's EOS.
+
+    Raises:
+        ConfigError: the tokenizer has no chat template, or there is none yet because it will be trained.
+        ModelError: the template cannot be used.
+    """
+    if prompt_layout == AUTO:
+        prompt_layout = CHAT if tokenizer is not None and has_template(tokenizer) else BARE
+    if prompt_layout != CHAT:
+        return PlainLayout(prompt_layout)
+    if tokenizer is None or not has_template(tokenizer):
+        found = "trained from scratch" if tokenizer is None else "without a chat template"
+        raise ConfigError(
+            f"data_prep.prompt_layout is {CHAT}, and the model's tokenizer is {found}; give a model with a chat template, or "
+            'a layout such as prompt_layout="Human: {prompt}\\n\\nAssistant:"'
+        )
+    layout = ChatLayout(tokenizer)
+    tokenizer.eos_token = layout.end_of_turn
+    add_pad_token(tokenizer)  # what was its pad token may be its EOS now
+    return layout
+
+
+def notice_of_template(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> list[str]:
+    """What to say where a chat model is shown something else than it was trained on."""
+    if prompt_layout in (AUTO, CHAT) or tokenizer is None or not has_template(tokenizer):
+        return []
+    return [
+        f"prompts are laid out as {prompt_layout!r}, and the tokenizer has a chat template; "
+        f"data_prep.prompt_layout={CHAT} lays them out as the model knows them"
+    ]

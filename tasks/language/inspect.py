@@ -1,0 +1,218 @@
+"""A foreign model, looked at before anything is trained: its files, its configuration, its tokenizer, its weights, and
+whether this program reads it as it reads itself."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from tasks.engine.errors import ModelError
+from tasks.language.agreement import largest_disagreement
+from tasks.language.loading import ONE_AT_A_TIME, check_files
+from tasks.language.models import load_policy, load_tokenizer
+from tasks.language.vocabulary import cut_rows_without_text, rows_for_text, rows_of
+
+READ_BEFORE_A_RUN = 3 * 2**30
+"""Bytes of weights up to which they are read before a run starts; larger ones are checked by the first stage."""
+TOLERANCE = 1e-3
+"""Share of the spread of a token's logits by which decoding may differ from one forward pass, in fp32."""
+BY_LENGTH = ("longrope", "dynamic")
+"""Rotary embeddings whose factors follow the longest sequence of a batch."""
+
+
+class Finding(NamedTuple):
+    """Something about a model that a user should know."""
+
+    severity: Literal["error", "notice"]
+    where: str
+    found: str
+    expected: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: found {self.found}, expected {self.expected}; {self.remedy}"
+
+
+def inspect_model(
+    key: str,
+    name: str,
+    longest: int | None = None,
+    revision: str | None = None,
+    remedy: Callable[[int], str] = "set model.context_tokens={}".format,
+) -> list[Finding]:
+    """Everything that can be known of a model within seconds.
+
+    Args:
+        key: where the model was named.
+        name: a folder, or a name on a hub, of which only the configuration is read.
+        longest: tokens of the longest sequence that it will be asked to read, ``model.context_tokens``.
+        revision: of a hub name.
+        remedy: what to do when the model reads only so many tokens.
+    """
+    folder = Path(name).expanduser()
+    local = folder.is_dir()
+    try:
+        if local:
+            check_files(folder)
+        with ONE_AT_A_TIME:
+            config = AutoConfig.from_pretrained(folder if local else name, revision=revision or "main")
+    except ModelError as error:
+        return [_error(key, str(error), "a Hugging Face model folder", "give another one")]
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        advice = "check the spelling, or download it and give the folder"
+        return [
+            _error(key, f"{name}, which cannot be read ({reason})", "a local folder, or a hub and a network", advice)
+        ]
+    found = [*_of_config(key, name, config, longest, remedy)]
+    if not local or any(finding.severity == "error" for finding in found):
+        return found
+    found += _of_tokenizer(key, folder, config)
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if size <= READ_BEFORE_A_RUN:
+        found += _of_weights(key, folder)
+        if not any(finding.severity == "error" for finding in found):
+            found += _of_reading(key, folder)
+    return found
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Stop on errors, all in one message.
+
+    Raises:
+        ModelError: there is one.
+    """
+    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    if errors:
+        raise ModelError("\n".join(errors))
+
+
+def make_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Check a model that was loaded, and take rows off its embedding that no id of the tokenizer uses.
+
+    Raises:
+        ModelError: a weight is not finite, text has ids without a row, or it is not decoded as it reads itself.
+    """
+    damaged = next((key for key, weight in model.named_parameters() if not torch.isfinite(weight).all()), None)
+    if damaged is not None:
+        refuse([_not_finite(name, f"in {damaged}")])
+    refuse(_rows("model", name, rows_of(model), tokenizer))
+    refuse(_agreement("model", name, model))
+    cut_rows_without_text(model, tokenizer)
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Tokens that a model was made to read; None where its positions have no end."""
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(found) if found else None
+
+
+def _of_config(
+    key: str, name: str, config: PretrainedConfig, longest: int | None, remedy: Callable[[int], str]
+) -> Iterator[Finding]:
+    quantized = getattr(config, "quantization_config", None)
+    if quantized is not None:
+        how = quantized.get("quant_method") if isinstance(quantized, dict) else type(quantized).__name__
+        yield _error(
+            key,
+            f"{name}, whose weights are quantized ({how})",
+            "weights in fp32, bf16 or fp16, which can be trained",
+            "give the model that it was made from, or save its dequantized weights with save_pretrained",
+        )
+    if longest is None:
+        return
+    own = context_of(config)
+    if own is not None and longest > own:
+        expected = f"at least model.context_tokens ({longest})"
+        yield _error(key, f"{name}, which reads {own} tokens", expected, remedy(own))
+    for rope in _ropes(getattr(config.get_text_config(), "rope_parameters", None)):
+        start = rope.get("original_max_position_embeddings") or own
+        if rope.get("rope_type") in BY_LENGTH and start is not None and longest > start:
+            yield _error(
+                key,
+                f"{name}, whose rotary embedding ({rope['rope_type']}) changes for every sequence of a batch when one is "
+                f"longer than {start} tokens",
+                f"model.context_tokens up to {start}",
+                remedy(start),
+            )
+
+
+def _ropes(parameters: Any) -> list[dict[str, Any]]:
+    """One set of rotary parameters, or one for each kind of layer."""
+    if not isinstance(parameters, dict):
+        return []
+    return (
+        [parameters] if "rope_type" in parameters else [each for each in parameters.values() if isinstance(each, dict)]
+    )
+
+
+def _of_tokenizer(key: str, folder: Path, config: PretrainedConfig) -> list[Finding]:
+    try:
+        tokenizer = load_tokenizer(folder)
+    except ModelError as error:
+        return [_error(key, str(error), "a tokenizer that can be used", "save it there with tokenizer.save_pretrained")]
+    return _rows(key, str(folder), int(config.get_text_config().vocab_size), tokenizer)
+
+
+def _rows(key: str, name: str, rows: int, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
+    needed = rows_for_text(tokenizer)
+    if rows >= needed:
+        return []
+    return [
+        _error(
+            key,
+            f"{name}, whose embedding has {rows} rows and whose tokenizer gives text ids up to {needed - 1}",
+            "a row for every id",
+            f"give the tokenizer it was trained with, or save it after model.resize_token_embeddings({needed})",
+        )
+    ]
+
+
+def _of_weights(key: str, folder: Path) -> list[Finding]:
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as weights:
+                for name in weights.keys():  # noqa: SIM118  # no mapping
+                    tensor = weights.get_tensor(name)
+                    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                        return [_not_finite(key, f"in {name} of {path}")]
+        except (SafetensorError, OSError) as error:
+            return [_error(key, f"{path}, which cannot be read ({error})", "whole safetensors", "copy it again")]
+    return []
+
+
+def _of_reading(key: str, folder: Path) -> list[Finding]:
+    try:
+        model = load_policy(folder, "cpu")
+    except ModelError as error:
+        return [_error(key, str(error), "a causal language model", "choose another one")]
+    return _agreement(key, str(folder), model)
+
+
+def _agreement(key: str, name: str, model: PreTrainedModel) -> list[Finding]:
+    try:
+        apart = largest_disagreement(model)
+    except Exception as error:  # whatever a family's own code raises: the model cannot be used, and that is the message
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'}"
+        found = f"{name}, a {type(model).__name__} that cannot be decoded token by token ({reason})"
+    else:
+        if apart <= TOLERANCE:
+            return []
+        found = (
+            f"{name}, a {type(model).__name__} whose logits, decoded token by token beside other sequences, are not those "
+            f"of one forward pass (off by {apart:.1%} of their spread)"
+        )
+    return [_error(key, found, "the same", "choose a model of another family, such as Llama, Qwen, Gemma or GPT-2")]
+
+
+def _not_finite(key: str, where: str) -> Finding:
+    return _error(
+        key, f"numbers that are not finite {where}", "finite weights", "the file is damaged: copy or save it again"
+    )
+
+
+def _error(where: str, found: str, expected: str, remedy: str) -> Finding:
+    return Finding("error", where, found, expected, remedy)

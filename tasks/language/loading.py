@@ -1,0 +1,79 @@
+"""Before transformers loads a model or a tokenizer: one at a time in a process, and only from files that are there."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from tasks.engine.errors import ModelError
+
+ONE_AT_A_TIME = threading.RLock()
+"""Taken around every ``from_pretrained``, ``from_config`` and constructor of transformers.
+
+While it builds a model, transformers replaces functions of torch and of its own for the whole process: initialisations,
+the tying of weights, the default dtype. Two threads that overlap put each other's replacements back, and weight tying then
+stays off for good.
+"""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
+"""A folder with none of these has no tokenizer."""
+
+
+def source_of(name: Path | str) -> str:
+    """A local folder if there is one of that name, else the name on a hub."""
+    folder = Path(name).expanduser()
+    return str(folder) if folder.exists() else str(name)
+
+
+def given_of(revision: str | None) -> dict[str, Any]:
+    """What every call of ``from_pretrained`` is given: code that comes with a model is never run."""
+    return {"revision": revision or "main", "trust_remote_code": False}
+
+
+def check_tokenizer_files(name: Path | str) -> None:
+    """Whether a folder has a tokenizer; a name on a hub is not looked up.
+
+    Raises:
+        ModelError: it has none.
+    """
+    folder = Path(source_of(name))
+    if folder.exists() and not any((folder / file).exists() for file in TOKENIZER_FILES):
+        raise ModelError(
+            f"{name}: found no tokenizer, expected one of {', '.join(TOKENIZER_FILES)}; save it there with "
+            "tokenizer.save_pretrained(folder)"
+        )
+
+
+def check_files(folder: Path) -> None:
+    """Whether a folder has the files of a model and its tokenizer.
+
+    Raises:
+        ModelError: one is missing.
+    """
+    check_model_files(folder)
+    check_tokenizer_files(folder)
+
+
+def check_model_files(folder: Path) -> None:
+    """Whether a folder has a configuration and weights that can be read safely.
+
+    Raises:
+        ModelError: one is missing.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder}: found no config.json, expected a Hugging Face model folder; check the path")
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(path.name for path in folder.glob("*.bin"))
+        found = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
+        raise ModelError(
+            f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load "
+            "them where you trust them and call model.save_pretrained(folder)"
+        )
+
+
+def cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
+    """What transformers could not do, in one sentence."""
+    reason = str(error).strip().split("\n")[0]
+    return ModelError(
+        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face "
+        "folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the "
+        "folder"
+    )
