@@ -272,8 +272,9 @@ def real_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
                 time.sleep(0.2)
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.mark.slow
