@@ -15,8 +15,8 @@ from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
-from flows.misspelt import KEYS, did_you_mean, flat_keys, refused
-from flows.process.environment import PROJECT, WORKPLACE
+from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
+from flows.process.environment import BASE_FOLDER, PROJECT
 from flows.sweep.config import SweepConfig
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.data_prep.config import DataPrepConfig
@@ -66,7 +66,7 @@ class TrackingConfig(Config):
     @property
     def folder(self) -> Path:
         """``root`` as an absolute path."""
-        return (WORKPLACE / self.root).resolve()
+        return (BASE_FOLDER / self.root).resolve()
 
     @property
     def store(self) -> Path:
@@ -272,19 +272,6 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
-
-
-def missing_keys(values: DictConfig) -> list[str]:
-    """Keys without a value, in full; those that are only computed from one are not among them."""
-
-    def below(part: Any, path: str) -> Iterable[str]:
-        if part == "???":
-            yield path
-        elif isinstance(part, dict):
-            for name, inner in part.items():
-                yield from below(inner, f"{path}.{name}" if path else str(name))
-
-    return sorted(below(OmegaConf.to_container(values, resolve=False), ""))
 
 
 def _leave_out_what_is_not_there(plain: Any) -> None:

@@ -21,6 +21,19 @@ def flat_keys(values: Mapping[Any, Any], prefix: str = "") -> list[str]:
     return found
 
 
+def missing_keys(values: DictConfig) -> list[str]:
+    """Keys without a value, in full; those that are only computed from one are not among them."""
+
+    def below(part: Any, path: str) -> Iterable[str]:
+        if part == "???":
+            yield path
+        elif isinstance(part, dict):
+            for name, inner in part.items():
+                yield from below(inner, f"{path}.{name}" if path else str(name))
+
+    return sorted(below(OmegaConf.to_container(values, resolve=False), ""))
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean ppo.beta?``, or nothing when no known word is near; the same last part elsewhere is near, too."""
     known = list(known)

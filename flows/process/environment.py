@@ -10,9 +10,9 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 """The folder with flows, tasks and conf: a clone, or the site-packages that a wheel was installed into."""
-WORKPLACE = PROJECT if (PROJECT / "pyproject.toml").is_file() else Path.cwd()
+BASE_FOLDER = PROJECT if (PROJECT / "pyproject.toml").is_file() else Path.cwd()
 """What relative folders of results refer to: the clone, or the current folder where there is none."""
-HOME = Path(os.environ.get("PLUMBLINE_HOME") or WORKPLACE / ".plumbline").resolve()
+HOME = Path(os.environ.get("PLUMBLINE_HOME") or BASE_FOLDER / ".plumbline").resolve()
 
 
 def prefect_home() -> Path:
