@@ -17,9 +17,10 @@ from flows.config import RLHFConfig
 from flows.run.curves import over_iterations
 from flows.run.data_account import account_rows
 from flows.run.pipeline import Pipeline
-from flows.run.summary import Outcome, run_link
+from flows.run.summary import Outcome, StageRecord, run_link
 from flows.tools.tracked import stage_work
 from tasks.compare.report import data_uri
+from tasks.engine.errors import TrackingAway
 from tasks.engine.tracking import open_run
 from tasks.results.comparison import REPORT
 from tasks.results.decision import GateDecision
@@ -83,15 +84,8 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
     histories = {
         name: json.loads((made[name] / "history.json").read_text(encoding="utf-8")) for name in config.ppo_runs
     }
-    work = {item.stage: item for item in stage_work(run.context.tracking_uri, run.context.experiment_id, run.run_id)}
     per_iteration = config.ppo.episodes_per_iteration
     tokens = {name: sum(row["response/length"] for row in rows) * per_iteration for name, rows in histories.items()}
-    cost = []
-    for record in outcome.stages:
-        done = work.get(record.stage) if record.ran else None
-        sampled = f"{tokens[record.stage]:,.0f}" if done and record.stage in tokens else ""
-        took = (f"{done.seconds / 60:.1f}", sampled, config.runtime.device) if done else ("found in the store", "", "")
-        cost.append((record.stage, *took))
     return RunFacts(
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         link=link,
@@ -101,8 +95,33 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
         figures=_figures(run, made),
         agreement_is_set=audit["source"] == "sandbox" and config.comparisons.source == "sample_and_label",
         curves={POLICIES[name].title: data_uri(over_iterations(rows)) for name, rows in histories.items()},
-        cost=cost,
+        cost=cost_of(outcome.stages, _seconds(run), tokens, config.runtime.device),
     )
+
+
+def _seconds(run: Pipeline) -> dict[str, float] | None:
+    """Stage -> how long it was at work; None where MLflow, which knows it, cannot be reached."""
+    try:
+        work = stage_work(run.context.tracking_uri, run.context.experiment_id, run.run_id)
+    except TrackingAway:
+        return None
+    return {item.stage: item.seconds for item in work}
+
+
+def cost_of(
+    stages: Sequence[StageRecord], seconds: Mapping[str, float] | None, tokens: Mapping[str, float], device: str
+) -> list[tuple[str, str, str, str]]:
+    """Stage, minutes, tokens sampled and device; minutes are not known where ``seconds`` lacks them."""
+    rows = []
+    for record in stages:
+        if not record.ran:
+            rows.append((record.stage, "found in the store", "", ""))
+            continue
+        took = (seconds or {}).get(record.stage)
+        minutes = "not known: MLflow was away" if took is None else f"{took / 60:.1f}"
+        sampled = f"{tokens[record.stage]:,.0f}" if record.stage in tokens else ""
+        rows.append((record.stage, minutes, sampled, device))
+    return rows
 
 
 TOLD = {

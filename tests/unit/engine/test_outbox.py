@@ -103,6 +103,7 @@ def test_a_server_lost_in_a_stage_is_told_everything_when_it_is_back(
         for step in (2, 3, 4):
             log.metrics({"kl": step / 10}, step)
             log.flush()
+            outbox(server.uri)._asked_again = 0.0  # asked again, and still away
         log.file(page)
         page.unlink()
     assert (
@@ -272,8 +273,9 @@ def real_server(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
                 time.sleep(0.2)
         yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.mark.slow
