@@ -50,7 +50,9 @@ class Partner:
     def __init__(
         self, folder: Path, device: str, system: str | None, temperature: float, tokens: int, seed: int
     ) -> None:
-        self.name, self.turns = folder.parent.name if folder.name == "policy" else folder.name, list[Turn]()
+        self.turns: list[Turn] = []
+        # an artifact lies in <stage>/<fingerprint>/policy
+        self.name = folder.parent.parent.name if folder.name == "policy" else folder.name
         self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
         self._temperature, self._tokens = temperature, tokens
         self._draws = torch.Generator().manual_seed(seed)
