@@ -71,6 +71,9 @@ def ends_in_time() -> Iterator[None]:
     except KeyboardInterrupt:
         DEADLINE.begin(STATUS_INTERRUPTED)
         raise
+    except SystemExit as end:  # a status of its own, such as that of a failed gate
+        DEADLINE.begin(end.code if isinstance(end.code, int) else 1)
+        raise
     except BaseException:
         DEADLINE.begin(1)
         raise

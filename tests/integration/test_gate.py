@@ -110,9 +110,11 @@ def test_the_command_line_ends_with_status_3_and_the_reason(
 ) -> None:
     arguments = ["scale=miniature", "runtime.progress=false", f"tracking.root={root}", EASY, IMPOSSIBLE, REGISTERED]
     monkeypatch.setattr(sys, "argv", ["flows.rlhf", *arguments])
+    statuses: list[int] = []  # of the process if it does not end in time; this one goes on with the next test
+    monkeypatch.setattr("flows.process.deadline.Deadline.begin", lambda _, status: statuses.append(status))
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("flows.rlhf", run_name="__main__")
-    assert ended.value.code == 3
+    assert ended.value.code == 3 and statuses == [3]
     said = capsys.readouterr()
     assert "evaluation.gate.min_win_rate" in said.err and "PPO-ptx, greedy" in said.out
 
