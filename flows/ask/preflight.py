@@ -119,6 +119,8 @@ def check_folder(key: str, name: str) -> None:
     Raises:
         ModelError: it does not.
     """
+    if Path(name).expanduser().is_file():
+        raise ModelError(f"{key}: {name} is a file; give the folder that it is in")
     if not Path(name).expanduser().is_dir():
         raise ModelError(f"{key}: folder {name} does not exist; give a Hugging Face model folder")
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrain
 
 from tasks.engine.errors import ModelError
 from tasks.language.agreement import largest_disagreement
-from tasks.language.loading import ONE_AT_A_TIME, check_files
+from tasks.language.loading import ONE_AT_A_TIME, check_files, given_of
 from tasks.language.models import load_policy, load_tokenizer
 from tasks.language.vocabulary import cut_rows_without_text, rows_for_text, rows_of
 
@@ -28,12 +28,10 @@ class Finding(NamedTuple):
 
     severity: Literal["error", "notice"]
     where: str
-    found: str
-    expected: str
-    remedy: str
+    sentence: str
 
     def __str__(self) -> str:
-        return f"{self.where}: found {self.found}, expected {self.expected}; {self.remedy}"
+        return f"{self.where}: {self.sentence}"
 
 
 def inspect_model(
@@ -58,15 +56,11 @@ def inspect_model(
         if local:
             check_files(folder)
         with ONE_AT_A_TIME:
-            config = AutoConfig.from_pretrained(folder if local else name, revision=revision or "main")
+            config = AutoConfig.from_pretrained(folder if local else name, **given_of(revision))
     except ModelError as error:
-        return [_error(key, str(error), "a Hugging Face model folder", "give another one")]
+        return [Finding("error", key, str(error))]
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        advice = "check the spelling, or download it and give the folder"
-        return [
-            _error(key, f"{name}, which cannot be read ({reason})", "a local folder, or a hub and a network", advice)
-        ]
+        return [_unreadable(key, name, local, error)]
     found = [*_of_config(key, name, config, longest, remedy)]
     if not local or any(finding.severity == "error" for finding in found):
         return found
@@ -102,6 +96,18 @@ def make_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: s
     refuse(_rows("model", name, rows_of(model), tokenizer))
     refuse(_agreement("model", name, model))
     cut_rows_without_text(model, tokenizer)
+
+
+def _unreadable(key: str, name: str, local: bool, error: Exception) -> Finding:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "trust_remote_code" in str(error):
+        advice = "code that comes with a model is never run: choose a model of another family"
+        return _error(key, f"{name}, which brings code of its own", "a family that transformers knows", advice)
+    found = f"{name}, which cannot be read ({reason})"
+    if local:
+        return _error(key, found, "the config.json of a family that transformers knows", "copy it again or correct it")
+    advice = "check the spelling, or download it and give the folder"
+    return _error(key, found, "a local folder, or a hub and a network", advice)
 
 
 def context_of(config: PretrainedConfig) -> int | None:
@@ -153,7 +159,7 @@ def _of_tokenizer(key: str, folder: Path, config: PretrainedConfig) -> list[Find
     try:
         tokenizer = load_tokenizer(folder)
     except ModelError as error:
-        return [_error(key, str(error), "a tokenizer that can be used", "save it there with tokenizer.save_pretrained")]
+        return [Finding("error", key, str(error))]
     return _rows(key, str(folder), int(config.get_text_config().vocab_size), tokenizer)
 
 
@@ -188,7 +194,7 @@ def _of_reading(key: str, folder: Path) -> list[Finding]:
     try:
         model = load_policy(folder, "cpu")
     except ModelError as error:
-        return [_error(key, str(error), "a causal language model", "choose another one")]
+        return [Finding("error", key, str(error))]
     return _agreement(key, str(folder), model)
 
 
@@ -215,4 +221,4 @@ def _not_finite(key: str, where: str) -> Finding:
 
 
 def _error(where: str, found: str, expected: str, remedy: str) -> Finding:
-    return Finding("error", where, found, expected, remedy)
+    return Finding("error", where, f"found {found}, expected {expected}; {remedy}")

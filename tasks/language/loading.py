@@ -58,6 +58,11 @@ def check_model_files(folder: Path) -> None:
     Raises:
         ModelError: one is missing.
     """
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{folder}: found an adapter (adapter_config.json), expected a whole model; merge it into its base with peft's "
+            "merge_and_unload() and give the folder that save_pretrained then writes"
+        )
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: found no config.json, expected a Hugging Face model folder; check the path")
     if not any(folder.glob("*.safetensors")):
@@ -72,8 +77,10 @@ def check_model_files(folder: Path) -> None:
 def cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
     """What transformers could not do, in one sentence."""
     reason = str(error).strip().split("\n")[0]
+    found = f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason})"
+    if Path(source_of(name)).exists():
+        return ModelError(f"{found}, expected complete files that transformers reads; copy or save them again")
     return ModelError(
-        f"{name}: the {what} could not be loaded ({type(error).__name__}: {reason}), expected a local Hugging Face "
-        "folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the spelling, or download it and give the "
-        "folder"
+        f"{found}, expected a local Hugging Face folder, or a hub name and a network (HF_HUB_OFFLINE unset); check the "
+        "spelling, or download it and give the folder"
     )

@@ -42,6 +42,12 @@ def test_an_incomplete_model_folder_is_refused(tmp_path: Path, files: list[str],
         check(config(tmp_path, "model=pretrained", f"model.name_or_path={folder}"))
 
 
+def test_a_file_in_the_place_of_a_model_folder_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(PlumblineError, match=r"model\.safetensors is a file; give the folder that it is in"):
+        check(config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path / 'model.safetensors'}"))
+
+
 def test_a_complete_model_folder_passes(tmp_path: Path) -> None:
     save_policy(tiny_models.policy(context=2048), tiny_models.tokenizer(), tmp_path / "model")
     check(config(tmp_path, "model=pretrained", f"model.name_or_path={tmp_path / 'model'}"))

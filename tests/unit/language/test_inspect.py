@@ -1,5 +1,6 @@
 """What is found out about a foreign model before anything is trained."""
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,43 @@ def test_text_ids_without_a_row_are_refused(tmp_path: Path) -> None:
     larger.add_tokens(["plumbline"])
     save_policy(tiny_models.policy(), larger, tmp_path)
     assert "embedding has 15 rows and whose tokenizer gives text ids up to 15" in errors(tmp_path)[0]
+
+
+def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "code.Config"}}')
+    (tmp_path / "code.py").write_text("raise SystemExit('ran')")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    (found,) = errors(tmp_path)
+    assert "brings code of its own" in found and "code that comes with a model is never run" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "config.json",
+            "",
+            "which cannot be read .* expected the config.json of a family .*; copy it again or correct it$",
+        ),
+        ("config.json", '{"model_type": "new"}', "expected the config.json of a family that transformers knows"),
+        ("tokenizer.json", "version https://git-lfs", "the tokenizer could not be loaded .*; copy or save them again$"),
+        (
+            "adapter_config.json",
+            "{}",
+            r"found an adapter .*, expected a whole model; merge it .* save_pretrained then writes$",
+        ),
+    ],
+)
+def test_a_damaged_or_foreign_folder_is_one_sentence_about_its_files(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (saved(tmp_path) / name).write_text(text)
+    (found,) = errors(tmp_path)
+    assert re.search(message, found) and found.count("expected") == 1
+    assert "hub" not in found and "spelling" not in found  # the folder is there
 
 
 def test_quantized_weights_and_ropes_that_follow_the_batch_are_refused(tmp_path: Path) -> None:
