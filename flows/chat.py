@@ -18,9 +18,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from flows.config import TrackingConfig, load
+from flows.config import load
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.tools.policies import find_policy
+from flows.tracking_config import TrackingConfig
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
 from tasks.language.generation import stream

@@ -1,28 +1,27 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
-from flows.process.environment import BASE_FOLDER, PROJECT
+from flows.process.environment import PROJECT
 from flows.sweep.config import SweepConfig
+from flows.tracking_config import TrackingConfig
 from tasks.comparisons.config import ComparisonsConfig
-from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
-from tasks.engine.config import Config, ModelConfig, RuntimeConfig, one_line
+from tasks.engine.config import Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
 from tasks.ppo.config import PPOConfig
@@ -36,47 +35,6 @@ OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
 SHOWN = 200
 """Characters of a refused value that its message repeats."""
-
-
-class TrackingConfig(Config):
-    """Where results go."""
-
-    root: str
-    """Folder of the artifact store and of the local MLflow database; relative to the project, or to the current folder
-    outside a clone."""
-    mlflow_uri: str | None
-    """MLflow tracking server; null keeps an SQLite database below root."""
-    experiment: str
-    """MLflow experiment that collects the pipeline runs."""
-    run_name: str
-    """Name of the pipeline's run in MLflow and Prefect."""
-
-    @field_validator("experiment", "run_name")
-    @classmethod
-    def _is_a_name(cls, text: str) -> str:
-        return one_line(text)
-
-    @field_validator("root")
-    @classmethod
-    def _can_hold_a_database(cls, root: str) -> str:
-        if not root or re.search(r"[?#\x00-\x1f]", root):
-            raise ValueError(f"found {root[:50]!r}, expected a folder whose path has no ?, # or line break")
-        return root
-
-    @property
-    def folder(self) -> Path:
-        """``root`` as an absolute path."""
-        return (BASE_FOLDER / self.root).resolve()
-
-    @property
-    def store(self) -> Path:
-        """Root of the artifact store."""
-        return self.folder / "artifacts"
-
-    @property
-    def uri(self) -> str:
-        """The tracking URI that MLflow gets."""
-        return self.mlflow_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
 
 
 class RLHFConfig(Config):
@@ -190,6 +148,15 @@ class RLHFConfig(Config):
         context = self.model.context_tokens
         if found := misfits(self, context):
             raise ValueError(f"what does not fit into model.context_tokens ({context}): {found}")
+        return self
+
+    @model_validator(mode="after")
+    def _every_stage_has_rows(self) -> "RLHFConfig":
+        minimum = self.data_prep.minimum_rows.model_dump()
+        if none := [role for role, rows in minimum.items() if rows == 0 and role != OPTIONAL]:
+            raise ValueError(
+                f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -7,10 +7,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
-from flows.config import TrackingConfig, describe
+from flows.config import describe
 from flows.evaluation_config import EvaluationConfig
 from flows.misspelt import missing_keys
 from flows.run.reproduce import is_place
+from flows.tracking_config import TrackingConfig
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.engine.config import Config, ModelConfig, RuntimeConfig

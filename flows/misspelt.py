@@ -70,4 +70,8 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str
     first = next((line for line in message.splitlines() if line.strip()), "").rstrip(".")
     if "Ambiguous value" in message:
         return f"{first}: write a list as [value1,value2], or give -m to run one value after the other"
-    return f"cannot read the overrides ({first}), found: {typed}; write key=value, with quotes around what holds spaces or signs"
+    found = next((item for item in overrides if item and item in message), typed)
+    return (
+        f"cannot read the overrides ({first}), found: {found}; write key=value, and where the value holds spaces or signs, "
+        "two pairs of quotes, of which the shell takes one: \"key='the value'\""
+    )

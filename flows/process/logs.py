@@ -6,7 +6,12 @@ import threading
 from multiprocessing.queues import Queue
 from typing import Any
 
-CHATTY = ("httpx", "httpx2", "distributed")
+LEVELS = {
+    "httpx": logging.WARNING,
+    "httpx2": logging.WARNING,
+    "distributed": logging.WARNING,
+    "urllib3.connectionpool": logging.ERROR,  # it reports every retry of a server that is away, which is told once
+}
 
 
 def tame_logs() -> None:
@@ -14,8 +19,8 @@ def tame_logs() -> None:
 
     A log file on a full disk misses a line instead of printing tracebacks.
     """
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)  # Hydra raises every logger's level
+    for name, level in LEVELS.items():
+        logging.getLogger(name).setLevel(level)  # Hydra raises every logger's level
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handleError = _skip  # type: ignore[assignment]

@@ -12,7 +12,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
 
 from flows.ask.preflight import check
-from flows.config import RLHFConfig, TrackingConfig
+from flows.config import RLHFConfig
 from flows.process.bars import Bars
 from flows.process.deadline import DEADLINE
 from flows.process.leftovers import (
@@ -29,6 +29,7 @@ from flows.process.stopping import budget, stop, worker_killed
 from flows.run.reproduce import command_of, results_config, told_apart
 from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, point_tags
+from flows.tracking_config import TrackingConfig
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.caching import CACHED
 from tasks.engine.config import Config, RuntimeConfig

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from flows.config import TrackingConfig
+from flows.tracking_config import TrackingConfig
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError
 from tasks.engine.registry import artifacts_of, registered_version

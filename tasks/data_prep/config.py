@@ -78,8 +78,12 @@ class HubRole(Config):
     columns as they are called."""
 
 
+OPTIONAL = "documents"
+"""The one role that a run can do without."""
+
+
 class MinimumRows(Config):
-    """Fewest training rows, after cleaning. 0 makes the role optional."""
+    """Fewest training rows, after cleaning. 0 makes documents optional; a run needs some of every other role."""
 
     demonstrations: int = Field(ge=0)
     """Demonstrations."""

@@ -82,3 +82,5 @@ def test_hydra_s_paragraphs_become_one_sentence() -> None:
         found = refused(message, ["a=1,2"], keys)
         assert found.startswith(sentence) and "\n" not in found
     assert did_you_mean("entirely.other", keys) == ""
+    unread = refused("LexerNoViableAltException: a.b=~/x\n  ^", ["c.d=1", "a.b=~/x"], keys)
+    assert "found: a.b=~/x; write" in unread and "two pairs of quotes" in unread

@@ -11,7 +11,8 @@ from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from flows.chat import Partner, answer_all, converse, partners_of
-from flows.config import TrackingConfig, load
+from flows.config import load
+from flows.tracking_config import TrackingConfig
 from tasks.engine.errors import ConfigError
 from tasks.language.chat_layout import Turn
 from tasks.language.text import encode_prompt

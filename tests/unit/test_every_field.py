@@ -20,6 +20,7 @@ from flows.study.config import StudyConfig
 from tasks.data_prep.sources.folder import benchmark_task
 from tasks.engine.config import Config
 from tasks.engine.errors import ConfigError, DataError
+from tasks.engine.urls import without_password
 
 SECRET = "https://somebody:hunter2@example.org:5000/path"
 NUMBERS = (float("inf"), float("-inf"), float("nan"), "inf", "NaN", True, False, 2**64, -(2**64), str(2**64))
@@ -175,6 +176,8 @@ def test_benchmark_files_whose_name_is_no_name_of_a_figure(name: str) -> None:
         "+evaluation.judges.chat.base_url=http://a:hunter2@b/v1",
         "tracking.mlflow_uri=postgresql://a:hunter2@b/mlflow,sqlite:///x",
         "ppo.beta='mysql+pymysql://a:hunter2@b'",
+        "tracking.mlflow_uri='postgresql://b/mlflow?user=a&password=hunter2'",
+        "tracking.mlflow_uri='http://b:5000/?sslpassword=hunter2&x=1'",
     ],
 )
 def test_a_password_is_refused_before_hydra_writes_it_down(argument: str) -> None:
@@ -188,6 +191,29 @@ def test_a_password_is_refused_before_hydra_writes_it_down(argument: str) -> Non
 def test_addresses_without_a_password_are_no_secret() -> None:
     for argument in ("tracking.mlflow_uri=postgresql://me@127.0.0.1:5432/mlflow", "tracking.mlflow_uri=http://h:5000"):
         assert take_flags([argument]) == [argument]
+
+
+def test_a_password_in_a_query_is_not_shown() -> None:
+    shown = without_password("no answer from postgresql://b/m?user=a&password=hunter2&sslmode=require (refused)")
+    assert shown == "no answer from postgresql://b/m?user=a&password=***&sslmode=require (refused)"
+
+
+@pytest.mark.parametrize("uri", ["", "ftp://h", "mlruns", "file:///tmp/mlruns", "localhost:5000", "http://"])
+def test_addresses_that_no_tracking_store_has(values: dict[str, Any], uri: str) -> None:
+    sentence = refusal(values, ("tracking", "mlflow_uri"), uri)
+    assert sentence is not None and f"tracking.mlflow_uri: found {uri!r}, expected null" in sentence
+
+
+@pytest.mark.parametrize("uri", [None, "http://h", "sqlite:///x.db", "postgresql+psycopg2://me@h/db", "databricks"])
+def test_addresses_of_tracking_stores(values: dict[str, Any], uri: str | None) -> None:
+    assert refusal(values, ("tracking", "mlflow_uri"), uri) is None
+
+
+@pytest.mark.parametrize("role", ["demonstrations", "comparisons", "rl_prompts", "test_prompts"])
+def test_a_role_that_every_run_needs_is_not_optional(values: dict[str, Any], role: str) -> None:
+    sentence = refusal(values, ("data_prep", "minimum_rows", role), 0)
+    assert sentence is not None and f"data_prep.minimum_rows.{role} is 0, expected at least 1" in sentence
+    assert refusal(values, ("data_prep", "minimum_rows", "documents"), 0) is None
 
 
 def test_a_key_in_the_place_of_a_variables_name_is_not_repeated(values: dict[str, Any]) -> None:

@@ -90,6 +90,9 @@ def _sentence(uri: str, error: BaseException) -> str:
     where, number = f"MLflow tracking at {without_password(uri)}", refusal(error)
     if missing in DRIVERS:
         return f"{where}: needs {missing}, which is not installed; run `pip install -c constraints.txt -e .[{DRIVERS[missing]}]`"
+    if missing:
+        found = f"{where}: needs the module {missing}, which is not installed"
+        return f"{found}; install it, or choose another with tracking.mlflow_uri=..."
     if number in OF_THE_DISK:
         return f"{where}: {REMEDIES[number].format(key='tracking.root=...')} ({first_line(error)})"
     if "database is locked" in str(error):

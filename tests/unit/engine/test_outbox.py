@@ -233,6 +233,14 @@ def test_a_missing_database_driver_names_the_extra(server: Away) -> None:
         Client(server.uri)._call(missing)
 
 
+def test_a_missing_module_is_named_whatever_database_needs_it(server: Away) -> None:
+    def needs() -> None:
+        raise ModuleNotFoundError("No module named 'MySQLdb'", name="MySQLdb")
+
+    with pytest.raises(TrackingAway, match="needs the module MySQLdb, which is not installed; install it"):
+        Client(server.uri)._call(needs)
+
+
 def test_a_full_tracking_disk_is_one_sentence(server: Away) -> None:
     def full() -> None:
         raise RuntimeError("(sqlite3.OperationalError) database or disk is full")
