@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tasks.data_prep.audit import AuditRow
 from tasks.data_prep.clean import PROMPT_ROLES, Table
-from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.rules import MOVED, sentence
 from tasks.data_prep.split import AnySplit
 from tasks.engine.errors import DataError
@@ -38,7 +38,7 @@ def require_enough(
             split = "test" if role == "test_prompts" else "train"
             raise DataError(
                 f"data_prep: found {have[role]} rows of {role} in the {split} split after cleaning, expected "
-                f"at least {wanted}; {_remedy(role, split, rows)}"
+                f"at least {wanted}; {_remedy(role, split, rows, have[role])}"
             )
     for role, count in found.valid.items():
         if found.train[role] and not count and config.validation_fraction > 0:
@@ -90,8 +90,10 @@ def _count(config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, li
     return _Found(of("train"), of("valid"), len(table["test_prompts", "test"]))
 
 
-def _remedy(role: str, split: str, rows: Rows) -> str:
+def _remedy(role: str, split: str, rows: Rows, have: int) -> str:
     took = _taken(role, split, rows)
+    if not have and role != OPTIONAL:
+        return took or "add data"
     return f"{took + ',' if took else 'add data'} or lower data_prep.minimum_rows.{role}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from tasks.data_prep.config import FilesConfig, MinimumRows
+from tasks.data_prep.config import OPTIONAL, FilesConfig, MinimumRows
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
 from tasks.data_prep.sources.files.kinds import KINDS, kind_of_file, whole_datasets
 from tasks.data_prep.sources.filter import RowFilter
@@ -46,7 +46,7 @@ def read_folder(
             patterns = ", ".join(getattr(files, role)) or "no pattern"
             raise DataError(
                 f"{folder}: found no file for {role}, expected one matching {patterns}; add it, or change "
-                f"data_prep.files.{role}, or set data_prep.minimum_rows.{role}=0 to go on without"
+                f"data_prep.files.{role}{f', or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
             )
         for name, path in found.items():
             rows = rows_of(path, name, BARE if role in BARE_ROLES else layout)

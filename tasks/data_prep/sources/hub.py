@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.data_prep.config import HubRole, MinimumRows, Role
+from tasks.data_prep.config import OPTIONAL, HubRole, MinimumRows, Role
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
 from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
@@ -25,7 +25,7 @@ def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: Layout) 
         if rows > 0 and role not in hub and role != "test_prompts":
             raise DataError(
                 f"data_prep.hub: found no dataset for {role}, expected one because minimum_rows.{role} is {rows}; add "
-                f"data_prep.hub.{role} or set data_prep.minimum_rows.{role}=0"
+                f"data_prep.hub.{role}{f' or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
             )
     records = SourceRecords()
     for role, wanted in hub.items():

@@ -53,7 +53,8 @@ def whole(where: str, name: str, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if type(value) is not int:
-        raise wrong(where, f"'{name}' holds {kind_of(value)}", "a whole number", "correct the row")
+        shown = value if isinstance(value, float) else kind_of(value)
+        raise wrong(where, f"'{name}' holds {shown}", "a whole number", "correct the row")
     if abs(value) > LARGEST:
         raise wrong(where, f"'{name}' holds a number beyond {LARGEST}", "a whole number", "correct the row")
     return value

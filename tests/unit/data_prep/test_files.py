@@ -89,6 +89,8 @@ def test_gzip_is_known_by_its_bytes(tmp_path: Path) -> None:
         ),
         ("rl_prompts.csv", b"prompt,prompt\na,b\n", r"csv:1: found two columns called 'prompt', expected one; rename"),
         ("rl_prompts.csv", b'prompt\n""\n', r"csv:2: 'prompt' is empty, expected a text; fill it in or remove the row"),
+        ("rl_prompts.csv", b"prompt;x\na;b\n", r"csv:1: found one column called 'prompt;x', expected .* with commas$"),
+        ("rl_prompts.csv", b"prompt\tx\na\tb\n", r"csv:1: found one column called 'prompt\\tx', expected columns with"),
         ("rl_prompts.csv", b"text\na\n", r"csv:2: 'prompt' is missing \(found: text\)"),
         ("rl_prompts.csv", b"prompt\n\xff\n", r"csv: found bytes that are not UTF-8 after line 1"),
         ("rl_prompts.csv", b'prompt\n"a" b\n', r"csv:\d: found broken CSV"),

@@ -195,6 +195,11 @@ def test_rows_of_no_use_are_counted_with_the_place_of_the_first(
         ("demonstrations", {"messages": [USER, {"role": "assistant"}]}, r"\[1\].content' is missing or null"),
         (
             "demonstrations",
+            {"messages": USER},
+            "'messages' is an object, expected a list of chat messages; write it in br",
+        ),
+        (
+            "demonstrations",
             {"prompt": "x", "response": [USER]},
             "'response' holds messages of user, expected one message",
         ),
@@ -217,7 +222,7 @@ def test_rows_of_no_use_are_counted_with_the_place_of_the_first(
         (
             "comparisons",
             {"prompt": "p", "completions": ["a", "b"], "ranks": [1, True]},
-            "expected a list of whole numbers",
+            r"'ranks\[1\]' holds true or false, expected a whole number",
         ),
         (
             "comparisons",

@@ -121,5 +121,7 @@ def test_a_score_that_is_no_number(tmp_path: Path, score: Any) -> None:
 @pytest.mark.parametrize("rank", [2**31, 10**30])
 def test_a_rank_that_no_column_takes(tmp_path: Path, rank: int) -> None:
     row = {"prompt": "p", "completions": ["a", "b"], "ranks": [1, rank]}
-    with pytest.raises(DataError, match=r"comparisons\.jsonl:1: 'ranks' holds a number beyond 2147483647, expected"):
+    with pytest.raises(
+        DataError, match=r"comparisons\.jsonl:1: 'ranks\[1\]' holds a number beyond 2147483647, expected"
+    ):
         read(write(tmp_path, {"comparisons.jsonl": [row]}))

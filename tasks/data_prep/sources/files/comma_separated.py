@@ -29,6 +29,9 @@ def csv_rows(path: Path, name: str) -> Iterator[tuple[str, Any]]:
             twice = next((column for column in columns if columns.count(column) > 1), None)
             if twice is not None:
                 raise wrong(f"{name}:1", f"found two columns called '{twice}'", "one", "rename one of them")
+            if len(columns) == 1 and any(sign in columns[0] for sign in ";\t|"):
+                found = f"found one column called {columns[0]!r}"
+                raise wrong(f"{name}:1", found, "columns with commas between them", "save the file with commas")
             for cells in reader:
                 line = reader.line_num
                 if not cells:

@@ -87,11 +87,11 @@ def _pair(row: Row) -> tuple[list[Turn], list[str]]:
 
 def _ranks(row: Row) -> list[int]:
     given = row.value("ranks")
-    if not isinstance(given, list) or not all(_is_whole(rank) for rank in given):
+    if not isinstance(given, list):
         raise row.error(
             f"'ranks' is {kind_of(given)}", "a list of whole numbers, 1 for the best", "rank every completion"
         )
-    return [whole(row.where, "ranks", rank) for rank in given]
+    return [whole(row.where, f"ranks[{place}]", rank) for place, rank in enumerate(given)]
 
 
 def _scores(row: Row) -> list[float]:
@@ -135,7 +135,3 @@ def _labels(row: Row) -> dict[str, list[int]]:
             raise row.error("'labels' has an annotator without a name", "a name", "name every annotator")
         writable(row.where, "labels", name)
     return {name: LABELS[label] for name, label in labels.items()}
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, float) and value.is_integer())

@@ -13,6 +13,7 @@
 
 from tasks.data_prep.sources.messages import transcript, up_to_request
 from tasks.data_prep.sources.rows import Row
+from tasks.data_prep.sources.values import kind_of
 from tasks.language.chat_layout import Turn
 from tasks.records.records import Prompt
 
@@ -45,7 +46,9 @@ def chat_of(row: Row) -> list[Turn] | None:
     name = next((name for name in CHATS if row.has(name)), None)
     if name is None:
         return None
-    value = row.fields.get(name)
+    value = row.value(name)
+    if not isinstance(value, str | list):
+        raise row.error(f"'{name}' is {kind_of(value)}", "a list of chat messages", "write it in brackets")
     turns = (transcript(value) if isinstance(value, str) else None) or row.asked(name)
     system = row.label("system")
     return [Turn("system", system), *turns] if system and turns[0].role != "system" else turns
