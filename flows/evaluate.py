@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flows.command import answer_early
 from flows.evaluate_config import EvaluateConfig, evaluate_command, evaluate_results, parse_evaluate
-from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from flows.process import environment  # first: Prefect reads the environment when it is imported
 
 if __name__ == "__main__":
     answer_early("evaluate", parse_evaluate)
@@ -38,6 +38,7 @@ from tasks.compare.task import compare_policies
 from tasks.data_prep.task import prepare_data
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
+from tasks.engine.os_errors import probe
 from tasks.engine.registry import artifacts_of, register_model, weights_of
 from tasks.engine.tracking import import_mlflow, open_run
 from tasks.gate.task import check_budget
@@ -305,8 +306,11 @@ def main(values: DictConfig) -> None:
 def command_line() -> None:
     """`python -m flows.evaluate`."""
     try:
+        probe(environment.HOME)  # where Hydra makes a folder before this program has a say
         with ends_in_time():
             main()
+    except PlumblineError as error:
+        sys.exit(f"\nerror: {error}")
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)

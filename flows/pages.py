@@ -11,6 +11,7 @@ import sys
 from flows.config import load
 from flows.process import environment  # first: sets where the databases lie
 from tasks.engine.errors import ConfigError, PlumblineError
+from tasks.engine.os_errors import probe
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
 
@@ -59,6 +60,7 @@ def main() -> None:
     port = given.port or PORTS[given.page]
     try:
         check_port(port)
+        probe(environment.HOME)
         arguments = command(given.page, port, given.overrides)
     except PlumblineError as error:
         sys.exit(f"error: {error}")

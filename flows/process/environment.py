@@ -6,6 +6,7 @@ the environment already stays as it is.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -64,8 +65,9 @@ def prepare_environment() -> Path:
     # What killed workers held is taken away by Python's tracker, which need not be told to the user.
     ignored = [item for item in os.environ.get("PYTHONWARNINGS", "").split(",") if item]
     os.environ["PYTHONWARNINGS"] = ",".join(dict.fromkeys([*ignored, "ignore:resource_tracker:UserWarning"]))
-    # Prefect does not create the parents of its home folder.
-    prefect_home().mkdir(parents=True, exist_ok=True)
+    # Prefect does not create the parents of its home folder. Where that cannot be done, the command's probe tells why.
+    with suppress(OSError):
+        prefect_home().mkdir(parents=True, exist_ok=True)
     return HOME
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
+from flows.process import environment  # first: Prefect reads the environment when it is imported
 
 import hydra  # isort: skip
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +13,7 @@ from flows.study.config import parse_study
 from flows.study.study import command_line, plan_of, say_goodbye, study
 from tasks.engine.config import refuse_passwords
 from tasks.engine.errors import PlumblineError
+from tasks.engine.os_errors import probe
 
 
 @hydra.main(config_path="../../conf/study", config_name="study", version_base="1.3")
@@ -37,6 +38,7 @@ def main(values: DictConfig) -> None:
 if __name__ == "__main__":
     try:
         refuse_passwords(sys.argv[1:])
+        probe(environment.HOME)  # where Hydra makes a folder before this program has a say
     except PlumblineError as refused:
         sys.exit(f"\nerror: {refused}")
     main()

@@ -4,7 +4,7 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.engine.errors import ArtifactError, PlumblineError
@@ -83,12 +83,18 @@ def probe(folder: Path) -> None:
     """Write a file of one MB and take it away again; databases fail in unreadable ways where that is not possible.
 
     Raises:
-        ArtifactError: the disk is full, or the folder may not be written.
+        ArtifactError: the disk is full, or the folder cannot be made or written.
     """
     file = folder / f".probe-{uuid.uuid4().hex}"
     with readable_os_errors(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file.write_bytes(bytes(1_000_000))
+        except OSError as error:
+            if refusal(error) is None:
+                moves = f"choose another folder with {_what_moves(folder)}"
+                raise ArtifactError(f"{folder} cannot be written: {error.strerror}; {moves}") from error
+            raise
         finally:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
