@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from flows.config import load
 from flows.process import environment  # noqa: F401  first: sets where the answers lie
+from flows.terminal import console
 from tasks.compare.judges.agreement import Agreement
 from tasks.compare.judges.annotated import JudgeAgreement, longer_response, measure, read_annotated
 from tasks.compare.judges.chat import ChatJudge, answer_cache
@@ -77,10 +77,10 @@ def main() -> None:
         found = measure(judge, items, how.named("agreement"))
     except PlumblineError as error:
         sys.exit(f"error: {error}")
-    console = Console() if sys.stdout.isatty() else Console(width=120)
-    console.print(agreement_table(found, "longer response" if given.judge == "longer" else "chat model"))
+    screen = console()
+    screen.print(agreement_table(found, "longer response" if given.judge == "longer" else "chat model"))
     orders = found.orders
-    console.print(
+    screen.print(
         f"{orders.pairs} pairs: {orders.inconsistent} changed their winner with the order, position bias "
         f"{bias(orders.position_bias)}, {orders.tied_verdicts} of {orders.verdicts} verdicts are ties, "
         f"{orders.unjudged} pairs have no verdict",

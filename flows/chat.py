@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from flows import terminal
 from flows.config import load
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.tools.policies import find_policy
@@ -28,8 +29,6 @@ from tasks.language.generation import stream
 from tasks.language.models import load_policy, load_tokenizer
 from tasks.language.text import encode_prompt
 
-WIDTH = 100
-"""Columns where there is no terminal."""
 HELP = "/reset forgets the conversation, /system TEXT sets the system message, /quit ends (as does Ctrl-D)"
 
 
@@ -219,14 +218,14 @@ def main() -> None:
         parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
     if given.temperature < 0 or given.tokens < 1:
         parser.error("--temperature is at least 0, --tokens at least 1")
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    screen = terminal.console()
     try:
         tracking = load([f"{name}={value}" for name, value in settings.items() if name != "model"]).tracking
-        converse(console, partners_of(given, settings, tracking))
+        converse(screen, partners_of(given, settings, tracking))
     except PlumblineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        console.print()
+        screen.print()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from flows.command import answer_early
 from flows.evaluate_config import EvaluateConfig, evaluate_command, evaluate_results, parse_evaluate
 from flows.process import environment  # first: Prefect reads the environment when it is imported
+from flows.terminal import console
 
 if __name__ == "__main__":
     answer_early("evaluate", parse_evaluate)
@@ -23,7 +24,6 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
 
 from flows.ask.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
 from flows.process.deadline import DEADLINE, ends_in_time
@@ -31,7 +31,7 @@ from flows.process.logs import tame_logs
 from flows.process.session import prefect_session
 from flows.run.pipeline import Pipeline
 from flows.run.promotion import EXIT_STATUS, GateFailed, read_decision, settle
-from flows.run.summary import WIDTH_WITHOUT_TERMINAL, StageRecord, link_pages
+from flows.run.summary import StageRecord, link_pages
 from tasks.adopt.config import AdoptJob
 from tasks.adopt.task import adopt_model
 from tasks.compare.task import compare_policies
@@ -265,23 +265,21 @@ def check_context(config: EvaluateConfig) -> None:
 
 def say(outcome: Evaluated, config: EvaluateConfig) -> None:
     """Print the table and where everything is."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
-    console.print()
-    console.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
-    console.print(terminal_table(outcome.comparison))
+    screen = console()
+    screen.print()
+    screen.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
+    screen.print(terminal_table(outcome.comparison))
     ran = [record.stage for record in outcome.stages if record.ran]
-    console.print(f"{len(ran)} of {len(outcome.stages)} stages ran", soft_wrap=True)
+    screen.print(f"{len(ran)} of {len(outcome.stages)} stages ran", soft_wrap=True)
     baseline = config.baseline or (
         "the run's SFT policy" if config.data and "/" not in config.data else "the policy itself"
     )
-    console.print(f"SFT is   {baseline}", soft_wrap=True)
-    console.print(f"policy   {config.policy}", soft_wrap=True)
+    screen.print(f"SFT is   {baseline}", soft_wrap=True)
+    screen.print(f"policy   {config.policy}", soft_wrap=True)
     if outcome.version is not None:
         gate = config.evaluation.gate
-        console.print(f"{outcome.gate}; {gate.model_name} version {outcome.version}, {gate.alias}", soft_wrap=True)
-    console.print(f"report   {Path(outcome.report) / REPORT}", soft_wrap=True)
+        screen.print(f"{outcome.gate}; {gate.model_name} version {outcome.version}, {gate.alias}", soft_wrap=True)
+    screen.print(f"report   {Path(outcome.report) / REPORT}", soft_wrap=True)
 
 
 @hydra.main(config_path="../conf", config_name="evaluate", version_base="1.3")

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from flows.terminal import console
 from tasks.data_prep.rules import MOVED, WORTH_A_LINE, WORTH_A_WARNING, sentence
 
-WIDTH_WITHOUT_TERMINAL = 120
 REASONS = 2
 """How many rules the table names for a role."""
 
@@ -90,10 +89,8 @@ def say_what_happened(data: Path) -> None:
     ):  # a point of a sweep, whose table says what it did
         return
     audit = json.loads((data / "audit.json").read_text(encoding="utf-8"))
-    found, console = accounts(audit["rows"]), Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    found, screen = accounts(audit["rows"]), console()
     if audit["source"] != "sandbox":
-        console.print(account_table(found))
+        screen.print(account_table(found))
     for line in remarks(found, audit["notices"]):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        screen.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -6,14 +6,12 @@ from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
 
 from flows.config import RLHFConfig
+from flows.terminal import console
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.table import BEHAVIOUR, PREFERENCE, markdown_table, policy_table, terminal_table
-
-WIDTH_WITHOUT_TERMINAL = 120
 
 
 class StageRecord(BaseModel):
@@ -156,24 +154,22 @@ def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
 
 def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
     """Print the table, what ran, and where everything is."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
-    console.print()
-    console.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
-    console.print(terminal_table(outcome.comparison))
+    screen = console()
+    screen.print()
+    screen.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
+    screen.print(terminal_table(outcome.comparison))
     ran = [record.stage for record in outcome.stages if record.ran]
     if ran:
-        console.print(f"{len(ran)} of {len(outcome.stages)} stages ran: {', '.join(ran)}", soft_wrap=True)
+        screen.print(f"{len(ran)} of {len(outcome.stages)} stages ran: {', '.join(ran)}", soft_wrap=True)
     else:
-        console.print(f"0 of {len(outcome.stages)} stages ran: everything was found in the store")
-    console.print(f"policy   {outcome.policy}", soft_wrap=True)
+        screen.print(f"0 of {len(outcome.stages)} stages ran: everything was found in the store")
+    screen.print(f"policy   {outcome.policy}", soft_wrap=True)
     for warning in outcome.warnings:
-        console.print(f"warning  {warning}", soft_wrap=True)
+        screen.print(f"warning  {warning}", soft_wrap=True)
     if outcome.release is not None:
-        console.print(outcome.gate, soft_wrap=True)
+        screen.print(outcome.gate, soft_wrap=True)
         name = config.evaluation.gate.model_name
         version = f"     {name} version {outcome.version}, {config.evaluation.gate.alias}" if outcome.version else ""
-        console.print(f"release  {outcome.release}{version}", soft_wrap=True)
-    console.print(f"report   {outcome.page}", soft_wrap=True)
-    console.print("pages    python -m flows.pages prefect     python -m flows.pages mlflow", soft_wrap=True)
+        screen.print(f"release  {outcome.release}{version}", soft_wrap=True)
+    screen.print(f"report   {outcome.page}", soft_wrap=True)
+    screen.print("pages    python -m flows.pages prefect     python -m flows.pages mlflow", soft_wrap=True)

@@ -5,13 +5,11 @@ from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from rich.console import Console
 
 from flows.sweep.record import PointRecord, SweepRecord
 from flows.sweep.report import CSV, PAGE, SweepReport, build_report, time_lines, write_report
+from flows.terminal import console
 from tasks.engine.tracking import open_run
-
-WIDTH_WITHOUT_TERMINAL = 120
 
 
 def publish(folder: Path, sweep: SweepRecord, points: Sequence[PointRecord]) -> SweepReport:
@@ -51,16 +49,14 @@ def _metrics(report: SweepReport, points: Sequence[PointRecord]) -> dict[str, fl
 
 
 def _say(folder: Path, report: SweepReport) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH_WITHOUT_TERMINAL)
-    console.print()
-    console.print(report.findings.verdict, highlight=False, markup=False)
+    screen = console()
+    screen.print()
+    screen.print(report.findings.verdict, highlight=False, markup=False)
     for note in report.findings.notes:
-        console.print(f"- {note}", highlight=False, markup=False)
+        screen.print(f"- {note}", highlight=False, markup=False)
     if report.times.stages:
         for line in time_lines(report.times):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"report   {folder / PAGE}", soft_wrap=True)
-    console.print(f"table    {folder / CSV}", soft_wrap=True)
-    console.print("pages    python -m flows.pages prefect     python -m flows.pages mlflow", soft_wrap=True)
+            screen.print(line, highlight=False, markup=False, soft_wrap=True)
+    screen.print(f"report   {folder / PAGE}", soft_wrap=True)
+    screen.print(f"table    {folder / CSV}", soft_wrap=True)
+    screen.print("pages    python -m flows.pages prefect     python -m flows.pages mlflow", soft_wrap=True)

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from flows import terminal
 from flows.sweep.findings import MAXIMISED, TITLES, judge_of, measured, shown
 from flows.sweep.record import PointRecord, State, SweepRecord, read_points, short
 from flows.tools.tracked import stages_at_work
 
 LOOK_SECONDS = 1.0
 ASK_SECONDS = 5.0
-WIDTH_WITHOUT_TERMINAL = 120
 STYLES: Mapping[State, str] = {
     "waiting": "dim",
     "running": "bold",
@@ -81,9 +81,7 @@ class Watch:
 
     def __init__(self, folder: Path, sweep: SweepRecord, console: Console | None = None) -> None:
         self._folder, self._sweep = folder, sweep
-        self._console = console or Console()
-        if not self._console.is_terminal:
-            self._console = Console(file=self._console.file, width=WIDTH_WITHOUT_TERMINAL)
+        self._console = console or terminal.console()
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._seen: dict[int, State] = {}
         self._at_work: dict[int, list[str]] = {}

@@ -57,11 +57,6 @@ def macro_mean(results: Mapping[str, TaskResult]) -> float:
     return float(np.mean([task_score(result) for result in results.values()]))
 
 
-def perplexity(nll: Sequence[float], tokens: Sequence[int]) -> float:
-    """exp of the mean negative log-likelihood a token; ``nll`` is the sum of each document in nats."""
-    return float(np.exp(np.sum(nll) / np.sum(tokens)))
-
-
 def perplexity_ratio(
     nll: Sequence[float], reference_nll: Sequence[float], tokens: Sequence[int], how: Resampling
 ) -> Interval:

@@ -135,12 +135,6 @@ class PolicyComparison(SheetRecord):
         """Prompts of the largest comparison."""
         return max(ruling.win.prompts for row in self.rows for ruling in row.rulings.values())
 
-    @property
-    def repeated_requests(self) -> int:
-        """Of them, those that make a request of a training prompt again."""
-        unseen = [ruling.win_unseen for ruling in self.rows[0].rulings.values()]
-        return self.test_prompts - max((win.prompts for win in unseen if win), default=0)
-
     def row(self, key: str) -> PolicyRow | None:
         """The row with this key, if it was measured."""
         return next((row for row in self.rows if row.key == key), None)

@@ -1,10 +1,13 @@
 """``conf/``: the paper's values are the base, the embedded world is what differs, and one recipe switches between them."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from flows.config import load
 from tests.shipped import CONF, shipped
 
 ON_PAPER = ["sft", "ppo_init", "comparisons", "reward_model", "ppo", "dpo"]
@@ -49,3 +52,52 @@ def test_own_data_and_the_paper_are_two_words() -> None:
     }
     assert {path.parent.name for path in CONF.glob("*/paper.yaml")} == {*ON_PAPER, "recipe"}
     assert shipped("comparisons", "own_data") == shipped("comparisons", "paper") | {"source": "given"}
+
+
+def model_that_reads(folder: Path, **shape: object) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(shape))
+    return f"model.name_or_path={folder}"
+
+
+@pytest.mark.parametrize(
+    ("shape", "context"),
+    [
+        ({"max_position_embeddings": 96}, 96),
+        ({"n_positions": 1024}, 1024),
+        ({"text_config": {"max_position_embeddings": 512}}, 512),
+        ({"max_position_embeddings": 8192}, 2048),  # the paper's
+        (
+            {
+                "max_position_embeddings": 4096,
+                "original_max_position_embeddings": 64,
+                "rope_scaling": {"type": "longrope"},
+            },
+            64,
+        ),
+        ({}, 2048),
+    ],
+)
+def test_own_data_reads_what_the_model_reads_and_at_most_what_the_paper_did(
+    tmp_path: Path, shape: dict[str, object], context: int
+) -> None:
+    config = load(["experiment=own_data", "data_prep.folder=/data", model_that_reads(tmp_path / "model", **shape)])
+    assert config.model.context_tokens == context
+    assert (config.data_prep.prompt_tokens, config.ppo.response_tokens) == (context // 2, context // 2)
+    assert (config.ppo_init.row_tokens, config.ppo.ptx_row_tokens) == (context, context)
+    assert config.evaluation.context_tokens == min(512, context - 32)
+
+
+@pytest.mark.parametrize(("reads", "context", "response"), [(8192, 512, 128), (96, 96, 48)])
+def test_a_small_model_too(tmp_path: Path, reads: int, context: int, response: int) -> None:
+    model = model_that_reads(tmp_path / "model", max_position_embeddings=reads)
+    config = load(["experiment=small_model", "data_prep.folder=/data", model])
+    assert (config.model.context_tokens, config.data_prep.response_tokens) == (context, response)
+    assert config.sft.row_tokens == context and config.ppo.ptx_row_tokens == min(256, context)
+
+
+def test_the_miniature_does_not_train_on_a_model_that_is_adopted(tmp_path: Path) -> None:
+    model = model_that_reads(tmp_path / "model", max_position_embeddings=96)
+    adopted = load(["experiment=own_data", "scale=miniature", "data_prep.folder=/data", model])
+    assert adopted.pretrain.steps == 0 and load(["scale=miniature"]).pretrain.steps == 30
+    assert adopted.model.architecture is None and adopted.data_prep.sandbox is None

@@ -23,7 +23,7 @@ def answer_of(index: int) -> str:
     return f"{NAMES[index % 12]} paints the {THINGS[index // 12 % 10]} and sings."
 
 
-def bare_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
+def bare_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE with an EOS and, like GPT-2's, without a pad token of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -36,30 +36,26 @@ def bare_tokenizer(chat_template: str | None = None) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator([f"{text_of(index)} {answer_of(index)}" for index in range(120)], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
-    fast.chat_template = chat_template
-    return fast
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
 
 
-def model_folder(
-    folder: Path, *, context: int = 96, extra_rows: int = 0, chat_template: str | None = None, **changes: Any
-) -> Path:
+def model_folder(folder: Path, *, extra_rows: int = 0) -> Path:
     """A Llama of one layer, tied, with as many rows as its tokenizer has entries, or some more."""
-    tokenizer = bare_tokenizer(chat_template)
+    tokenizer = bare_tokenizer()
     torch.manual_seed(0)
-    settings = {
-        "vocab_size": len(tokenizer) + extra_rows,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "max_position_embeddings": context,
-        "tie_word_embeddings": True,
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": None,
-    }
-    LlamaForCausalLM(LlamaConfig(**(settings | changes))).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer) + extra_rows,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=96,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
