@@ -18,10 +18,12 @@ def context_of(name: str | None) -> int:
         shape: Any = json.loads((Path(name or "").expanduser() / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return UNKNOWN
-    shape = shape.get("text_config", shape) if isinstance(shape, dict) else {}
+    shape = shape if isinstance(shape, dict) else {}
+    shape = shape["text_config"] if isinstance(shape.get("text_config"), dict) else shape
     context = next((shape[key] for key in CONTEXT_KEYS if isinstance(shape.get(key), int)), UNKNOWN)
-    rope = shape.get("rope_parameters") or shape.get("rope_scaling") or {}
-    if "longrope" in (rope.get("rope_type"), rope.get("type")):  # beyond its first length, neighbours change results
+    rope = shape.get("rope_parameters") or shape.get("rope_scaling")
+    if isinstance(rope, dict) and "longrope" in (rope.get("rope_type"), rope.get("type")):
+        # beyond its first length, neighbours change results
         start = rope.get("original_max_position_embeddings", shape.get("original_max_position_embeddings"))
         context = min(context, start) if isinstance(start, int) else context
     return int(context)

@@ -6,9 +6,7 @@ from tasks.data_prep.config import AUTO, CHAT
 from tasks.engine.errors import ConfigError
 from tasks.language.chat_layout import ChatLayout, has_template
 from tasks.language.models import add_pad_token
-from tasks.language.plain_layout import Layout, PlainLayout
-
-BARE = "{prompt}"
+from tasks.language.plain_layout import BARE, Layout, PlainLayout
 
 
 def layout_of(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> Layout:
@@ -18,11 +16,11 @@ def layout_of(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> 
         ConfigError: the tokenizer has no chat template, or there is none yet because it will be trained.
         ModelError: the template cannot be used.
     """
-    if prompt_layout == AUTO:
-        prompt_layout = CHAT if tokenizer is not None and has_template(tokenizer) else BARE
-    if prompt_layout != CHAT:
+    if prompt_layout not in (AUTO, CHAT):
         return PlainLayout(prompt_layout)
     if tokenizer is None or not has_template(tokenizer):
+        if prompt_layout == AUTO:
+            return BARE
         found = "trained from scratch" if tokenizer is None else "without a chat template"
         raise ConfigError(
             f"data_prep.prompt_layout is {CHAT}, and the model's tokenizer is {found}; give a model with a chat template, or "

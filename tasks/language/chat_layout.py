@@ -82,10 +82,14 @@ class ChatLayout:
                 [turn._asdict() for turn in turns], tokenize=False, add_generation_prompt=answer_follows
             )
         except (TemplateError, TypeError, ValueError) as error:
-            takes = "a template without system messages needs system_prompt=null" if turns[0].role == "system" else ""
+            if turns[0].role == "system":
+                raise self._unusable(
+                    f"it takes no system message ({next(iter(str(error).splitlines()), 'no reason')})",
+                    "one that does; leave the system message out",
+                ) from error
             raise self._unusable(
                 f"it fails ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'})",
-                f"a text for the roles {', '.join(turn.role for turn in turns)}{'; ' + takes if takes else ''}",
+                f"a text for the roles {', '.join(turn.role for turn in turns)}",
             ) from error
         return str(text)
 

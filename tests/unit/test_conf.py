@@ -76,6 +76,7 @@ def model_that_reads(folder: Path, **shape: object) -> str:
             64,
         ),
         ({}, 2048),
+        ({"text_config": "odd", "rope_scaling": "odd", "max_position_embeddings": 96}, 96),
     ],
 )
 def test_own_data_reads_what_the_model_reads_and_at_most_what_the_paper_did(
