@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
 from tasks.language.fused import fused
-from tasks.language.half_gradients import LONGEST, ShortAttention
+from tasks.language.half_gradients import LONGEST, with_short_gradients
 
 LOOPS_ON = frozenset({"cpu"})
 """Devices where calls are cheap and padding is dear: sequences of equal length are attended together, others apart."""
@@ -81,8 +81,8 @@ def packed_attention(
             return _attended(*parts, sequence_lengths, scaling, 0.0, None, None)
 
         heads_second = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
-        short: Tensor = ShortAttention.apply(*heads_second, forward, sequence_lengths, scaling)  # type: ignore[no-untyped-call]
-        return short.unsqueeze(0), None
+        together = with_short_gradients(forward, [*heads_second], sequence_lengths, scaling)
+        return together.unsqueeze(0), None
     together = _attended(query, key, value, sequence_lengths, scaling, dropout, sliding_window, softcap)
     return together.unsqueeze(0), None
 

@@ -1,8 +1,8 @@
 """The backward pass of attention over short packed sequences in bf16 on a CPU.
 
-There the library's own backward pass takes five to ten times as long as its forward pass. Here sequences of similar length lie side by
-side, padded a little, and a group costs five batched products: weights are computed again in fp32 from queries and keys, and rounded
-to bf16 only for the products that follow. Forward passes stay the library's, to the bit.
+There the library's own backward pass takes five to ten times as long as its forward pass. Here sequences of similar length
+lie side by side, padded a little, and a group costs five batched products: weights are computed again in fp32 from queries
+and keys, and rounded to bf16 only for the products that follow. Forward passes stay the library's, to the bit.
 
 Heads that share a key head lie one behind another, as if they were more tokens of it, so that no key is repeated.
 """
@@ -41,9 +41,25 @@ class Layout(NamedTuple):
     keys: Tensor  # (N * G,) place of each key
 
 
-class ShortAttention(torch.autograd.Function):
-    """``forward`` as it is given, with the backward pass of plain causal attention. (N, H, d), (N, G, d) twice -> (N, H, d)."""
+def with_short_gradients(
+    forward: Callable[[Tensor, Tensor, Tensor], Tensor],
+    parts: Sequence[Tensor],
+    lengths: Sequence[int],
+    scaling: float | None,
+) -> Tensor:
+    """What ``forward`` computes, with the backward pass of plain causal attention.
 
+    Args:
+        forward: of queries, keys and values to (N, H, d).
+        parts: queries (N, H, d), keys and values (N, G, d) of all sequences, one behind another; G divides H.
+        lengths: tokens of each sequence; they add up to N.
+        scaling: of the products, 1 / sqrt(d) by default.
+    """
+    attended: Tensor = _ShortAttention.apply(*parts, forward, lengths, scaling)  # type: ignore[no-untyped-call]
+    return attended
+
+
+class _ShortAttention(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -119,7 +135,7 @@ def _layout(lengths: tuple[int, ...], heads: int, key_heads: int) -> Layout:
     counts = torch.tensor(lengths)
     starts = counts.cumsum(0) - counts
     groups: list[Group] = []
-    inverse = [torch.empty(len_ * int(counts.sum()), dtype=torch.long) for len_ in (heads, key_heads)]
+    inverse = [torch.empty(count * int(counts.sum()), dtype=torch.long) for count in (heads, key_heads)]
     passed = [0, 0]
     for numbers in groups_of(lengths, heads):
         of = torch.tensor(numbers)

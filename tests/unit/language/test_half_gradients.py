@@ -1,6 +1,7 @@
 """The bf16 backward pass against double precision, and the forward pass left to the library."""
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def by_definition(parts: list[Tensor], weights: Tensor, scaling: float | None) -
     return list(torch.autograd.grad(total, (query, key, value)))
 
 
-def attended(parts: list[Tensor], **how: float) -> Tensor:
+def attended(parts: list[Tensor], **how: float | None) -> Tensor:
     return packed_attention(torch.nn.Module(), *parts, None, sequence_lengths=LENGTHS, **how)[0]
 
 
@@ -66,9 +67,14 @@ def test_under_autocast_fp32_operands_get_fp32_gradients() -> None:
 
 
 def test_only_short_plain_attention_in_bf16_with_gradients_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    usual = half_gradients.ShortAttention.apply
-    monkeypatch.setattr(attention.ShortAttention, "apply", lambda *given: (calls.append(1), usual(*given))[1])
+    calls: list[int] = []
+    usual = attention.with_short_gradients
+
+    def counted(*given: Any) -> Tensor:
+        calls.append(1)
+        return usual(*given)
+
+    monkeypatch.setattr(attention, "with_short_gradients", counted)
     for dtype, how in (
         (torch.float32, {}),
         (torch.bfloat16, {"softcap": 5.0}),
