@@ -1,16 +1,15 @@
 """Draw several responses per prompt from the policy that is to be improved."""
 
-import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.engine.config import RuntimeConfig
 from tasks.language.generation import generate
 from tasks.language.models import autocast
+from tasks.language.seeds import named_generator, named_random
 from tasks.language.text import decode_response, encode_prompt
 from tasks.records.records import Prompt
 
@@ -27,7 +26,7 @@ class Candidates(NamedTuple):
 def completions_per_prompt(prompts: int, config: ComparisonsConfig, seed: int) -> list[int]:
     """K for every prompt, uniform from ``completions_min`` to ``completions_max`` (InstructGPT section 3.5: 4 to
     9)."""
-    draws = random.Random(seed)
+    draws = named_random(seed, "completions")
     return [draws.randint(config.completions_min, config.completions_max) for _ in range(prompts)]
 
 
@@ -54,7 +53,7 @@ def sample_candidates(
                 prompts=[ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
                 max_new_tokens=config.response_tokens,
                 temperature=config.temperature,
-                generator=torch.Generator(device=policy.device).manual_seed(seed),
+                generator=named_generator(seed, "sampling", policy.device),
                 eos_id=int(tokenizer.eos_token_id),
                 pad_id=int(tokenizer.pad_token_id),
                 batch_size=runtime.generation_batch,

@@ -7,7 +7,6 @@ over its tokens, however it is cut into microbatches; the averaged weights are u
 """
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
 from tasks.language.models import autocast, check_tokenizer
 from tasks.language.optimization import Ema, linear_warmup, make_adamw
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.seeds import named_generator
 from tasks.language.text import decode_response, encode_prompt
 from tasks.ppo import statistics
 from tasks.ppo.advantages import GROUP_ESTIMATORS, generalised_advantages
@@ -109,11 +109,11 @@ class PPOLearner:
         )
         self.update = MinibatchUpdate(networks, self.optimizers, config, runtime)
         self.ema = Ema(networks.policy, config.ema_decay)
-        self.sampling = named_generator(config.seed, "sampling", self.device)
+        self.sampling = named_generator(config.seed, "ppo/sampling", self.device)
         self.engine = self._engine()
-        self.minibatching = named_generator(config.seed, "minibatches")
+        self.minibatching = named_generator(config.seed, "ppo/minibatches")
         self.prompt_cursor = RowCursor(
-            torch.arange(len(self.prompts)).unsqueeze(1), named_generator(config.seed, "prompts")
+            torch.arange(len(self.prompts)).unsqueeze(1), named_generator(config.seed, "ppo/prompts")
         )
         self.ptx_cursor = self._pretraining_rows(documents) if config.gamma > 0 else None
         self.beta = config.beta
@@ -242,7 +242,7 @@ class PPOLearner:
             )
         tokens = encode_documents(self.tokenizer, [document.text for document in documents])
         rows = pack_documents(tokens, self.config.ptx_row_tokens, self.ids.eos)
-        return RowCursor(rows, named_generator(self.config.seed, "pretraining"))
+        return RowCursor(rows, named_generator(self.config.seed, "ppo/pretraining"))
 
     def _engine(self) -> RolloutEngine:
         config, stops = self.config, self.config.score_position != "last_position"
@@ -334,9 +334,3 @@ class PPOLearner:
         return (
             objective | statistics.response_statistics(rollout.lengths, rollout.finished, rollout.raw_score) | entropy
         )
-
-
-def named_generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own for each purpose, so that using one more number here shifts nothing there."""
-    digest = hashlib.sha256(f"ppo/{purpose}/{seed}".encode()).digest()
-    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:7], "big"))

@@ -17,6 +17,7 @@ from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.language.packing import RowCursor
+from tasks.language.seeds import named_generator
 from tasks.pretrain.config import PretrainConfig
 
 
@@ -70,7 +71,7 @@ class PretrainLearner:
         valid_rows: Tensor | None = None,
     ) -> None:
         self.model, self.config, self.runtime, self.valid_rows = model, config, runtime, valid_rows
-        self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed))
+        self.cursor = RowCursor(rows, named_generator(config.seed, "pretrain/rows"))
         self.optimizer = make_adamw(model.parameters(), config.adam)
         self.completed_steps = 0
 

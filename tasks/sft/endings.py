@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.language.generation import generate
 from tasks.language.models import autocast
+from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 from tasks.records.records import Demonstration
 from tasks.sft.config import SFTConfig
@@ -38,7 +38,7 @@ def eos_rate(
             prompts,
             max_new_tokens=config.response_tokens,
             temperature=1.0,
-            generator=torch.Generator(device=policy.device).manual_seed(config.seed),
+            generator=named_generator(config.seed, "sft/endings", policy.device),
             eos_id=eos,
             pad_id=int(tokenizer.pad_token_id),
             batch_size=runtime.generation_batch,

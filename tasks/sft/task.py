@@ -12,6 +12,7 @@ from tasks.engine.stage import Metrics, Workshop
 from tasks.language.batches import microbatches, pad_batch
 from tasks.language.generation import generate
 from tasks.language.models import ScalarModel, autocast, load_policy, save_policy
+from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 from tasks.records.data import PreparedData
 from tasks.sft.config import SFTConfig
@@ -79,7 +80,7 @@ def select_epoch(shop: Workshop, config: SFTConfig) -> Metrics:
                 prompts,
                 max_new_tokens=config.response_tokens,
                 temperature=1.0,
-                generator=torch.Generator(device=shop.runtime.device).manual_seed(config.seed),
+                generator=named_generator(config.seed, "sft/selection", shop.runtime.device),
                 eos_id=end,
                 pad_id=pad,
                 batch_size=shop.runtime.generation_batch,

@@ -21,6 +21,7 @@ from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast, residual_dropout
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Demonstration, Document
 from tasks.sft.config import SFTConfig
@@ -100,8 +101,8 @@ class SFTLearner:
                 config.row_tokens,
                 int(tokenizer.eos_token_id),
             )
-            self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed + 1))
-        self.dropout_draws = torch.Generator(device=model.device).manual_seed(config.seed + 2)
+            self.cursor = RowCursor(rows, named_generator(config.seed, "sft/pretraining"))
+        self.dropout_draws = named_generator(config.seed, "sft/dropout", model.device)
         self.optimizer = make_adamw(model.parameters(), config.adam)
         self.completed_steps = 0
         self.valid_losses: dict[int, float] = {}

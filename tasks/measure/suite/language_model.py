@@ -15,6 +15,7 @@ from tasks.language.families import logits_of, trunk_of
 from tasks.language.generation import generate
 from tasks.language.logprobs import LOGITS_PER_CHUNK, log_probs_of, states_before_response
 from tasks.language.models import autocast
+from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 from tasks.measure.benchmarks import Subject
 from tasks.measure.suite.scoring import LogProb
@@ -116,7 +117,7 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
                 prompts,
                 max_new_tokens=how.max_new_tokens,
                 temperature=how.temperature,
-                generator=torch.Generator(device=self._subject.model.device).manual_seed(self._seed),
+                generator=named_generator(self._seed, "suite", self._subject.model.device),
                 eos_id=eos,
                 pad_id=int(tokenizer.pad_token_id),
                 batch_size=self._subject.runtime.generation_batch,

@@ -239,7 +239,7 @@ def test_every_stage_gives_the_model_the_same_prompt(monkeypatch: pytest.MonkeyP
     given["comparisons"] = given["comparisons"][::2]
     config = test_policy_sheet.CONFIG.model_copy(update=lengths)
     subject = policy_sheet.Subject(tiny_models.policy(), tokenizer, tiny_models.runtime())
-    policy_sheet._answer(subject, prompts, config, 1.0, 0)
+    policy_sheet._answer(subject, prompts, config, 1.0, "sampled")
     learner = tiny_ppo.PPOLearner(
         tiny_ppo.networks(), tokenizer, prompts, [], tiny_ppo.config(gamma=0.0, **lengths), tiny_ppo.RUNTIME
     )
