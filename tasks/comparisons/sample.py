@@ -7,9 +7,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.engine.config import RuntimeConfig
-from tasks.language.generation import generate
-from tasks.language.models import autocast
 from tasks.language.seeds import named_generator, named_random
+from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
 from tasks.records.records import Prompt
 
@@ -46,24 +45,20 @@ def sample_candidates(
     """
     counts = completions_per_prompt(len(prompts), config, seed)
     encoded = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
-    with autocast(runtime):
-        responses = iter(
-            generate(
-                policy,
-                prompts=[ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
-                max_new_tokens=config.response_tokens,
-                temperature=config.temperature,
-                generator=named_generator(seed, "sampling", policy.device),
-                eos_id=int(tokenizer.eos_token_id),
-                pad_id=int(tokenizer.pad_token_id),
-                batch_size=runtime.generation_batch,
-            )
+    speaker = Speaker(policy, tokenizer, runtime)
+    responses = iter(
+        speaker.answer(
+            [ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
+            max_new_tokens=config.response_tokens,
+            temperature=config.temperature,
+            generator=named_generator(seed, "sampling", policy.device),
         )
+    )
     sampled = []
     for prompt, count in zip(prompts, counts, strict=True):
         drawn = [next(responses) for _ in range(count)]
         texts = [decode_response(tokenizer, ids, prompt.text) for ids in drawn]
-        finished = [ids[-1] == tokenizer.eos_token_id for ids in drawn]
+        finished = [speaker.ended(ids) for ids in drawn]
         sampled.append(distinct(Candidates(prompt, texts, finished)))
     return [candidates for candidates in sampled if len(candidates.completions) >= 2]
 

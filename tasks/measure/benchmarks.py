@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.language.batches import microbatches, pad_batch
-from tasks.language.generation import generate
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
+from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt, encode_response
 from tasks.measure.config import MeasureConfig
 from tasks.records.records import BenchmarkItem, Document
@@ -111,17 +111,11 @@ def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: Me
 
 
 def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: MeasureConfig) -> list[int]:
-    with autocast(subject.runtime):
-        answers = generate(
-            subject.model,
-            [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
-            max_new_tokens=config.benchmark_answer_tokens,
-            temperature=0.0,
-            generator=torch.Generator(),  # greedy: nothing is drawn
-            eos_id=int(subject.tokenizer.eos_token_id),
-            pad_id=int(subject.tokenizer.pad_token_id),
-            batch_size=subject.runtime.generation_batch,
-        )
+    answers = Speaker(*subject).answer(
+        [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
+        max_new_tokens=config.benchmark_answer_tokens,
+        temperature=0.0,
+    )
     return [
         int(matches(decode_response(subject.tokenizer, answer, item.context), item.references))
         for answer, item in zip(answers, items, strict=True)

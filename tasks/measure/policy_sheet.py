@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.language.generation import generate
-from tasks.language.models import ScalarModel, autocast
+from tasks.language.models import ScalarModel
 from tasks.language.seeds import named_generator
+from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
 from tasks.measure.benchmarks import Subject, document_losses, run_benchmarks, sequence_logprobs
 from tasks.measure.config import MeasureConfig
@@ -117,27 +117,21 @@ def evaluate_policy(
 def _answer(
     subject: Subject, prompts: Sequence[Prompt], config: MeasureConfig, temperature: float, use: str
 ) -> Answers:
-    device = subject.model.device
-    eos = int(subject.tokenizer.eos_token_id)
+    speaker = Speaker(*subject)
     encoded = [encode_prompt(subject.tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
-    with autocast(subject.runtime):
-        tokens = generate(
-            subject.model,
-            encoded,
-            max_new_tokens=config.response_tokens,
-            temperature=temperature,
-            generator=named_generator(config.seed, use, device),
-            eos_id=eos,
-            pad_id=int(subject.tokenizer.pad_token_id),
-            batch_size=subject.runtime.generation_batch,
-        )
+    tokens = speaker.answer(
+        encoded,
+        max_new_tokens=config.response_tokens,
+        temperature=temperature,
+        generator=named_generator(config.seed, use, subject.model.device),
+    )
     return Answers(
         prompts=encoded,
         tokens=tokens,
         texts=[
             decode_response(subject.tokenizer, ids, prompt.text) for ids, prompt in zip(tokens, prompts, strict=True)
         ],
-        finished=[bool(response) and response[-1] == eos for response in tokens],
+        finished=[speaker.ended(response) for response in tokens],
     )
 
 

@@ -53,8 +53,6 @@ from tasks.ppo.update import (
 )
 from tasks.records.records import Document, Prompt
 
-NO_TOKEN = -1  # an EOS id that sampling never meets
-
 
 class Sample(NamedTuple):
     """One episode, for a reader."""
@@ -245,11 +243,11 @@ class PPOLearner:
         return RowCursor(rows, named_generator(self.config.seed, "ppo/pretraining"))
 
     def _engine(self) -> RolloutEngine:
-        config, stops = self.config, self.config.score_position != "last_position"
+        config = self.config
         if config.rollout_engine == "vllm":
-            eos = self.ids.eos if stops else None
+            eos = self.ids.eos if config.score_position != "last_position" else None
             return VLLMEngine(config, self.runtime, self.networks.policy, self.tokenizer, eos)
-        return OwnEngine(config, self.runtime, self.ids.eos if stops else NO_TOKEN, self.ids.pad)
+        return OwnEngine(config, self.runtime, self.tokenizer)
 
     def _draw_prompts(self) -> list[int]:
         """One prompt per episode; the episodes of a group lie side by side."""

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.batches import microbatches, pad_batch
-from tasks.language.generation import generate
-from tasks.language.models import ScalarModel, autocast, load_policy, save_policy
+from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.seeds import named_generator
+from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.records.data import PreparedData
 from tasks.sft.config import SFTConfig
@@ -70,21 +70,16 @@ def select_epoch(shop: Workshop, config: SFTConfig) -> Metrics:
     judge = ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
     texts = [item.prompt.text for item in data.demonstrations("valid")]
     prompts = [encode_prompt(tokenizer, text, config.prompt_tokens) for text in texts]
-    end, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
+    pad = int(tokenizer.pad_token_id)
 
     @torch.no_grad()
     def mean_reward(folder: Path) -> float:
-        with autocast(shop.runtime):
-            responses = generate(
-                load_policy(folder, shop.runtime.device),
-                prompts,
-                max_new_tokens=config.response_tokens,
-                temperature=1.0,
-                generator=named_generator(config.seed, "sft/selection", shop.runtime.device),
-                eos_id=end,
-                pad_id=pad,
-                batch_size=shop.runtime.generation_batch,
-            )
+        responses = Speaker(load_policy(folder, shop.runtime.device), tokenizer, shop.runtime).answer(
+            prompts,
+            max_new_tokens=config.response_tokens,
+            temperature=1.0,
+            generator=named_generator(config.seed, "sft/selection", shop.runtime.device),
+        )
         lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
         total = 0.0
         for rows in microbatches(lengths, shop.runtime.tokens_per_microbatch):

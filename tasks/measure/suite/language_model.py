@@ -12,10 +12,10 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.language.batches import microbatches, pad_batch
 from tasks.language.families import logits_of, trunk_of
-from tasks.language.generation import generate
 from tasks.language.logprobs import LOGITS_PER_CHUNK, log_probs_of, states_before_response
 from tasks.language.models import autocast
 from tasks.language.seeds import named_generator
+from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.measure.benchmarks import Subject
 from tasks.measure.suite.scoring import LogProb
@@ -110,18 +110,12 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
 
     def _generate(self, prompts: list[list[int]], how: Decoding) -> list[str]:
         tokenizer = self._subject.tokenizer
-        eos = int(tokenizer.eos_token_id)
-        with autocast(self._subject.runtime):
-            responses = generate(
-                self._subject.model,
-                prompts,
-                max_new_tokens=how.max_new_tokens,
-                temperature=how.temperature,
-                generator=named_generator(self._seed, "suite", self._subject.model.device),
-                eos_id=eos,
-                pad_id=int(tokenizer.pad_token_id),
-                batch_size=self._subject.runtime.generation_batch,
-            )
+        responses = Speaker(*self._subject).answer(
+            prompts,
+            max_new_tokens=how.max_new_tokens,
+            temperature=how.temperature,
+            generator=named_generator(self._seed, "suite", self._subject.model.device),
+        )
         texts = [tokenizer.decode(response, skip_special_tokens=True) for response in responses]
         for stop in how.until:
             texts = [text.split(stop, 1)[0] for text in texts]
