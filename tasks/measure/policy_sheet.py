@@ -138,9 +138,9 @@ def _answer(
 def _judges(yardsticks: Yardsticks, subject: Subject, config: MeasureConfig) -> list[ScoreJudge]:
     """Who gives every response a number."""
     models = {REWARD_MODEL: yardsticks.reward, INDEPENDENT: yardsticks.independent}
-    pad, tokens = int(yardsticks.tokenizer.pad_token_id), subject.runtime.tokens_per_microbatch
+    pad = int(yardsticks.tokenizer.pad_token_id)
     judges: list[ScoreJudge] = [
-        RewardModelJudge(name, model, pad, tokens) for name, model in models.items() if model is not None
+        RewardModelJudge(name, model, pad, subject.runtime) for name, model in models.items() if model is not None
     ]
     if not same_vocabulary(subject.tokenizer, yardsticks.tokenizer):
         judges = [ReadsAnew(judge, yardsticks.tokenizer, config.prompt_tokens) for judge in judges]

@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
-from tasks.language.batches import microbatches, pad_batch
+from tasks.language.batches import pad_batch
 from tasks.language.models import ScalarModel, autocast
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.scorer import score_rows
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.rankings import (
     RankedPairs,
@@ -201,12 +202,5 @@ class RewardLearner:
         with autocast(self.runtime):
             return self.model.scores(batch)
 
-    @torch.no_grad()
     def _score_tokens(self, prompts: list[list[int]], responses: list[list[int]]) -> list[float]:
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-        scores = [0.0] * len(prompts)
-        for rows in microbatches(lengths, self.runtime.tokens_per_microbatch):
-            found = self._scores([prompts[row] for row in rows], [responses[row] for row in rows])
-            for row, score in zip(rows, found.float().tolist(), strict=True):
-                scores[row] = score
-        return scores
+        return score_rows(self.model, prompts, responses, self.pad_id, self.runtime)

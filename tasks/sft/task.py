@@ -3,14 +3,14 @@
 import logging
 import shutil
 from pathlib import Path
+from statistics import fmean
 
-import torch
 from transformers import PreTrainedModel
 
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
-from tasks.language.batches import microbatches, pad_batch
 from tasks.language.models import ScalarModel, load_policy, save_policy
+from tasks.language.scorer import score_rows
 from tasks.language.seeds import named_generator
 from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
@@ -70,9 +70,7 @@ def select_epoch(shop: Workshop, config: SFTConfig) -> Metrics:
     judge = ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
     texts = [item.prompt.text for item in data.demonstrations("valid")]
     prompts = [encode_prompt(tokenizer, text, config.prompt_tokens) for text in texts]
-    pad = int(tokenizer.pad_token_id)
 
-    @torch.no_grad()
     def mean_reward(folder: Path) -> float:
         responses = Speaker(load_policy(folder, shop.runtime.device), tokenizer, shop.runtime).answer(
             prompts,
@@ -80,12 +78,7 @@ def select_epoch(shop: Workshop, config: SFTConfig) -> Metrics:
             temperature=1.0,
             generator=named_generator(config.seed, "sft/selection", shop.runtime.device),
         )
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-        total = 0.0
-        for rows in microbatches(lengths, shop.runtime.tokens_per_microbatch):
-            batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad)
-            total += float(judge.scores(batch.to(shop.runtime.device)).sum())
-        return total / len(prompts)
+        return fmean(score_rows(judge, prompts, responses, int(tokenizer.pad_token_id), shop.runtime))
 
     folders = {int(path.name): path for path in (shop.input("sft") / "epochs").iterdir()}
     epoch, scores = select_by_reward(folders, mean_reward)
