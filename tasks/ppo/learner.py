@@ -18,9 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.checkpoint import Inspection
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.language.descent import Descent, constant
 from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
 from tasks.language.models import autocast, check_tokenizer
-from tasks.language.optimization import Ema, linear_warmup, make_adamw
+from tasks.language.optimization import Ema, linear_warmup
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
 from tasks.language.seeds import named_generator
 from tasks.language.text import decode_response, encode_prompt
@@ -102,8 +103,12 @@ class PPOLearner:
         networks.reference.requires_grad_(False)
         networks.reward_model.requires_grad_(False)
         self.optimizers = Optimizers(
-            make_adamw(networks.policy.parameters(), config.policy_adam),
-            None if networks.value_model is None else make_adamw(networks.value_model.parameters(), config.value_adam),
+            Descent(
+                networks.policy,
+                config.policy_adam,
+                lambda taken: linear_warmup(taken, config.warmup_iterations, config.warmup_start),
+            ),
+            None if networks.value_model is None else Descent(networks.value_model, config.value_adam, constant),
         )
         self.update = MinibatchUpdate(networks, self.optimizers, config, runtime)
         self.ema = Ema(networks.policy, config.ema_decay)
@@ -302,10 +307,6 @@ class PPOLearner:
     ) -> dict[str, float]:
         """All inner epochs; the first runs over the given minibatches, each later one over a new permutation."""
         config = self.config
-        multiplier = linear_warmup(self.completed_steps, config.warmup_iterations, config.warmup_start)
-        learning_rate = config.policy_adam.learning_rate * multiplier
-        for group in self.optimizers.policy.param_groups:
-            group["lr"] = learning_rate
         epochs: list[Forwarded] = []
         reports: list[MinibatchReport] = []
         for epoch in range(config.inner_epochs):
@@ -313,10 +314,11 @@ class PPOLearner:
                 minibatches = self._minibatches(episodes)
             epochs.append(Forwarded(*(torch.zeros_like(experience.advantages) for _ in range(2))))
             for minibatch in minibatches:
-                reports.append(self.update(minibatch, experience, self._draw_pretraining(), epochs[-1]))
+                rows = self._draw_pretraining()
+                reports.append(self.update(minibatch, experience, rows, epochs[-1], self.completed_steps))
                 if config.ema_every == "step":
                     self.ema.update(self.networks.policy)
-        return {"policy/learning_rate": learning_rate} | training_statistics(epochs, reports, experience, config)
+        return training_statistics(epochs, reports, experience, config)
 
     def _draw_pretraining(self) -> Tensor | None:
         if self.ptx_cursor is None:

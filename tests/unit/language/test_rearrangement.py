@@ -52,19 +52,19 @@ def ppo_gradient(network: str, budget: int, **changes: Any) -> Tensor:
     learner = tiny_ppo.learner(
         reference_seed=3, minibatch_size=16, runtime_changes={"tokens_per_microbatch": budget}, **changes
     )
-    return first_gradient(getattr(learner.optimizers, network), learner.step)
+    return first_gradient(getattr(learner.optimizers, network).optimizer, learner.step)
 
 
 def gradient(loss: str, budget: int) -> Tensor:
     if loss == "sft":
         one = sft_learner(budget=budget, batch_size=10, pretraining_fraction=0.3, row_tokens=9)
-        return first_gradient(one.optimizer, one.step)
+        return first_gradient(one.descent.optimizer, one.step)
     if loss == "reward_model":
         ranking = reward_learner(budget, batch_size=8)
-        return first_gradient(ranking.optimizer, ranking.step)
+        return first_gradient(ranking.descent.optimizer, ranking.step)
     if loss == "pretrain":
         base = pretrain_learner(budget)
-        return first_gradient(base.optimizer, base.step)
+        return first_gradient(base.descent.optimizer, base.step)
     if loss == "policy":
         return ppo_gradient("policy", budget, gamma=0.0)
     if loss == "policy and ptx":
