@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tasks.language.generation import generate
 from tasks.language.seeds import named_generator
 from tasks.sft.config import SFTConfig
 from tasks.sft.endings import eos_rate, warning
 from tests.unit import tiny_models as tiny
+from tests.unit.sampling import generate
 
 CONFIG = SFTConfig.model_validate(tiny.settings("sft", prompt_tokens=12, response_tokens=6))
 
