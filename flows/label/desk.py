@@ -1,0 +1,111 @@
+"""Which item a labeler gets next, and in which order its responses are shown.
+
+Both orders are fixed by the names of labeler and item, so a reload or a restart changes nothing. An item that is not
+shared is lent to one labeler at a time; what is lent is known to this process alone, so a restart may hand an item to two,
+and both labels count.
+"""
+
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.engine.errors import DataError
+from tasks.records.labels import Item, Label, LabelBatch, append_label, batch_folder, batches, read_batch, read_labels
+
+LENT_SECONDS = 1800.0
+"""An item that nobody answers for so long is handed to somebody else."""
+
+
+def shown_order(labeler: str, item: Item) -> list[int]:
+    """``order[place]`` is the response shown at a place."""
+    order = list(range(len(item.responses)))
+    random.Random(f"responses {labeler}/{item.item_id}").shuffle(order)
+    return order
+
+
+class Desk:
+    """The batches of one home folder."""
+
+    def __init__(self, home: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self.home, self._clock = home, clock
+        self._lock = threading.Lock()
+        self._batches: dict[str, LabelBatch] = {}
+        self._loans: dict[tuple[str, str], dict[str, float]] = {}
+
+    def batches(self) -> list[str]:
+        """Ids of all batches, sorted."""
+        return batches(self.home)
+
+    def batch(self, batch_id: str) -> LabelBatch:
+        """A batch; it never changes, so it is read once.
+
+        Raises:
+            DataError: there is none of this id.
+        """
+        if batch_id not in self._batches:
+            if batch_id not in self.batches():
+                raise DataError(f"there is no labelling batch {batch_id!r}")
+            self._batches[batch_id] = read_batch(batch_folder(self.home, batch_id))
+        return self._batches[batch_id]
+
+    def next_item(self, batch: LabelBatch, labeler: str) -> Item | None:
+        """The item that is lent to the labeler already, or else the next one, which is lent now."""
+        with self._lock:
+            open_items = self._open(batch, labeler, read_labels(batch))
+            mine = next((item for item in open_items if labeler in self._borrowers(batch, item)), None)
+            found = mine or next(iter(open_items), None)
+            if found is not None:
+                until = self._clock() + LENT_SECONDS
+                self._loans.setdefault((batch.batch.id, found.item_id), {})[labeler] = until
+            return found
+
+    def left(self, batch: LabelBatch, labeler: str, labels: list[Label]) -> int:
+        """How many items there are for a labeler still."""
+        with self._lock:
+            return len(self._open(batch, labeler, labels))
+
+    def may_answer(self, batch: LabelBatch, labeler: str, item: Item) -> bool:
+        """Whether an item is for this labeler, or was answered by this labeler before."""
+        labels = read_labels(batch)
+        with self._lock:
+            answered = any(label.item_id == item.item_id and label.labeler == labeler for label in labels)
+            return answered or item in self._open(batch, labeler, labels)
+
+    def put(self, batch: LabelBatch, label: Label) -> None:
+        """Keep a label; the same answer a second time is not written again.
+
+        Raises:
+            DataError: it does not fit the batch.
+            ArtifactError: it cannot be written.
+        """
+        with self._lock:
+            mine = (old for old in read_labels(batch) if old.labeler == label.labeler)
+            if not any(_same(old, label) for old in mine):
+                append_label(batch, label)
+            self._loans.get((batch.batch.id, label.item_id), {}).pop(label.labeler, None)
+
+    def _open(self, batch: LabelBatch, labeler: str, labels: list[Label]) -> list[Item]:
+        answered: defaultdict[str, set[str]] = defaultdict(set)
+        for label in labels:
+            answered[label.item_id].add(label.labeler)
+        items = list(batch.items.values())
+        random.Random(f"items {batch.batch.id}/{labeler}").shuffle(items)
+        found = []
+        for item in items:
+            theirs = answered[item.item_id]
+            others = (theirs | self._borrowers(batch, item)) - {labeler}
+            if labeler not in theirs and (item.shared or len(others) < batch.batch.labels_per_item):
+                found.append(item)
+        return found
+
+    def _borrowers(self, batch: LabelBatch, item: Item) -> set[str]:
+        loans = self._loans.get((batch.batch.id, item.item_id), {})
+        return {labeler for labeler, until in loans.items() if until > self._clock()}
+
+
+def _same(old: Label, new: Label) -> bool:
+    fields = {"item_id", "ranks", "quality", "flags", "skipped"}
+    return old.model_dump(include=fields) == new.model_dump(include=fields)
