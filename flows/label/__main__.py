@@ -1,4 +1,4 @@
-"""The command line: `python -m flows.label` opens the page, `python -m flows.label add NAME` prints a labeler's link."""
+"""The page on which people rank responses: `python -m flows.label`; `python -m flows.label add NAME` prints a labeler's link."""
 
 import argparse
 import logging
@@ -8,12 +8,13 @@ from pathlib import Path
 import uvicorn
 
 from flows.label.app import create_app
+from flows.label.formats import FORMATS, export_labels, import_labels
 from flows.label.tokens import Labelers
 from flows.pages import check_port
 from flows.process import environment
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.engine.os_errors import probe
-from tasks.records.labels import FOLDER, batch_folder, batches, progress, read_batch, read_labels
+from tasks.records.labels import FOLDER, LabelBatch, batch_folder, batches, progress, read_batch, read_labels
 
 PORT = 4300
 OWN = "127.0.0.1"
@@ -55,6 +56,19 @@ def show(home: Path) -> None:
     print(f"labelers: {', '.join(names) or 'none yet; python -m flows.label add NAME makes a link'}")
 
 
+def chosen(home: Path, batch_id: str) -> LabelBatch:
+    """The batch that is named, or the only one.
+
+    Raises:
+        ConfigError: nothing says which.
+        DataError: there is none of this id.
+    """
+    known = batches(home)
+    if not batch_id and len(known) != 1:
+        raise ConfigError(f"found {len(known)} batches ({', '.join(known) or 'none'}); name one with --batch")
+    return read_batch(batch_folder(home, batch_id or known[0]))
+
+
 def arguments() -> argparse.ArgumentParser:
     """What can be typed."""
     parser = argparse.ArgumentParser(prog="python -m flows.label", description=__doc__.splitlines()[0])
@@ -64,6 +78,8 @@ def arguments() -> argparse.ArgumentParser:
         "list": "batches, how far each is, and who may label",
         "add": "print a labeler's personal link",
         "remove": "end a labeler's link; the labels stay",
+        "export": "write a batch with its labels as files of another tool",
+        "import": "add the labels in a file of another tool to a batch",
     }
     made = {name: commands.add_parser(name, help=words, description=words) for name, words in helps.items()}
     made["serve"].add_argument("--port", type=int, default=PORT)
@@ -71,6 +87,10 @@ def arguments() -> argparse.ArgumentParser:
     made["serve"].add_argument("--name", action="append", default=[], help="with --host: a name the page answers to")
     for name in ("add", "remove"):
         made[name].add_argument("name", help="of the labeler: letters, digits, '.', '_' and '-'")
+    for name, path in (("export", "folder"), ("import", "file")):
+        made[name].add_argument("format", choices=sorted(FORMATS))
+        made[name].add_argument(path, type=Path)
+        made[name].add_argument("--batch", default="", help="needed where there are several")
     made["add"].add_argument("--renew", action="store_true", help="replace the link of a labeler who has one")
     made["add"].add_argument("--url", default=f"http://{OWN}:{PORT}", help="where labelers open the page")
     return parser
@@ -94,6 +114,12 @@ def main(typed: list[str]) -> None:
             case "remove":
                 Labelers(home).remove(given.name)
                 print(f"the link of {given.name} has ended")
+            case "export":
+                for path in export_labels(given.format, chosen(home, given.batch), given.folder):
+                    print(path)
+            case "import":
+                new, old = import_labels(given.format, chosen(home, given.batch), given.file)
+                print(f"{new} labels added, {old} were there already")
     except PlumblineError as error:
         sys.exit(f"error: {error}")
 

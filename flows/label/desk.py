@@ -82,8 +82,7 @@ class Desk:
             ArtifactError: it cannot be written.
         """
         with self._lock:
-            mine = (old for old in read_labels(batch) if old.labeler == label.labeler)
-            if not any(_same(old, label) for old in mine):
+            if not any(same_answer(old, label) for old in read_labels(batch)):
                 append_label(batch, label)
             self._loans.get((batch.batch.id, label.item_id), {}).pop(label.labeler, None)
 
@@ -106,6 +105,7 @@ class Desk:
         return {labeler for labeler, until in loans.items() if until > self._clock()}
 
 
-def _same(old: Label, new: Label) -> bool:
-    fields = {"item_id", "ranks", "quality", "flags", "skipped"}
+def same_answer(old: Label, new: Label) -> bool:
+    """Whether two labels mean the same, whenever they were given."""
+    fields = {"item_id", "labeler", "ranks", "quality", "flags", "skipped"}
     return old.model_dump(include=fields) == new.model_dump(include=fields)
