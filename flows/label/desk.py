@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tasks.engine.errors import DataError
@@ -33,6 +33,7 @@ class Desk:
         self.home, self._clock = home, clock
         self._lock = threading.Lock()
         self._batches: dict[str, LabelBatch] = {}
+        self._orders: dict[tuple[str, str], list[Item]] = {}
         self._loans: dict[tuple[str, str], dict[str, float]] = {}
 
     def batches(self) -> list[str]:
@@ -53,26 +54,30 @@ class Desk:
 
     def next_item(self, batch: LabelBatch, labeler: str) -> Item | None:
         """The item that is lent to the labeler already, or else the next one, which is lent now."""
+        answered = _answered(read_labels(batch))
         with self._lock:
-            open_items = self._open(batch, labeler, read_labels(batch))
-            mine = next((item for item in open_items if labeler in self._borrowers(batch, item)), None)
-            found = mine or next(iter(open_items), None)
-            if found is not None:
-                until = self._clock() + LENT_SECONDS
-                self._loans.setdefault((batch.batch.id, found.item_id), {})[labeler] = until
-            return found
+            lent = [
+                batch.items[item_id] for (of, item_id), loans in self._loans.items() if of == batch.batch.id and loans
+            ]
+            mine = [item for item in lent if labeler in self._borrowers(batch, item)]
+            for item in [*mine, *self._order(batch, labeler)]:
+                if self._is_open(batch, labeler, item, answered):
+                    until = self._clock() + LENT_SECONDS
+                    self._loans.setdefault((batch.batch.id, item.item_id), {})[labeler] = until
+                    return item
+        return None
 
     def left(self, batch: LabelBatch, labeler: str, labels: list[Label]) -> int:
         """How many items there are for a labeler still."""
+        answered = _answered(labels)
         with self._lock:
-            return len(self._open(batch, labeler, labels))
+            return sum(self._is_open(batch, labeler, item, answered) for item in batch.items.values())
 
     def may_answer(self, batch: LabelBatch, labeler: str, item: Item) -> bool:
         """Whether an item is for this labeler, or was answered by this labeler before."""
-        labels = read_labels(batch)
+        answered = _answered(read_labels(batch))
         with self._lock:
-            answered = any(label.item_id == item.item_id and label.labeler == labeler for label in labels)
-            return answered or item in self._open(batch, labeler, labels)
+            return labeler in answered[item.item_id] or self._is_open(batch, labeler, item, answered)
 
     def put(self, batch: LabelBatch, label: Label) -> None:
         """Keep a label; the same answer a second time is not written again.
@@ -84,25 +89,39 @@ class Desk:
         with self._lock:
             if not any(same_answer(old, label) for old in read_labels(batch)):
                 append_label(batch, label)
-            self._loans.get((batch.batch.id, label.item_id), {}).pop(label.labeler, None)
+            self._give_back(batch, label)
 
-    def _open(self, batch: LabelBatch, labeler: str, labels: list[Label]) -> list[Item]:
-        answered: defaultdict[str, set[str]] = defaultdict(set)
-        for label in labels:
-            answered[label.item_id].add(label.labeler)
-        items = list(batch.items.values())
-        random.Random(f"items {batch.batch.id}/{labeler}").shuffle(items)
-        found = []
-        for item in items:
-            theirs = answered[item.item_id]
-            others = (theirs | self._borrowers(batch, item)) - {labeler}
-            if labeler not in theirs and (item.shared or len(others) < batch.batch.labels_per_item):
-                found.append(item)
-        return found
+    def _give_back(self, batch: LabelBatch, label: Label) -> None:
+        key = (batch.batch.id, label.item_id)
+        loans = self._loans.get(key, {})
+        loans.pop(label.labeler, None)
+        if not loans:
+            self._loans.pop(key, None)
+
+    def _order(self, batch: LabelBatch, labeler: str) -> list[Item]:
+        key = (batch.batch.id, labeler)
+        if key not in self._orders:
+            items = list(batch.items.values())
+            random.Random(f"items {batch.batch.id}/{labeler}").shuffle(items)
+            self._orders[key] = items
+        return self._orders[key]
+
+    def _is_open(self, batch: LabelBatch, labeler: str, item: Item, answered: Mapping[str, set[str]]) -> bool:
+        theirs = answered.get(item.item_id, set())
+        if labeler in theirs or item.shared:
+            return labeler not in theirs
+        return len((theirs | self._borrowers(batch, item)) - {labeler}) < batch.batch.labels_per_item
 
     def _borrowers(self, batch: LabelBatch, item: Item) -> set[str]:
-        loans = self._loans.get((batch.batch.id, item.item_id), {})
-        return {labeler for labeler, until in loans.items() if until > self._clock()}
+        loans = self._loans.get((batch.batch.id, item.item_id))
+        return set() if not loans else {labeler for labeler, until in loans.items() if until > self._clock()}
+
+
+def _answered(labels: Iterable[Label]) -> defaultdict[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for label in labels:
+        found[label.item_id].add(label.labeler)
+    return found
 
 
 def same_answer(old: Label, new: Label) -> bool:

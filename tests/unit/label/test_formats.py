@@ -197,7 +197,8 @@ def test_rankings_are_comparisons_of_data_preparation(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     found = [comparison for row in rows for comparison in comparisons_of(Row(row, "x"))]
     ranked = [label for label in read_labels(batch) if label.skipped is None]
-    assert [(it.labeler_id, it.ranks) for it in found] == [(label.labeler, label.ranks) for label in ranked]
+    kept = [(it.labeler_id, it.ranks, it.quality, it.flags, it.seconds) for it in found]
+    assert kept == [(it.labeler, it.ranks, it.quality, it.flags, it.seconds) for it in ranked]
     assert found[0].completions == batch.items[ranked[0].item_id].responses
 
 
@@ -267,3 +268,12 @@ def test_one_wrong_label_keeps_all_others_out(tmp_path: Path) -> None:
     assert read_labels(batch) == []
     with pytest.raises(DataError, match="found no such file"):
         import_labels("rankings", batch, tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    "other", [{"quality": 0.9}, {"quality": ["high", "low"]}, {"flags": "none"}, {"seconds": "12"}]
+)
+def test_a_field_of_another_meaning_is_no_mark(other: dict[str, object]) -> None:
+    row = {"prompt": "a", "completions": ["x", "y"], "ranks": [1, 2]} | other
+    [found] = comparisons_of(Row(row, "x"))
+    assert (found.quality, found.flags, found.seconds) == ([], [], None)
