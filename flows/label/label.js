@@ -35,6 +35,7 @@
   }
   function go(step) {
     now = Math.max(0, Math.min(last, step));
+    if (now === last) marked = Math.max(0, cards.findIndex((_, at) => !checked(`rank-${at}`)));
     missing("");
     show();
     const top = form.getBoundingClientRect().top;

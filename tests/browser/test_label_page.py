@@ -28,8 +28,13 @@ def batch(tmp_path: Path) -> LabelBatch:
 def tab(tmp_path: Path, batch: LabelBatch) -> Iterator[Page]:
     with running(tmp_path) as base, chromium(tmp_path / "profile") as page:
         page.open(f"{base}/enter?token={Labelers(tmp_path).add('ann')}")
-        page.wait_for("Output A")
+        ready(page)
         yield page
+
+
+def ready(tab: Page, more: str = "true") -> None:
+    """Wait until the page listens to keys."""
+    tab.wait_until(f"document.readyState === 'complete' && document.querySelector('.stepwise #form') !== null && {more}")
 
 
 def stored(batch: LabelBatch, count: int) -> None:
@@ -58,14 +63,14 @@ def test_a_label_takes_thirteen_keys_and_every_key_does_what_the_page_tells(tab:
     assert label.flags == [[], [], [], []] and label.seconds is not None and 0 < label.seconds < 60
 
     # Correct it: other flags, back and forth, another rank by the arrow keys.
-    tab.wait_for("Correct the last item")
+    ready(tab, "document.querySelector('#correct') !== null")
     tab.keys("z")
-    tab.wait_until("!document.querySelector('#correct') && document.querySelector('#form') !== null")
+    ready(tab, "document.querySelector('#correct') === null")
     tab.keys("c", "d", "d", "ArrowRight", "k", "ArrowLeft", "j", "Enter", "Enter", "Enter", "Enter")
     tab.keys("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowDown", "1")
     assert tab.run("document.querySelector('#order').textContent") == "A = D > B = C"
     tab.keys("Enter")
-    tab.wait_for("Correct the last item")
+    ready(tab, "document.querySelector('#correct') !== null")
     [label] = read_labels(batch)
     assert [label.flags[which] for which in order] == [["hallucination", "opinion"], ["moral_judgement"], [], []]
     assert [label.ranks[which] for which in order] == [1, 2, 2, 1]
@@ -80,7 +85,7 @@ def test_what_is_missing_is_asked_for_and_a_reload_keeps_the_rest(tab: Page, bat
     tab.keys("6", "e", "Enter", "Enter", "3", "Enter", "3", "Enter", "2", "Enter")
     tab.wait_for("Choose the quality of this output.", "Output B")
     tab.run("location.reload()")
-    tab.wait_until("document.querySelectorAll('input:checked').length === 5")
+    ready(tab, "document.querySelectorAll('input:checked').length === 5")
     tab.keys("Enter", "5", "Enter", "Enter", "Enter")
     tab.wait_for("Rank all outputs")
     tab.keys("Enter")
@@ -116,7 +121,7 @@ def test_the_page_fits_and_what_models_write_does_nothing(
     tab.size(width, 900)
     tab.scheme(scheme)
     tab.open(f"{tab.run('location.origin')}/batch/first/2")
-    tab.wait_until("location.pathname.endsWith('/2') && document.querySelector('#form') !== null")
+    ready(tab, "location.pathname.endsWith('/2')")
     fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
     for step in range(5):
         assert tab.run(fits), f"step {step} is wider than {width}"
