@@ -34,7 +34,9 @@ def tab(tmp_path: Path, batch: LabelBatch) -> Iterator[Page]:
 
 def ready(tab: Page, more: str = "true") -> None:
     """Wait until the page listens to keys."""
-    tab.wait_until(f"document.readyState === 'complete' && document.querySelector('.stepwise #form') !== null && {more}")
+    tab.wait_until(
+        f"document.readyState === 'complete' && document.querySelector('.stepwise #form') !== null && {more}"
+    )
 
 
 def stored(batch: LabelBatch, count: int) -> None:
