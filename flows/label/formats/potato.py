@@ -1,4 +1,4 @@
-"""Potato: ``items.jsonl`` and ``config.yaml`` for its server, and ``annotated_instances.jsonl`` with the labels.
+"""Potato: ``items.jsonl`` and ``config.yaml`` for its server, and ``annotations.jsonl``, its export, with the labels.
 
 A ranking is the text ``B,D=A,C``: from best to worst, ``=`` between equals. It is an order without gaps between ranks.
 Responses are called by the letter of the place at which they are shown, which is shuffled once for all labelers. Potato
@@ -32,12 +32,12 @@ def write(batch: LabelBatch, labels: Sequence[Label]) -> dict[str, str]:
     return {
         "items.jsonl": _lines(items),
         "config.yaml": yaml.safe_dump(_settings(batch), sort_keys=False, allow_unicode=True, width=120),
-        "annotated_instances.jsonl": _lines(_instance(batch.items[label.item_id], label) for label in labels),
+        "annotations.jsonl": _lines(_instance(batch.items[label.item_id], label) for label in labels),
     }
 
 
 def read(batch: LabelBatch, path: Path, now: datetime) -> list[Label]:
-    """The labels of an ``annotated_instances.jsonl``.
+    """The labels of an ``annotations.jsonl``, or of the ``annotated_instances.jsonl`` of older releases.
 
     Raises:
         DataError: a line that is no label of the batch.
@@ -111,16 +111,16 @@ def _instance(item: Item, label: Label) -> dict[str, Any]:
         for place, which in enumerate(order):
             level = label.quality[which]
             if level is not None:
-                given[f"quality_{letter(place)}"] = {f"scale_{level}": str(level)}
+                given[f"quality_{letter(place)}"] = {str(level): str(level)}
             if label.flags[which]:
-                given[f"flags_{letter(place)}"] = dict.fromkeys(label.flags[which], "true")
+                given[f"flags_{letter(place)}"] = {name: name for name in label.flags[which]}
     took = {"time_spent": label.seconds, "timestamp": label.time.isoformat()}
-    return {"user_id": label.labeler, "instance_id": item.item_id, "label_annotations": given, "behavioral_data": took}
+    return {"user_id": label.labeler, "instance_id": item.item_id, "labels": given, "behavioral_data": took}
 
 
 def _label(where: str, batch: LabelBatch, item: Item, line: Mapping[str, Any], now: datetime) -> Label:
     labeler = labeler_name(where, line.get("user_id"))
-    given = field(where, line, "label_annotations", dict)
+    given = field(where, line, "label_annotations" if "label_annotations" in line else "labels", dict)
     behaviour = mapping(line.get("behavioral_data"))
     took, time = seconds(where, behaviour.get("time_spent")), moment(where, behaviour.get("timestamp"), now)
     if reason := "".join(map(str, mapping(given.get("skip")).values())).strip():

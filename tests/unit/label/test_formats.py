@@ -19,7 +19,7 @@ from tasks.engine.errors import DataError
 from tasks.records.labels import PAPER_FORM, Label, LabelBatch, append_label, read_labels
 from tests.unit.label.batches import item, written
 
-FILES = {"label_studio": "tasks.json", "potato": "annotated_instances.jsonl", "rankings": "rankings.jsonl"}
+FILES = {"label_studio": "tasks.json", "potato": "annotations.jsonl", "rankings": "rankings.jsonl"}
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 FLAGS = [flag.name for flag in PAPER_FORM.flags]
 
@@ -163,7 +163,23 @@ def test_an_order_of_potato_as_people_leave_it() -> None:
             ranks_in("x", order, 3)
 
 
-def test_a_line_of_potato(tmp_path: Path) -> None:
+def test_a_line_that_potato_2_12_exported(tmp_path: Path) -> None:
+    batch = written(tmp_path, item("salt"))
+    order = shown_order("potato", batch.items["salt"])
+    line = (
+        '{"instance_id": "salt", "user_id": "zoe@example.org", "labels": {"ranking": {"rank_order": "B,D,A,C"}, '
+        '"quality_A": {"5": "5"}, "flags_B": {"opinion": "opinion", "violent": "violent"}}, "spans": {}, "links": {}}'
+    )
+    (tmp_path / "annotations.jsonl").write_text(line + "\n")
+    assert import_labels("potato", batch, tmp_path / "annotations.jsonl") == (1, 0)
+    [label] = read_labels(batch)
+    assert [label.ranks[which] for which in order] == [3, 1, 4, 2]
+    assert [label.quality[which] for which in order] == [5, None, None, None]
+    assert [sorted(label.flags[which]) for which in order] == [[], ["opinion", "violent"], [], []]
+    assert label.labeler == "zoe-example.org"
+
+
+def test_a_line_of_an_older_potato(tmp_path: Path) -> None:
     batch = written(tmp_path, item("salt", policies=3))
     order = shown_order("potato", batch.items["salt"])
     given = {
