@@ -89,14 +89,6 @@ class Desk:
         with self._lock:
             if not any(same_answer(old, label) for old in read_labels(batch)):
                 append_label(batch, label)
-            self._give_back(batch, label)
-
-    def _give_back(self, batch: LabelBatch, label: Label) -> None:
-        key = (batch.batch.id, label.item_id)
-        loans = self._loans.get(key, {})
-        loans.pop(label.labeler, None)
-        if not loans:
-            self._loans.pop(key, None)
 
     def _order(self, batch: LabelBatch, labeler: str) -> list[Item]:
         key = (batch.batch.id, labeler)
