@@ -2,7 +2,8 @@
 
 A ranking is a ``Ranker`` with one ``Bucket`` per rank, so that ties share a bucket; quality is a ``Rating`` and flags are
 ``Choices`` of each response; a skipped item is a cancelled annotation. Responses are called by the letter of the place at which
-they are shown, which is shuffled once for all labelers. Results of other controls are left out.
+they are shown, which is shuffled once for all labelers. Who labelled and when is kept with a result; where that is absent, it is the
+annotation's own. Results of other controls are left out.
 """
 
 import json
@@ -15,7 +16,7 @@ from xml.sax.saxutils import quoteattr
 
 from flows.label.answers import letter
 from flows.label.desk import shown_order
-from flows.label.formats.fields import by_response, field, item_of, labeler_name, moment, seconds, skipped
+from flows.label.formats.fields import by_response, field, item_of, labeler_name, mapping, moment, seconds, skipped
 from tasks.engine.errors import DataError
 from tasks.records.json_lines import at, parse_json
 from tasks.records.labels import Item, Label, LabelBatch
@@ -78,11 +79,11 @@ def _annotation(label: Label, order: Sequence[int]) -> dict[str, Any]:
                 chosen = {"choices": list(label.flags[which])}
                 results.append(_result(f"flags-{name}", f"response-{name}", "choices", chosen))
         results.append(_result("rank", "responses", "ranker", {"ranker": dict(sorted(buckets.items()))}))
+    # Label Studio imports no annotation of somebody without an account; what it does not know, it keeps with a result.
+    results[0]["meta"] = {"labeler": label.labeler, "time": label.time.isoformat()}
     return {
-        "completed_by": {"email": label.labeler},
         "was_cancelled": label.skipped is not None,
         "lead_time": label.seconds,
-        "created_at": label.time.isoformat(),
         "result": results,
     }
 
@@ -93,11 +94,14 @@ def _result(name: str, about: str, kind: str, value: dict[str, Any]) -> dict[str
 
 def _label(where: str, batch: LabelBatch, item: Item, given: Any, now: datetime) -> Label:
     values: dict[str, Any] = {}
+    ours: dict[str, Any] = {}
     for result in field(where, given, "result", list):
         values[field(where, result, "from_name", str)] = field(where, result, "value", dict)
+        ours |= mapping(result.get("meta"))
     person = given.get("completed_by")
-    labeler = labeler_name(where, person.get("email") or person.get("id") if isinstance(person, Mapping) else person)
-    took, time = seconds(where, given.get("lead_time")), moment(where, given.get("created_at"), now)
+    account = person.get("email") or person.get("id") if isinstance(person, Mapping) else person
+    labeler = labeler_name(where, ours.get("labeler") or account)
+    took, time = seconds(where, given.get("lead_time")), moment(where, ours.get("time") or given.get("created_at"), now)
     if given.get("was_cancelled") or "reason" in values:
         reason = " ".join(values.get("reason", {}).get("text") or [NO_REASON])
         return skipped(item, labeler, reason, took, time)
