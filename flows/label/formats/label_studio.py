@@ -2,8 +2,8 @@
 
 A ranking is a ``Ranker`` with one ``Bucket`` per rank, so that ties share a bucket; quality is a ``Rating`` and flags are
 ``Choices`` of each response; a skipped item is a cancelled annotation. Responses are called by the letter of the place at which
-they are shown, which is shuffled once for all labelers. Who labelled and when is kept with a result; where that is absent, it is the
-annotation's own. Results of other controls are left out.
+they are shown, which is shuffled once for all labelers. Who labelled and when is kept with a result; where that is absent, it
+is the annotation's own. Results of other controls are left out.
 """
 
 import json
