@@ -17,7 +17,8 @@ from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
-from tasks.comparisons.config import ComparisonsConfig
+from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
+from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
@@ -101,6 +102,19 @@ class RLHFConfig(Config):
         """The base model: what it is and how it is trained."""
         return PretrainJob(pretrain=self.pretrain, model=self.model)
 
+    def sampling_job(self, number: int) -> SamplingJob:
+        """Responses of a round that are kept apart from their rankings."""
+        return SamplingJob(
+            sampling=self.comparisons.part(SamplingConfig), round=number, policy=self._sampled_from(number)
+        )
+
+    def comparisons_job(self, number: int) -> ComparisonsJob:
+        """Rankings of a round."""
+        return ComparisonsJob(comparisons=self.comparisons, round=number, policy=self._sampled_from(number))
+
+    def _sampled_from(self, number: int) -> str:
+        return "sft" if number == 1 else f"{next(iter(self.ppo_runs))}, round {number - 1}"
+
     @property
     def reward_model_run(self) -> RewardModelConfig:
         """The reward model that PPO optimises."""
@@ -156,6 +170,15 @@ class RLHFConfig(Config):
         if none := [role for role, rows in minimum.items() if rows == 0 and role != OPTIONAL]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labelers_exist(self) -> "RLHFConfig":
+        if self.data_prep.source != "sandbox" and self.comparisons.samples and "simulated" in self.comparisons.labelers:
+            raise ValueError(
+                f"comparisons.labelers contains simulated, who exist in the embedded world only, and data_prep.source is "
+                f"{self.data_prep.source}; set comparisons.labelers=[people], or another labeler"
             )
         return self
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from flows.config import RLHFConfig
 from tasks.compare.task import compare_policies
-from tasks.comparisons.task import collect_comparisons
+from tasks.comparisons.task import collect_comparisons, sample_responses
 from tasks.data_prep.task import prepare_data
 from tasks.dpo.task import train_dpo
 from tasks.measure.task import evaluate_policy
@@ -27,7 +27,10 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
     ppo_init = run(fine_tune, "ppo_init", config.ppo_init, data=data, base=base)
     world = {"world": data} if config.data_prep.source == "sandbox" else {}
-    comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft, **world)
+    source = {"policy": sft}
+    if config.comparisons.sampled_apart:
+        source = {"candidates": run(sample_responses, "candidates", config.sampling_job(1), data=data, policy=sft)}
+    comparisons = run(collect_comparisons, "comparisons", config.comparisons_job(1), data=data, **source, **world)
     ranked = {"data": data, "comparisons": comparisons, "sft": sft}
     reward_model = run(train_reward_model, "reward_model", config.reward_model_run, **ranked)
     independent = {}

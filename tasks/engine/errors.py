@@ -33,6 +33,17 @@ class JudgeError(PlumblineError):
     """A judge that cannot be asked, or does not give verdicts."""
 
 
+class AwaitingLabels(PlumblineError):
+    """A run that can go on only when people have labelled more; ``batch`` is the folder of what they are asked."""
+
+    def __init__(self, sentence: str, batch: str) -> None:
+        super().__init__(sentence, batch)
+        self.sentence, self.batch = sentence, batch
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 class TrainingDiverged(PlumblineError):
     """A training metric is no longer a finite number."""
 
