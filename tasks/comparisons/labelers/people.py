@@ -35,7 +35,7 @@ class People(Labeler):
         """
         batch = batches.write_batch(self._home, self._batch(), [_asked(item) for item in items])
         given = batches.read_labels(batch)
-        progress = batches.progress(batch, given)
+        progress = batches.progress(batch, given, {label.labeler for label in given})
         wanted = math.ceil(self._config.enough * progress.wanted)
         if progress.given < wanted:
             raise AwaitingLabels(
