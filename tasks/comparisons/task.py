@@ -78,6 +78,7 @@ def _require_the_labels_of_the_key(shop: Workshop, job: ComparisonsJob) -> None:
         raise AwaitingLabels(
             "labels came in while they were read; the same command reads them again",
             str(shop.store.root.parent / "labels" / batch),
+            0,
         )
 
 

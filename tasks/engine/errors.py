@@ -34,11 +34,14 @@ class JudgeError(PlumblineError):
 
 
 class AwaitingLabels(PlumblineError):
-    """A run that can go on only when people have labelled more; ``batch`` is the folder of what they are asked."""
+    """A run that can go on only when people have labelled more.
 
-    def __init__(self, sentence: str, batch: str) -> None:
-        super().__init__(sentence, batch)
-        self.sentence, self.batch = sentence, batch
+    ``batch`` is the folder of what they are asked, ``wanted`` how many labels are enough.
+    """
+
+    def __init__(self, sentence: str, batch: str, wanted: int) -> None:
+        super().__init__(sentence, batch, wanted)
+        self.sentence, self.batch, self.wanted = sentence, batch, wanted
 
     def __str__(self) -> str:
         return self.sentence

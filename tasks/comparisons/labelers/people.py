@@ -10,9 +10,6 @@ from tasks.engine.errors import AwaitingLabels
 from tasks.records import labels as batches
 from tasks.records.records import Comparison
 
-MORE = "; the same command then goes on"
-
-
 class People(Labeler):
     """Whoever answers on the labelling page.
 
@@ -39,9 +36,10 @@ class People(Labeler):
         wanted = math.ceil(self._config.enough * progress.wanted)
         if progress.given < wanted:
             raise AwaitingLabels(
-                f"{wanted - progress.given} of {wanted} labels are missing in {batch.folder}; give them on the page that "
-                f"`python -m flows.label {self.batch_id}` serves{MORE}",
+                f"{wanted - progress.given} of {wanted} labels are missing in batch {self.batch_id}; give them on the page of "
+                f"`PLUMBLINE_HOME={self._home} python -m flows.label`; the same command then goes on",
                 str(batch.folder),
+                wanted,
             )
         found: dict[str, list[Comparison]] = {item.item_id: [] for item in items}
         for label, comparison in ranked(batch, given):
