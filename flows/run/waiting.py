@@ -64,11 +64,15 @@ def wake(folder: Path) -> list[str]:
     told = []
     for place in sorted((folder / WAITING).glob("*")):
         if "PREFECT_API_URL" not in os.environ:
-            told.append(f"run {place.name} waits for these labels: set PREFECT_API_URL, or start it again on its Prefect page")
+            told.append(
+                f"run {place.name} waits for these labels: set PREFECT_API_URL, or start it again on its Prefect page"
+            )
         elif _wake(UUID(place.name)):
             place.unlink(missing_ok=True)
         else:
-            told.append(f"run {place.name} waits for these labels and is not ready to go on; start it again on its Prefect page")
+            told.append(
+                f"run {place.name} waits for these labels and is not ready to go on; start it again on its Prefect page"
+            )
     return told
 
 

@@ -1,7 +1,6 @@
 """The comparisons stage: sample and have ranked, or take rankings that were given."""
 
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from tasks.comparisons.labelers.labeler import Item, Labeler
 from tasks.comparisons.sample import Candidates, sample_candidates
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.language.seeds import derived_seed, named_random
 from tasks.records.labels import choose_shared
 from tasks.records.rankings import require_signal
 from tasks.records.records import Comparison, Prompt
@@ -46,8 +46,8 @@ def draw(
     """Draw K responses per prompt from the policy."""
     train, valid = train_prompts[: config.max_prompts], valid_prompts[: config.max_valid_prompts]
     return {
-        "train": _sample(policy, tokenizer, train, config, runtime, seed),
-        "valid": _sample(policy, tokenizer, valid, config, runtime, seed + 1),
+        name: _sample(policy, tokenizer, prompts, config, runtime, derived_seed(seed, "comparisons", name))
+        for name, prompts in (("train", train), ("valid", valid))
     }
 
 
@@ -93,8 +93,11 @@ def collect(
         gold = label_by_gold(drawn["valid"], world)
         if "simulated" in labelers:
             panel = Panel.of(world, config.seed)
-            sets["valid_heldout_labelers"] = label(drawn["valid"], panel.held_out, seed + 4)
-            metrics |= measure_agreement(drawn["valid"][: config.agreement_prompts], panel, gold, seed + 5)
+            sets["valid_heldout_labelers"] = label(
+                drawn["valid"], panel.held_out, derived_seed(seed, "labels/valid_heldout_labelers")
+            )
+            common = drawn["valid"][: config.agreement_prompts]
+            metrics |= measure_agreement(common, panel, gold, derived_seed(seed, "labels/agreement"))
         sets["valid_gold"] = gold
     # 3. How far kinds of labelers agree.
     if list(labelers) != ["simulated"]:
@@ -121,7 +124,7 @@ def _items(drawn: Drawn, readable: Callable[[str], str], shared_share: float) ->
 def _assign(items: Sequence[Item], names: Sequence[str], seed: int) -> dict[str, list[Item]]:
     """Shared items to everyone, the others to one labeler each: equally many, give or take one, in random order."""
     turns = [names[index % len(names)] for index in range(len(items))]
-    random.Random(f"{seed} labelers").shuffle(turns)
+    named_random(seed, "labels/who").shuffle(turns)
     pairs = list(zip(items, turns, strict=True))
     return {name: [item for item, turn in pairs if item.shared or turn == name] for name in names}
 
@@ -152,7 +155,7 @@ def take_given(train: Sequence[Comparison], valid: Sequence[Comparison], config:
         DataError: when nothing is left to train on.
     """
     labelers = sorted({comparison.labeler_id for comparison in train})
-    random.Random(config.seed).shuffle(labelers)
+    named_random(config.seed, "comparisons/labelers").shuffle(labelers)
     trained_on = set(labelers[int(len(labelers) * config.held_out_labeler_share) :])
     by_trained = [comparison for comparison in valid if comparison.labeler_id in trained_on]
     by_others = [comparison for comparison in valid if comparison.labeler_id not in trained_on]

@@ -11,9 +11,8 @@ from pydantic import Field
 from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
 from tasks.engine.config import Config
 from tasks.engine.inputs import folder_fields
+from tasks.language.seeds import derived_seed
 from tasks.records import labels
-
-SEEDS_PER_ROUND = 1000
 
 
 class Round(Config):
@@ -24,7 +23,7 @@ class Round(Config):
 
     def seed(self, first: int) -> int:
         """The seed of this round."""
-        return first + SEEDS_PER_ROUND * (self.round - 1)
+        return first if self.round == 1 else derived_seed(first, "round", self.round)
 
 
 class SamplingJob(Round):

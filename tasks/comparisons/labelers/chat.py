@@ -1,6 +1,5 @@
 """A chat model as labeler: it ranks all responses to a prompt by written principles (RLAIF, Constitutional AI)."""
 
-import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from tasks.comparisons.agreement import PairCount, count_agreement, ranks_of_sco
 from tasks.comparisons.labelers.config import ChatLabelerConfig
 from tasks.comparisons.labelers.labeler import Item, Labeler, Rankings
 from tasks.engine.errors import JudgeError
+from tasks.language.seeds import named_random
 
 _RANKING = re.compile(r"\[\[([A-Z](?:\s*[>=]\s*[A-Z])*)\]\]")
 _PLACEHOLDER = re.compile(r"\{(principles|prompt|responses)\}")
@@ -91,7 +91,7 @@ class ChatLabeler(Labeler):
     def order(self, item: Item, turn: int) -> list[int]:
         """Which response is shown at which letter; every second order is the one before it in reverse."""
         order = list(range(len(item.candidates.completions)))
-        random.Random(f"{self._seed}/{item.item_id}/{turn // 2}").shuffle(order)
+        named_random(self._seed, f"shown/{item.item_id}/{turn // 2}").shuffle(order)
         return order[::-1] if turn % 2 else order
 
     def messages(self, item: Item, order: Sequence[int]) -> Messages:

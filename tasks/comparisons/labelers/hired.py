@@ -50,7 +50,7 @@ def labeler(name: LabelerName, config: ComparisonsConfig, around: Surroundings) 
             "comparisons.labelers contains simulated, and the data is not the embedded world's; set "
             "comparisons.labelers=[people], or another labeler"
         )
-    return SimulatedLabelers(around.panel, {"train": around.seed + 2, "valid": around.seed + 3})
+    return SimulatedLabelers(around.panel, around.seed)
 
 
 def check_labelers(config: ComparisonsConfig, home: Path, runtime: RuntimeConfig) -> None:

@@ -10,6 +10,7 @@ from tasks.engine.errors import AwaitingLabels
 from tasks.records import labels as batches
 from tasks.records.records import Comparison
 
+
 class People(Labeler):
     """Whoever answers on the labelling page.
 

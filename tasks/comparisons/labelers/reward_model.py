@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from tasks.comparisons.labelers.config import TeacherConfig
 from tasks.comparisons.labelers.labeler import Item, Labeler, Rankings
 from tasks.engine.config import RuntimeConfig
-from tasks.language.batches import microbatches, pad_batch
 from tasks.language.reward_folder import check_reward_model, load_reward_model
+from tasks.language.scorer import score_rows
 from tasks.records.rankings import SequenceLimits, tokens_of
 
 KNOB = "comparisons.reward_model.folder"
@@ -37,7 +36,6 @@ class Teacher(Labeler):
         """
         check_reward_model(self._folder, KNOB)
 
-    @torch.no_grad()
     def label(self, items: Sequence[Item]) -> Rankings:
         """Neighbouring scores within the margin tie.
 
@@ -53,13 +51,8 @@ class Teacher(Labeler):
             places += [item.item_id] * count
             prompts += [tokens.prompt] * count
             responses += tokens.completions
-        scores = [0.0] * len(places)
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
         pad = int(self._tokenizer.pad_token_id)
-        for rows in microbatches(lengths, self._runtime.tokens_per_microbatch) if lengths else []:
-            batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad)
-            for row, score in zip(rows, model.scores(batch.to(self._runtime.device)).float().tolist(), strict=True):
-                scores[row] = score
+        scores = score_rows(model, prompts, responses, pad, self._runtime)
         found: dict[str, list[float]] = {item.item_id: [] for item in items}
         for place, score in zip(places, scores, strict=True):
             found[place].append(score)

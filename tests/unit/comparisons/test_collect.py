@@ -43,7 +43,7 @@ def collected(world: World, panel: Panel) -> Collected:
 def collect_in(world: World, panel: Panel) -> Collected:
     prompts = sandbox_prompts(world, 60, 5, 0.2)
     drawn = draw(tiny.policy(), tiny.tokenizer(), prompts[:40], prompts[40:], config(), tiny.runtime(), 7)
-    hired = {"simulated": SimulatedLabelers(panel, {"train": 9, "valid": 10})}
+    hired = {"simulated": SimulatedLabelers(panel, 7)}
     return collect(drawn, hired, str, world, config(), 7)
 
 

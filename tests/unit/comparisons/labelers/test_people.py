@@ -34,7 +34,10 @@ def answer(home: Path, who: str, item_id: str, *ranks: int) -> None:
 
 
 def test_a_run_waits_for_labels_and_goes_on_with_them(tmp_path: Path) -> None:
-    with pytest.raises(AwaitingLabels, match=rf"2 of 2 labels are missing in batch batch-1; .*PLUMBLINE_HOME={tmp_path} python -m flows.label"):
+    with pytest.raises(
+        AwaitingLabels,
+        match=rf"2 of 2 labels .* batch-1; .*PLUMBLINE_HOME={tmp_path} python -m flows.label",
+    ):
         people(tmp_path).label(ITEMS)
     batch = read_batch(batch_folder(tmp_path, "batch-1"))
     assert [(one.item_id, one.text, one.shared) for one in batch.items.values()] == [
