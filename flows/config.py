@@ -44,6 +44,9 @@ class RLHFConfig(Config):
 
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
+    rounds: int = Field(ge=1)
+    """Rounds of labelling and optimisation. From the second on, the last round's policy writes the responses that are ranked, the
+    reward models learn from all rankings so far, and PPO goes on from that policy, its KL still measured to PPO-init."""
     plain_ppo: bool
     """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
     train_dpo: bool
@@ -158,6 +161,15 @@ class RLHFConfig(Config):
             return {"ppo": plain}
         return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
+    def ppo_runs_of(self, number: int) -> dict[str, PPOConfig]:
+        """The PPO runs of a round; each round draws prompts and responses of its own."""
+        if number == 1:
+            return self.ppo_runs
+        return {
+            name: knobs.model_copy(update={"seed": derived_seed(knobs.seed, "round", number) % 2**31})
+            for name, knobs in self.ppo_runs.items()
+        }
+
     @model_validator(mode="after")
     def _lengths_fit(self) -> "RLHFConfig":
         context = self.model.context_tokens
@@ -171,6 +183,15 @@ class RLHFConfig(Config):
         if none := [role for role, rows in minimum.items() if rows == 0 and role != OPTIONAL]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_sample(self) -> "RLHFConfig":
+        if self.rounds > 1 and not self.comparisons.samples:
+            raise ValueError(
+                f"rounds is {self.rounds} and comparisons.source is given, whose rankings are no policy's of this run; set "
+                "rounds=1, or comparisons.source=sample_and_label with comparisons.labelers"
             )
         return self
 
