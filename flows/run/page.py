@@ -167,7 +167,7 @@ def _between_kinds(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
     found = []
     for name, value in metrics.items():
         if name.startswith("agreement/") and f"{name}_low" in metrics:
-            first, _, second = name.removeprefix("agreement/").rpartition("_")
+            first, _, second = name.removeprefix("agreement/").partition("-")
             other = "each other" if first == second else second.replace("_", " ")
             low, high = (100 * metrics[f"{name}_{end}"] for end in ("low", "high"))
             title = f"Agreement of {first.replace('_', ' ')} with {other}"

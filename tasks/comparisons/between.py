@@ -21,7 +21,7 @@ def agreement_between(kinds: Mapping[str, Sequence[Comparison]], how: Resampling
         how: of the interval, a bootstrap over prompts.
 
     Returns:
-        ``agreement/<kind>_<kind>``, with ``_low``, ``_high`` and the number of pairs behind it; kinds that share no item
+        ``agreement/<kind>-<kind>``, with ``_low``, ``_high`` and the number of pairs behind it; kinds that share no item
         have no agreement.
     """
     by_kind = {kind: rankings_by_labeler(rankings) for kind, rankings in kinds.items()}
@@ -29,7 +29,7 @@ def agreement_between(kinds: Mapping[str, Sequence[Comparison]], how: Resampling
     names = sorted(by_kind, key=lambda kind: (kind == GOLD_LABELER, list(by_kind).index(kind)))
     for first, second in [(name, name) for name in names] + list(combinations(names, 2)):
         if counts := _by_item(by_kind[first], by_kind[second], first == second):
-            name = f"agreement/{first}_{second}"
+            name = f"agreement/{first}-{second}"
             metrics |= _with_interval(name, counts, how.named(name))
     return metrics
 
