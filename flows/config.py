@@ -29,6 +29,7 @@ from tasks.language.seeds import derived_seed
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
+from tasks.revise.config import ReviseConfig
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.job import AcrossLabelersJob
 from tasks.sft.config import SFTConfig
@@ -61,6 +62,8 @@ class RLHFConfig(Config):
     """Base model."""
     data_prep: DataPrepConfig
     """Sources, splits, cleaning."""
+    revise: ReviseConfig
+    """Demonstrations that a chat model makes by critique and revision."""
     pretrain: PretrainConfig
     """Training of a base model built from scratch."""
     sft: SFTConfig

@@ -11,6 +11,7 @@ from tasks.dpo.task import train_dpo
 from tasks.measure.task import evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
+from tasks.revise.task import revise_demonstrations
 from tasks.reward_model.across_labelers import validate_across_labelers
 from tasks.reward_model.task import train_reward_model, validate_reward_model
 from tasks.sft.task import fine_tune, select_epoch
@@ -37,6 +38,8 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         What ``run`` returned for the report and for the policy.
     """
     data = run(prepare_data, "data_prep", config.data_prep_job)
+    if config.revise.prompts:
+        data = run(revise_demonstrations, "revise", config.revise, data=data)
     base = run(train_base, "pretrain", config.pretrain_job, data=data)
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
     ppo_init = run(fine_tune, "ppo_init", config.ppo_init, data=data, base=base)

@@ -8,6 +8,7 @@ from flows.config import RLHFConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.process import environment
+from tasks.chat.model import ChatModel, answer_cache
 from tasks.compare.judges.asked import pair_judges
 from tasks.comparisons.labelers.hired import check_labelers
 from tasks.data_prep.enough import no_documents
@@ -18,6 +19,7 @@ from tasks.engine.os_errors import probe
 from tasks.language.reward_folder import check_reward_model
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
+from tasks.revise.revise import KNOB, WITHOUT
 
 
 def check(config: RLHFConfig) -> None:
@@ -35,6 +37,8 @@ def check(config: RLHFConfig) -> None:
     check_data(config)
     check_model(config)
     check_labelers(config.comparisons, config.tracking.folder, config.runtime)
+    if config.revise.prompts:
+        ChatModel(config.revise.chat, answer_cache(config.tracking.folder), KNOB, WITHOUT).check()
     check_judges(config.evaluation)
     check_measures(config.evaluation, config.model.context_tokens)
     check_gate(config)
