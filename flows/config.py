@@ -24,6 +24,7 @@ from tasks.dpo.config import DPOConfig
 from tasks.engine.config import Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
+from tasks.measure.config import MeasureConfig
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
@@ -49,6 +50,11 @@ class RLHFConfig(Config):
     independent_reward_model: Literal["none", "other_seed", "disjoint_half"]
     """A second reward model that nothing is optimised against: it watches PPO and judges in the evaluation. other_seed
     trains it on the same comparisons; disjoint_half gives each model the comparisons of half of the prompts."""
+    reward_ensemble: int = Field(ge=1)
+    """Reward models that PPO optimises as one: their mean, less ppo.rewards' spread_penalty times their standard deviation."""
+    reward_ensemble_on: Literal["all", "disjoint_halves"]
+    """all: every member learns from the same comparisons, from another seed; disjoint_halves: two members, each from the
+    comparisons of half of the prompts."""
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""
@@ -84,7 +90,11 @@ class RLHFConfig(Config):
     @property
     def data_prep_job(self) -> DataPrepJob:
         """Data preparation, with the tokenizer it needs."""
-        return DataPrepJob(data_prep=self.data_prep, model=self.model, documents_for=self.documents_for)
+        data = self.data_prep
+        if not self.reads_comparisons:
+            unread = data.minimum_rows.model_copy(update={"comparisons": 0})
+            data = data.model_copy(update={"minimum_rows": unread})
+        return DataPrepJob(data_prep=data, model=self.model, documents_for=self.documents_for)
 
     @property
     def documents_for(self) -> list[str]:
@@ -105,6 +115,32 @@ class RLHFConfig(Config):
     def reward_model_run(self) -> RewardModelConfig:
         """The reward model that PPO optimises."""
         return self._beside_the_independent(self.reward_model)
+
+    @property
+    def reward_model_runs(self) -> dict[str, RewardModelConfig]:
+        """Input of PPO -> configuration of each of the run's own reward models; none where nobody asks for one."""
+        if self.ppo.rewards.own is None and self.sft.selection != "reward_model":
+            return {}
+        first, halves = self.reward_model_run, ("first_half", "second_half")
+        runs = {"reward_model": first}
+        for member in range(2, self.reward_ensemble + 1):  # the next seed is the independent model's
+            runs[f"reward_model_{member}"] = first.model_copy(update={"seed": first.seed + member})
+        if self.reward_ensemble_on == "disjoint_halves":
+            pairs = zip(runs.items(), halves, strict=False)  # validated to be two
+            return {name: run.model_copy(update={"trained_on": half}) for (name, run), half in pairs}
+        return runs
+
+    @property
+    def reads_comparisons(self) -> bool:
+        """Whether any stage learns from rankings: a reward that is a function needs none."""
+        second = self.independent_reward_model != "none"
+        return bool(self.reward_model_runs or second or self.labeler_folds or self.rivals)
+
+    @property
+    def measured(self) -> MeasureConfig:
+        """The measurement of one policy; the judge that was optimised gives the scores that PPO optimised."""
+        listed = self.reward_ensemble > 1 or not self.ppo.rewards.plain
+        return self.evaluation.measured.model_copy(update={"rewards": self.ppo.rewards if listed else None})
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
@@ -153,7 +189,8 @@ class RLHFConfig(Config):
     @model_validator(mode="after")
     def _every_stage_has_rows(self) -> "RLHFConfig":
         minimum = self.data_prep.minimum_rows.model_dump()
-        if none := [role for role, rows in minimum.items() if rows == 0 and role != OPTIONAL]:
+        optional = (OPTIONAL,) if self.reads_comparisons else (OPTIONAL, "comparisons")
+        if none := [role for role, rows in minimum.items() if rows == 0 and role not in optional]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
             )
@@ -173,6 +210,32 @@ class RLHFConfig(Config):
         if self.labeler_folds == 1:
             raise ValueError(
                 "labeler_folds is 1, which holds every labeler out and trains on none; use 0 or at least 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_ensemble_has_use(self) -> "RLHFConfig":
+        own, halves = self.ppo.rewards.own, self.reward_ensemble_on == "disjoint_halves"
+        if self.reward_ensemble > 1 and own is None:
+            raise ValueError(
+                f"reward_ensemble is {self.reward_ensemble} and no part of ppo.rewards is the run's own reward model (kind "
+                "reward_model, folder null), so that nothing reads it; add the part or set reward_ensemble=1"
+            )
+        if own is not None and own.spread_penalty and self.reward_ensemble == 1:
+            raise ValueError(
+                f"ppo.rewards: spread_penalty of {own.name} is {own.spread_penalty:g} and reward_ensemble is 1, and one model "
+                "has no spread; set reward_ensemble=2 or more, or spread_penalty: 0"
+            )
+        if halves and self.reward_ensemble != 2:
+            raise ValueError(
+                f"reward_ensemble_on is disjoint_halves and reward_ensemble is {self.reward_ensemble}; two halves make two "
+                "members: set reward_ensemble=2"
+            )
+        if halves and (self.independent_reward_model == "disjoint_half" or self.reward_model.trained_on != "all"):
+            raise ValueError(
+                "reward_ensemble_on is disjoint_halves, which gives all comparisons away, and independent_reward_model is "
+                f"{self.independent_reward_model} and reward_model.trained_on {self.reward_model.trained_on}; set "
+                "independent_reward_model=other_seed and reward_model.trained_on=all"
             )
         return self
 

@@ -27,9 +27,16 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
     ppo_init = run(fine_tune, "ppo_init", config.ppo_init, data=data, base=base)
     world = {"world": data} if config.data_prep.source == "sandbox" else {}
-    comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft, **world)
-    ranked = {"data": data, "comparisons": comparisons, "sft": sft}
-    reward_model = run(train_reward_model, "reward_model", config.reward_model_run, **ranked)
+    ranked, start = {}, {"data": data, "ppo_init": ppo_init}
+    if config.reads_comparisons:
+        comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft, **world)
+        ranked = {"data": data, "comparisons": comparisons, "sft": sft}
+    reward_models = {
+        name: run(
+            train_reward_model, "reward_model", knobs, about=name.removeprefix("reward_model").lstrip("_"), **ranked
+        )
+        for name, knobs in config.reward_model_runs.items()
+    }
     independent = {}
     if config.independent_reward_model != "none":
         knobs = config.independent_reward_model_run
@@ -41,18 +48,20 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         run(validate_across_labelers, "across_labelers", config.across_labelers, **ranked)
 
     if config.sft.selection == "reward_model":
-        sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
-    trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent, **world}
+        judge = reward_models["reward_model"]
+        sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=judge)
+    trained = {**start, **reward_models, **independent, **world}
     ppo = {name: run(train_ppo, name, knobs, **trained) for name, knobs in config.ppo_runs.items()}
-    ranked = {"data": data, "comparisons": comparisons, "ppo_init": ppo_init}
-    rivals = {name: run(train_dpo, name, knobs, **ranked) for name, knobs in config.rivals.items()}
+    rivals = {
+        name: run(train_dpo, name, knobs, comparisons=comparisons, **start) for name, knobs in config.rivals.items()
+    }
     policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **rivals, **ppo}
 
-    judged = {"data": data, "reference": ppo_init, "reward_model": reward_model, **world}
+    judged = {"data": data, "reference": ppo_init, **reward_models, **world}
     if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
         judged |= independent
     sheets = {
-        name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=policy, **judged)
+        name: run(evaluate_policy, "evaluation", config.measured, about=name, policy=policy, **judged)
         for name, policy in policies.items()
         if name != "ppo_init" or not config.starts_from_sft
     }

@@ -107,7 +107,9 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
     if champion is None or champion.weights == weights_of(run.store, run.finished(policy)):
         return {}
     made, name = run.futures, next(iter(config.ppo_runs))
-    judged = {"data": made["data_prep"], "reference": made["ppo_init"], "reward_model": made["reward_model"]}
+    judged = {"data": made["data_prep"], "reference": made["ppo_init"]}
+    for model in config.reward_model_runs:
+        judged[model] = made[model.replace("model_", "model-")]  # as the stages of an ensemble are called
     if config.data_prep.source == "sandbox":
         judged["world"] = made["data_prep"]
     if "reward_model-independent" in made and config.evaluation.judges.independent_reward_model is None:
@@ -118,7 +120,7 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
         AdoptJob(folder=str(champion.folder), kind="policy", knob="evaluation.gate.model_name"),
         about="champion",
     )
-    sheet = run(evaluate_policy, "evaluation", config.evaluation.measured, about="champion", policy=adopted, **judged)
+    sheet = run(evaluate_policy, "evaluation", config.measured, about="champion", policy=adopted, **judged)
     return {"champion": sheet, "candidate": made[f"evaluation-{name}"]}
 
 

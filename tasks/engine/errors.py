@@ -33,6 +33,10 @@ class JudgeError(PlumblineError):
     """A judge that cannot be asked, or does not give verdicts."""
 
 
+class RewardError(PlumblineError):
+    """A reward of the user's own that fails, or gives something else than numbers."""
+
+
 class TrainingDiverged(PlumblineError):
     """A training metric is no longer a finite number."""
 

@@ -13,6 +13,7 @@ from tasks.language.models import HEAD_FILE, ScalarModel
 from tasks.language.vocabulary import rows_for_text, rows_of
 from tasks.records.records import Prompt
 from tasks.results.judge import Answers
+from tasks.rewards.rewards import Answered, Rewards
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.world import World
 
@@ -51,6 +52,21 @@ class RewardModelJudge:
             for row, score in zip(rows, found, strict=True):
                 scores[row] = score
         return scores
+
+
+class RewardsJudge:
+    """All parts of the reward that was optimised, combined as PPO combined them."""
+
+    def __init__(self, name: str, rewards: Rewards) -> None:
+        self.name, self._rewards = name, rewards
+
+    def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
+        """The combined score of each response, before any rule about missing EOS."""
+        if not prompts:
+            return []
+        answered = Answered(prompts, answers.texts, answers.finished, answers.prompts, answers.tokens)
+        found: list[float] = self._rewards(answered).total.tolist()
+        return found
 
 
 INDEPENDENT_KNOB = "evaluation.judges.independent_reward_model"

@@ -27,7 +27,8 @@ class Networks(NamedTuple):
 
     policy: PreTrainedModel
     reference: PreTrainedModel
-    reward_model: ScalarModel
+    reward_model: ScalarModel | None
+    """None where no part of the reward is the run's own reward model."""
     value_model: ScalarModel | None
     """None where advantages compare responses to one prompt."""
 
@@ -85,7 +86,7 @@ class Rollout:
     placement: Placement
     lengths: Tensor  # (B,) tokens trained on
     finished: Tensor  # (B,) bool
-    raw_score: Tensor  # (B,) reward model
+    raw_score: Tensor  # (B,) reward model, or all parts of the reward
     score: Tensor  # (B,) after the missing-EOS rule
     logprobs: Tensor  # (B, W) fp32
     reference_logprobs: Tensor  # (B, W) fp32
@@ -152,7 +153,8 @@ def evaluate_episodes(
         write_rows(reference, cut.rows, response_logprobs(networks.reference, cut.batch, config.temperature))
         if critic is not None:
             write_rows(values, cut.rows, critic.values(cut.valued))
-        raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
+        if networks.reward_model is not None:
+            raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
     score = MISSING_EOS_RULES[config.missing_eos](raw_score, finished, config.missing_eos_score)
     known = None if critic is None else values
     return Rollout(placement, lengths, finished, raw_score, score, logprobs, reference, entropy, known)
@@ -174,8 +176,8 @@ def _scored_batch(episodes: Episodes, cut: Microbatch, pad_id: int) -> TokenBatc
 def check_networks(networks: Networks, config: PPOConfig) -> None:
     """A trained network must not share storage with a frozen one, and prompt plus response must fit the policy."""
     for trained, frozen in (("policy", "reference"), ("value_model", "reward_model")):
-        network = getattr(networks, trained)
-        if network is not None and _addresses(network) & _addresses(getattr(networks, frozen)):
+        network, other = getattr(networks, trained), getattr(networks, frozen)
+        if network is not None and other is not None and _addresses(network) & _addresses(other):
             raise ModelError(
                 f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy"
             )

@@ -5,6 +5,7 @@ import torch
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.classifier import save_reward_model
 from tasks.language.models import ScalarModel
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
@@ -43,7 +44,7 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
                 metrics[ACCURACY[name]] = report["accuracy"]
     if reports.get("valid", {}).get("pairs"):
         metrics["valid/ece"] = reports["valid"]["ece"]
-    model.save(shop.folder / "model")
+    save_reward_model(model, tokenizer, shop.folder / "model")
     write_json(shop.folder / "accuracy.json", reports)
     shop.log.file(shop.folder / "accuracy.json")
     return metrics
