@@ -167,15 +167,8 @@ def _is_llama_like(config: PreTrainedConfig) -> bool:
 
 
 def _llama_config(config: PreTrainedConfig, state: dict[str, Tensor]) -> LlamaConfig:
-    same = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "hidden_act",
-    )
-    same += ("max_position_embeddings", "rms_norm_eps", "rope_parameters", "bos_token_id")
+    same = ["vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"]
+    same += ["hidden_act", "max_position_embeddings", "rms_norm_eps", "rope_parameters", "bos_token_id"]
     heads = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return LlamaConfig(
         **{name: copy.deepcopy(getattr(config, name)) for name in same},

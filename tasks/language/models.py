@@ -75,10 +75,15 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     known_pad = pad if pad < rows_of(model) else None
     for config in (model.config, model.generation_config):
         if config is not None:
-            config.eos_token_id, config.pad_token_id = eos, known_pad
+            config.eos_token_id, config.pad_token_id = _ends(config.eos_token_id, eos), known_pad
     disable_progress_bar()
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
+
+
+def _ends(known: int | list[int] | None, eos: int) -> int | list[int]:
+    """Ids at which generation ends: a model's list of them stays one, the tokenizer's EOS first."""
+    return list(dict.fromkeys([eos, *known])) if isinstance(known, list) and eos in known else eos
 
 
 def new_causal_lm(
