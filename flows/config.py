@@ -15,6 +15,7 @@ from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
+from flows.reward_ensemble import ensemble_problem, halves_problem, members
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
 from tasks.comparisons.config import ComparisonsConfig
@@ -24,6 +25,7 @@ from tasks.dpo.config import DPOConfig
 from tasks.engine.config import Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
+from tasks.language.seeds import derived_seed
 from tasks.measure.config import MeasureConfig
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
@@ -90,10 +92,8 @@ class RLHFConfig(Config):
     @property
     def data_prep_job(self) -> DataPrepJob:
         """Data preparation, with the tokenizer it needs."""
-        data = self.data_prep
-        if not self.reads_comparisons:
-            unread = data.minimum_rows.model_copy(update={"comparisons": 0})
-            data = data.model_copy(update={"minimum_rows": unread})
+        data, unread = self.data_prep, {} if self.reads_comparisons else {"comparisons": 0}
+        data = data.model_copy(update={"minimum_rows": data.minimum_rows.model_copy(update=unread)})
         return DataPrepJob(data_prep=data, model=self.model, documents_for=self.documents_for)
 
     @property
@@ -119,16 +119,8 @@ class RLHFConfig(Config):
     @property
     def reward_model_runs(self) -> dict[str, RewardModelConfig]:
         """Input of PPO -> configuration of each of the run's own reward models; none where nobody asks for one."""
-        if self.ppo.rewards.own is None and self.sft.selection != "reward_model":
-            return {}
-        first, halves = self.reward_model_run, ("first_half", "second_half")
-        runs = {"reward_model": first}
-        for member in range(2, self.reward_ensemble + 1):  # the next seed is the independent model's
-            runs[f"reward_model_{member}"] = first.model_copy(update={"seed": first.seed + member})
-        if self.reward_ensemble_on == "disjoint_halves":
-            pairs = zip(runs.items(), halves, strict=False)  # validated to be two
-            return {name: run.model_copy(update={"trained_on": half}) for (name, run), half in pairs}
-        return runs
+        wanted = self.ppo.rewards.own is not None or self.sft.selection == "reward_model"
+        return members(self.reward_model_run, self.reward_ensemble, self.reward_ensemble_on) if wanted else {}
 
     @property
     def reads_comparisons(self) -> bool:
@@ -144,8 +136,8 @@ class RLHFConfig(Config):
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
-        """The reward model that nothing is optimised against; its seed is the next one."""
-        changes: dict[str, Any] = {"seed": self.reward_model.seed + 1}
+        """The reward model that nothing is optimised against; its seed is another one."""
+        changes: dict[str, Any] = {"seed": derived_seed(self.reward_model.seed, "independent_reward_model")}
         if self.independent_reward_model == "disjoint_half":
             changes["trained_on"] = "second_half"
         return self.reward_model.model_copy(update=changes)
@@ -215,28 +207,9 @@ class RLHFConfig(Config):
 
     @model_validator(mode="after")
     def _an_ensemble_has_use(self) -> "RLHFConfig":
-        own, halves = self.ppo.rewards.own, self.reward_ensemble_on == "disjoint_halves"
-        if self.reward_ensemble > 1 and own is None:
-            raise ValueError(
-                f"reward_ensemble is {self.reward_ensemble} and no part of ppo.rewards is the run's own reward model (kind "
-                "reward_model, folder null), so that nothing reads it; add the part or set reward_ensemble=1"
-            )
-        if own is not None and own.spread_penalty and self.reward_ensemble == 1:
-            raise ValueError(
-                f"ppo.rewards: spread_penalty of {own.name} is {own.spread_penalty:g} and reward_ensemble is 1, and one model "
-                "has no spread; set reward_ensemble=2 or more, or spread_penalty: 0"
-            )
-        if halves and self.reward_ensemble != 2:
-            raise ValueError(
-                f"reward_ensemble_on is disjoint_halves and reward_ensemble is {self.reward_ensemble}; two halves make two "
-                "members: set reward_ensemble=2"
-            )
-        if halves and (self.independent_reward_model == "disjoint_half" or self.reward_model.trained_on != "all"):
-            raise ValueError(
-                "reward_ensemble_on is disjoint_halves, which gives all comparisons away, and independent_reward_model is "
-                f"{self.independent_reward_model} and reward_model.trained_on {self.reward_model.trained_on}; set "
-                "independent_reward_model=other_seed and reward_model.trained_on=all"
-            )
+        count, on, second = self.reward_ensemble, self.reward_ensemble_on, self.independent_reward_model
+        if found := ensemble_problem(count, on, self.ppo.rewards) or halves_problem(on, second, self.reward_model):
+            raise ValueError(found)
         return self
 
     @model_validator(mode="after")

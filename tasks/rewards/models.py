@@ -10,12 +10,12 @@ from torch import Tensor
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ModelError
 from tasks.engine.stage import Workshop
-from tasks.language.batches import microbatches, pad_batch
 from tasks.language.chat_layout import ChatLayout, has_template
 from tasks.language.classifier import load_classifier
 from tasks.language.inspect import context_of
-from tasks.language.models import HEAD_FILE, ScalarModel, add_pad_token, autocast, load_tokenizer
+from tasks.language.models import HEAD_FILE, ScalarModel, add_pad_token, load_tokenizer
 from tasks.language.plain_layout import BARE, Layout, PlainLayout
+from tasks.language.scorer import score_rows
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Prompt, turns_of
 from tasks.rewards.config import RewardModelPart
@@ -32,25 +32,6 @@ def own_reward_models(shop: Workshop) -> list[ScalarModel]:
         *sorted((name for name in shop.inputs if MEMBER.fullmatch(name)), key=lambda name: int(name[13:])),
     ]
     return [ScalarModel.load(shop.input(name) / "model", shop.runtime.device).requires_grad_(False) for name in names]
-
-
-@torch.no_grad()
-def token_scores(
-    model: ScalarModel,
-    prompts: Sequence[list[int]],
-    responses: Sequence[list[int]],
-    pad_id: int,
-    runtime: RuntimeConfig,
-) -> Tensor:  # (B,) fp32
-    """A model's scores of token ids, in micro-batches of like length."""
-    device = model.head.weight.device
-    scores = torch.zeros(len(prompts), device=device)
-    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    for rows in microbatches(lengths, runtime.tokens_per_microbatch):
-        batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad_id).to(device)
-        with autocast(runtime):
-            scores[torch.tensor(rows, device=device)] = model.scores(batch).float()
-    return scores
 
 
 class ModelReward:
@@ -87,7 +68,8 @@ class ModelReward:
         """
         read = [self._read(*row) for row in zip(prompts, responses, finished, strict=True)]
         asked, answered = [ids for ids, _ in read], [ids for _, ids in read]
-        return token_scores(self._model, asked, answered, int(self._tokenizer.pad_token_id), self._runtime)
+        found = score_rows(self._model, asked, answered, int(self._tokenizer.pad_token_id), self._runtime)
+        return torch.tensor(found, device=self._runtime.device)
 
     def _read(self, prompt: Prompt, response: str, finished: bool) -> tuple[list[int], list[int]]:
         turns = turns_of(prompt)

@@ -9,12 +9,13 @@ from torch import Tensor
 from tasks.engine.config import RuntimeConfig
 from tasks.language.models import ScalarModel
 from tasks.language.plain_layout import BARE
+from tasks.language.scorer import score_rows
 from tasks.records.records import Prompt, turns_of
 from tasks.rewards.chat import ChatReward, home
 from tasks.rewards.combine import cautious_mean, gated, spread, weighted_minimum, weighted_sum
 from tasks.rewards.config import ChatPart, FunctionPart, RewardModelPart, RewardsConfig
 from tasks.rewards.function import FunctionReward
-from tasks.rewards.models import ModelReward, token_scores
+from tasks.rewards.models import ModelReward
 
 
 class Answered(NamedTuple):
@@ -95,7 +96,7 @@ class Rewards:
     def _members(self, answered: Answered, first: Tensor | None) -> Tensor:  # (M, B)
         rest = self._own if first is None else self._own[1:]
         ids = (answered.prompt_ids, answered.response_ids, self._pad, self._runtime)
-        found = [token_scores(model, *ids) for model in rest]
+        found = [torch.tensor(score_rows(model, *ids), device=self._runtime.device) for model in rest]
         return torch.stack(found if first is None else [first, *found])
 
 
