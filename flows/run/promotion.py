@@ -12,6 +12,7 @@ from prefect.states import Failed
 
 from flows.ask.preflight import looks_local
 from flows.config import RLHFConfig
+from flows.run.logged_models import log_models
 from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
 from flows.run.summary import Outcome
@@ -72,6 +73,7 @@ def promote(
     decision = read_decision(run, gate)
     released = release_stage(run, config, report, policy, gate) if decision.passed else None
     outcome = run.outcome(config, report, policy)
+    log_models(run, config, outcome.metrics)
     outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs))})
     if released is not None:
         folder = run.store.open(released.result()) / POLICY
