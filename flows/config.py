@@ -1,6 +1,5 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
-from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 from hydra import compose, initialize_config_dir
@@ -11,33 +10,33 @@ from pydantic import Field, ValidationError, model_validator
 
 from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
+from flows.complaints import describe, leave_out_what_is_not_there
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
-from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
+from flows.misspelt import flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
 from flows.reward_ensemble import ensemble_problem, halves_problem, members
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
-from tasks.comparisons.config import ComparisonsConfig
+from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
+from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
 from tasks.engine.config import Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
-from tasks.engine.urls import without_password
 from tasks.language.seeds import derived_seed
 from tasks.measure.config import MeasureConfig
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
+from tasks.revise.config import ReviseConfig
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.job import AcrossLabelersJob
 from tasks.sft.config import SFTConfig
 
 OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
-SHOWN = 200
-"""Characters of a refused value that its message repeats."""
 
 
 class RLHFConfig(Config):
@@ -45,6 +44,9 @@ class RLHFConfig(Config):
 
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
+    rounds: int = Field(ge=1)
+    """Rounds of labelling and optimisation. From the second on, the last round's policy writes the responses that are ranked, the
+    reward models learn from all rankings so far, and PPO goes on from that policy, its KL still measured to PPO-init."""
     plain_ppo: bool
     """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
     train_dpo: bool
@@ -55,8 +57,7 @@ class RLHFConfig(Config):
     reward_ensemble: int = Field(ge=1)
     """Reward models that PPO optimises as one: their mean, less ppo.rewards' spread_penalty times their standard deviation."""
     reward_ensemble_on: Literal["all", "disjoint_halves"]
-    """all: every member learns from the same comparisons, from another seed; disjoint_halves: two members, each from the
-    comparisons of half of the prompts."""
+    """all: members of other seeds on the same comparisons; disjoint_halves: two, each on those of half of the prompts."""
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""
@@ -64,6 +65,8 @@ class RLHFConfig(Config):
     """Base model."""
     data_prep: DataPrepConfig
     """Sources, splits, cleaning."""
+    revise: ReviseConfig
+    """Demonstrations that a chat model makes by critique and revision."""
     pretrain: PretrainConfig
     """Training of a base model built from scratch."""
     sft: SFTConfig
@@ -111,6 +114,19 @@ class RLHFConfig(Config):
         """The base model: what it is and how it is trained."""
         return PretrainJob(pretrain=self.pretrain, model=self.model)
 
+    def sampling_job(self, number: int) -> SamplingJob:
+        """Responses of a round that are kept apart from their rankings."""
+        return SamplingJob(
+            sampling=self.comparisons.part(SamplingConfig), round=number, policy=self._sampled_from(number)
+        )
+
+    def comparisons_job(self, number: int) -> ComparisonsJob:
+        """Rankings of a round."""
+        return ComparisonsJob(comparisons=self.comparisons, round=number, policy=self._sampled_from(number))
+
+    def _sampled_from(self, number: int) -> str:
+        return "sft" if number == 1 else f"{next(iter(self.ppo_runs))}, round {number - 1}"
+
     @property
     def reward_model_run(self) -> RewardModelConfig:
         """The reward model that PPO optimises."""
@@ -118,7 +134,7 @@ class RLHFConfig(Config):
 
     @property
     def reward_model_runs(self) -> dict[str, RewardModelConfig]:
-        """Input of PPO -> configuration of each of the run's own reward models; none where nobody asks for one."""
+        """Input of PPO -> each of the run's own reward models; none where nobody asks for one."""
         wanted = self.ppo.rewards.own is not None or self.sft.selection == "reward_model"
         return members(self.reward_model_run, self.reward_ensemble, self.reward_ensemble_on) if wanted else {}
 
@@ -171,6 +187,15 @@ class RLHFConfig(Config):
             return {"ppo": plain}
         return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
+    def ppo_runs_of(self, number: int) -> dict[str, PPOConfig]:
+        """The PPO runs of a round; each round draws prompts and responses of its own."""
+        if number == 1:
+            return self.ppo_runs
+        return {
+            name: knobs.model_copy(update={"seed": derived_seed(knobs.seed, "round", number) % 2**31})
+            for name, knobs in self.ppo_runs.items()
+        }
+
     @model_validator(mode="after")
     def _lengths_fit(self) -> "RLHFConfig":
         context = self.model.context_tokens
@@ -185,6 +210,25 @@ class RLHFConfig(Config):
         if none := [role for role, rows in minimum.items() if rows == 0 and role not in optional]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_sample(self) -> "RLHFConfig":
+        if self.rounds > 1 and not self.comparisons.samples:
+            raise ValueError(
+                f"rounds is {self.rounds} and comparisons.source is given, whose rankings are no policy's of this run; set "
+                "rounds=1, or comparisons.source=sample_and_label with comparisons.labelers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labelers_exist(self) -> "RLHFConfig":
+        read = self.reads_comparisons and self.comparisons.samples
+        if self.data_prep.source != "sandbox" and read and "simulated" in self.comparisons.labelers:
+            raise ValueError(
+                f"comparisons.labelers contains simulated, who exist in the embedded world only, and data_prep.source is "
+                f"{self.data_prep.source}; set comparisons.labelers=[people], or another labeler"
             )
         return self
 
@@ -208,7 +252,8 @@ class RLHFConfig(Config):
     @model_validator(mode="after")
     def _an_ensemble_has_use(self) -> "RLHFConfig":
         count, on, second = self.reward_ensemble, self.reward_ensemble_on, self.independent_reward_model
-        if found := ensemble_problem(count, on, self.ppo.rewards) or halves_problem(on, second, self.reward_model):
+        found = ensemble_problem(count, on, self.ppo.rewards, self.rounds)
+        if found := found or halves_problem(on, second, self.reward_model):
             raise ValueError(found)
         return self
 
@@ -262,7 +307,7 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
             if missing:
                 raise MissingMandatoryValue(missing[0])
             plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        _leave_out_what_is_not_there(plain)
+        leave_out_what_is_not_there(plain)
         return RLHFConfig.model_validate(plain)
     except MissingMandatoryValue as error:
         path = str(error).split(": ")[-1].splitlines()[0]
@@ -275,47 +320,6 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
-
-
-def _leave_out_what_is_not_there(plain: Any) -> None:
-    """``scale=miniature`` shrinks the embedded world and the model that is built; a run with neither has no use for that."""
-    if not isinstance(plain, dict):
-        return
-    model, data = plain.get("model"), plain.get("data_prep")
-    if (
-        isinstance(model, dict)
-        and model.get("name_or_path")
-        and "tie_embeddings" not in (model.get("architecture") or {})
-    ):
-        model["architecture"] = None
-    if (
-        isinstance(data, dict)
-        and data.get("source") != "sandbox"
-        and "held_out_share" not in (data.get("sandbox") or {})
-    ):
-        data["sandbox"] = None
-
-
-def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """Pydantic's findings, one line each: path, what is wrong, what was found; ``known`` are the keys that were given."""
-    lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "configuration"
-        if item["type"] == "extra_forbidden":
-            meant = did_you_mean(path, (key for key in known if key != path))
-            lines.append(f"{path}: unknown key{meant or ';'} {KEYS}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: missing; every key is set in conf/")
-        elif item["type"] == "value_error":
-            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
-        else:
-            lines.append(f"{path}: {item['msg']}, found {_short(item['input'])}")
-    return without_password("invalid configuration\n  " + "\n  ".join(lines))
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}... ({len(shown)} characters)"
 
 
 def load(overrides: list[str] | None = None, config_name: str = "rlhf") -> RLHFConfig:

@@ -34,13 +34,15 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
 
     Pretraining gradients have weight gamma.
 
+    The policy starts from PPO-init, or from the input ``start``, where a later round goes on; its KL is measured to PPO-init.
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
     ``independent_reward_model`` if there is one. The artifact holds ``policy/``, ``history.json`` (one row per
     iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds).
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    start, device = shop.input("ppo_init") / "policy", shop.runtime.device
+    reference, device = shop.input("ppo_init") / "policy", shop.runtime.device
+    start = shop.input("start") / "policy" if "start" in shop.inputs else reference
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
     if config.selection not in ("last", *names):
@@ -51,7 +53,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     own = own_reward_models(shop) if config.rewards.own is not None else []
     networks = Networks(
         policy=load_policy(start, device),
-        reference=load_policy(start, device),
+        reference=load_policy(reference, device),
         reward_model=own[0] if own else None,
         value_model=_value_model(shop, start, config),
     )

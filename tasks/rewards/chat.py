@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks.endpoint.asking import Asker, answer_cache
-from tasks.endpoint.client import Messages, messages_of
+from tasks.chat.endpoint import Messages, messages_of
+from tasks.chat.model import ChatModel, answer_cache
 from tasks.engine.errors import JudgeError
 from tasks.rewards.config import ChatPart
 
 _PLACEHOLDER = re.compile(r"\{(prompt|response)\}")
-NO_SCORE = "no score in the answer"
 
 
 class Asked(NamedTuple):
@@ -33,18 +32,8 @@ class ChatReward:
     def __init__(self, part: ChatPart, home: Path) -> None:
         self.name, self._part = part.name, part
         self._pattern = re.compile(part.score_pattern, re.IGNORECASE)
-        knob = (f"ppo.rewards part {part.name}", "take this part out of the list")
-        self.asker: Asker[Asked] = Asker(
-            part, answer_cache(home), self.messages, lambda text: self.number(text) is not None, NO_SCORE, knob
-        )
-
-    def check(self) -> None:
-        """Whether somebody answers at the address.
-
-        Raises:
-            JudgeError: nobody does, or the key is refused.
-        """
-        self.asker.endpoint.check()
+        knob, without = f"ppo.rewards part {part.name}", "take this part out of the list"
+        self.model: ChatModel[Asked] = ChatModel(part, answer_cache(home), knob, without)
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
         """One number a response.
@@ -53,7 +42,11 @@ class ChatReward:
             JudgeError: a response is left without one.
         """
         asked = [Asked(*pair) for pair in zip(prompts, responses, strict=True)]
-        answers = self.asker.ask(asked, lambda lost: self._lost())
+        answers = self.model.ask(
+            {question: self.messages(question) for question in asked},
+            lambda question, text: self.number(text) is not None,
+            lambda lost: self._lost(),
+        )
         found = []
         for question in asked:
             answer = answers[question]
@@ -80,8 +73,9 @@ class ChatReward:
         )
 
     def _lost(self) -> JudgeError:
+        reasons = ", ".join(f"{reason} {count} times" for reason, count in self.model.failures.most_common())
         return JudgeError(
-            f"ppo.rewards: part {self.name}: a response is left without a score ({self.asker.reasons}), expected a number for "
+            f"ppo.rewards: part {self.name}: a response is left without a score ({reasons}), expected a number for "
             f"each; look at the endpoint {self._part.base_url}, or at template and score_pattern. Scores that were given are "
             "kept on disk, and the same command goes on from the last checkpoint"
         )

@@ -1,11 +1,12 @@
 """The declared list of rewards: who scores, with which weight, and how the scores become one."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from tasks.endpoint.config import EndpointConfig, one_group
+from tasks.chat.config import ChatModelConfig
 from tasks.engine.config import Config
 from tasks.engine.inputs import folder_fields
 from tasks.rewards.function import source_digest
@@ -82,11 +83,15 @@ class FunctionPart(Part):
         return function
 
 
-class ChatPart(EndpointConfig, Part):
+class ChatPart(ChatModelConfig, Part):
     """A chat model that gives each response a number; its template shows {prompt} and {response}."""
 
     kind: Literal["chat"]
     """Chooses this class."""
+    system: str
+    """System message; empty sends none."""
+    template: str
+    """User message; {prompt} and {response} are replaced by the texts, in one pass."""
     score_pattern: str
     """Regular expression with one group; the last match's number is the score."""
 
@@ -95,7 +100,12 @@ class ChatPart(EndpointConfig, Part):
         missing = [name for name in ("{prompt}", "{response}") if name not in self.template]
         if missing:
             raise ValueError(f"reward {self.name}: template lacks {', '.join(missing)}; the model must see both texts")
-        one_group("score_pattern", self.score_pattern, "the number")
+        try:
+            groups = re.compile(self.score_pattern).groups
+        except re.error as error:
+            raise ValueError(f"score_pattern {self.score_pattern!r} is no regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"score_pattern has {groups} groups; expected exactly one, around the number")
         return self
 
 

@@ -2,14 +2,15 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from tasks.chat.answers import Answer, AnswerCache
+from tasks.chat.endpoint import Messages, messages_of
+from tasks.chat.model import ChatModel
 from tasks.compare.judges.config import ChatJudgeConfig
-from tasks.endpoint.answers import Answer, AnswerCache
-from tasks.endpoint.asking import Asker
-from tasks.endpoint.client import Messages, messages_of
 from tasks.engine.errors import JudgeError
 from tasks.results.judge import (
     FIRST,
@@ -25,8 +26,6 @@ from tasks.results.judge import (
 from tasks.results.win_rate import Resampling
 
 logger = logging.getLogger("plumbline")
-NO_VERDICT = "no verdict in the answer"
-KNOB = ("evaluation.judges.chat", "leave the chat judge out with evaluation/judges=scores")
 _MEANING = {"first": FIRST, "tie": TIE, "second": SECOND}
 _PLACEHOLDER = re.compile(r"\{(prompt|first|second)\}")
 
@@ -41,20 +40,31 @@ class ChatJudge:
     def __init__(self, name: str, config: ChatJudgeConfig, cache: AnswerCache) -> None:
         self.name = name
         self._config = config
-        self.asker = Asker(config, cache, self.messages, lambda text: self.verdict(text) is not None, NO_VERDICT, KNOB)
+        self._model: ChatModel[Question] = ChatModel(
+            config, cache, "evaluation.judges.chat", "leave the chat judge out with evaluation/judges=scores"
+        )
         self._pattern = re.compile(config.verdict_pattern, re.IGNORECASE)
         self._meaning = {text.casefold(): _MEANING[meaning] for text, meaning in config.verdicts.items()}
 
     @property
+    def requests(self) -> int:
+        """Requests sent by this object, failed ones included."""
+        return self._model.requests
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Why attempts came to nothing, and how often."""
+        return self._model.failures
+
+    @property
     def usage(self) -> ChatUsage:
         """Tokens and money behind all verdicts so far."""
-        sent = sum(answer.prompt_tokens for answer in self.asker.used.values())
-        received = sum(answer.completion_tokens for answer in self.asker.used.values())
+        sent, received = self._model.tokens
         prices = (self._config.price_per_million_prompt_tokens, self._config.price_per_million_completion_tokens)
         cost = None if prices[0] is None or prices[1] is None else (sent * prices[0] + received * prices[1]) / 1e6
         return ChatUsage(
             model=self._config.model,
-            questions=len(self.asker.used),
+            questions=self._model.answered,
             prompt_tokens=sent,
             completion_tokens=received,
             cost=cost,
@@ -67,7 +77,7 @@ class ChatJudge:
             ConfigError: the package or the API key is missing.
             JudgeError: nobody answers at the address, or the key is refused.
         """
-        self.asker.endpoint.check()
+        self._model.check()
 
     def notes(self, how: Resampling) -> list[str]:
         """None: the order effects tell."""
@@ -75,13 +85,13 @@ class ChatJudge:
 
     def spent(self) -> dict[str, float]:
         """Requests, tokens and money; requests depend on what was asked before."""
-        usage, failures = self.usage, dict(self.asker.failures)
+        usage, failures = self.usage, dict(self.failures)
         logger.info(
             "chat judge %s: %d verdicts from %d requests, the others were on disk; failed attempts: %s",
-            *(usage.model, usage.questions, self.asker.requests, failures or "none"),
+            *(usage.model, usage.questions, self.requests, failures or "none"),
         )
         spent: dict[str, float] = {
-            "judge/chat_requests": self.asker.requests,
+            "judge/chat_requests": self.requests,
             "judge/chat_failures": sum(failures.values()),
             "judge/chat_questions": usage.questions,
             "judge/chat_prompt_tokens": usage.prompt_tokens,
@@ -110,7 +120,7 @@ class ChatJudge:
         if orders.unjudged > allowed:
             raise self._too_many(orders.unjudged, len(some))
         outcomes = np.concatenate([judged, np.full(len(pairs) - len(some), np.nan)])
-        malformed = sum(self.asker.malformed[question] for question in set(asked))
+        malformed = sum(self._model.malformed[question] for question in set(asked))
         return PairVerdicts(outcomes, orders.model_copy(update={"malformed": malformed}))
 
     def verdict(self, text: str) -> Verdict:
@@ -129,14 +139,16 @@ class ChatJudge:
         """Answer every different question; stops early when more than ``allowed`` pairs can no longer be judged."""
 
         def too_many(lost: int) -> JudgeError | None:
-            unjudged = (lost + 1) // 2  # even if every two lost questions were of one pair
-            return self._too_many(unjudged, pairs) if unjudged > allowed else None
+            pairs_lost = (lost + 1) // 2  # even if every two lost questions were of one pair
+            return self._too_many(pairs_lost, pairs) if pairs_lost > allowed else None
 
-        return self.asker.ask(questions, too_many)
+        asked = {question: self.messages(question) for question in questions}
+        return self._model.ask(asked, lambda _, text: self.verdict(text) is not None, too_many)
 
     def _too_many(self, unjudged: int, pairs: int) -> JudgeError:
+        reasons = ", ".join(f"{reason} {count} times" for reason, count in self.failures.most_common())
         return JudgeError(
-            f"judge {self.name}: at least {unjudged} of {pairs} pairs are without a verdict ({self.asker.reasons}), more than "
+            f"judge {self.name}: at least {unjudged} of {pairs} pairs are without a verdict ({reasons}), more than "
             f"evaluation.judges.chat.max_unjudged_share ({self._config.max_unjudged_share:g}) allows; look at the endpoint "
             f"{self._config.base_url}, or at template and verdict_pattern. Verdicts that were given are kept on disk, so "
             "the next run asks only for the others"

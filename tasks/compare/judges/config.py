@@ -1,21 +1,26 @@
 """Who judges, beside the gold labeler and the reward model that was optimised, and how a judge is asked."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.endpoint.config import EndpointConfig, one_group
+from tasks.chat.config import ChatModelConfig
 from tasks.engine.config import Config
 from tasks.engine.inputs import path_fields
 
 _PLACEHOLDERS = ("{prompt}", "{first}", "{second}")
 
 
-class ChatJudgeConfig(EndpointConfig):
-    """A chat model that decides pairs; its template shows {prompt}, {first} and {second}."""
+class ChatJudgeConfig(ChatModelConfig):
+    """A chat model that decides which of two responses is better."""
 
     pairs_per_row: int = Field(gt=0)
     """At most this many test prompts of each row of the table, in file order; every pair is asked in both orders."""
+    system: str
+    """System message; empty sends none."""
+    template: str
+    """User message; {prompt}, {first} and {second} are replaced by the texts, in one pass."""
     verdict_pattern: str
     """Regular expression with one group; its last match in the answer is the verdict."""
     verdicts: dict[str, Literal["first", "second", "tie"]]
@@ -32,7 +37,12 @@ class ChatJudgeConfig(EndpointConfig):
         missing = [name for name in _PLACEHOLDERS if name not in self.template]
         if missing:
             raise ValueError(f"template lacks {', '.join(missing)}; the judge must see prompt and both responses")
-        one_group("verdict_pattern", self.verdict_pattern, "the verdict")
+        try:
+            groups = re.compile(self.verdict_pattern).groups
+        except re.error as error:
+            raise ValueError(f"verdict_pattern {self.verdict_pattern!r} is no regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"verdict_pattern has {groups} groups; expected exactly one, around the verdict")
         unsaid = {"first", "second", "tie"} - set(self.verdicts.values())
         if unsaid:
             raise ValueError(

@@ -52,7 +52,7 @@ def test_a_response_without_a_number_ends_the_stage(said: str, tmp_path: Path) -
     with serving(lambda count, request: Reply(said)) as server:
         reward = ChatReward(part(server.url), tmp_path)
         with pytest.raises(
-            JudgeError, match=r"part polite: a response is left without a score \(no score in the answer"
+            JudgeError, match=r"part polite: a response is left without a score \(no verdict in the answer"
         ):
             reward.score(["q"], ["abc"])
         assert len(server.requests) == 2  # once more
@@ -62,7 +62,7 @@ def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         JudgeError, match=r"^ppo\.rewards part polite\.base_url: .* does not answer .* take this part out"
     ):
-        ChatReward(part("http://127.0.0.1:9/v1"), tmp_path).check()
+        ChatReward(part("http://127.0.0.1:9/v1"), tmp_path).model.check()
     monkeypatch.delenv("REWARD_KEY", raising=False)
     with pytest.raises(ConfigError, match=r"^ppo\.rewards part polite\.api_key_env: .* REWARD_KEY is not set"):
         ChatReward(part("http://127.0.0.1:9/v1", api_key_env="REWARD_KEY"), tmp_path)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.compare.judges.chat import NO_VERDICT, ChatJudge
+from tasks.chat.answers import Answer, AnswerCache
+from tasks.chat.model import NO_VERDICT
+from tasks.compare.judges.chat import ChatJudge
 from tasks.compare.judges.config import ChatJudgeConfig
-from tasks.endpoint.answers import Answer, AnswerCache
 from tasks.engine.errors import ConfigError, JudgeError
 from tasks.results.judge import Question
-from tests.unit.compare.judges.chat_server import ChatServer, Reply, chat_config, longer_wins, serving, texts
+from tests.unit.chat.chat_server import ChatServer, Reply, chat_config, longer_wins, serving, texts
 from tests.unit.results.test_judge import pairs
 
 KEY = "sk-secret-0123456789"
@@ -30,7 +31,7 @@ def test_pairs_are_judged_in_both_orders_and_a_second_run_asks_nothing(tmp_path:
         found = first.judge(pairs(MINE, THEIRS))
         assert found.outcomes.tolist() == [1, 0, 0.5, 1]
         assert (found.orders.identical, found.orders.inconsistent, found.orders.position_bias) == (1, 0, 0.0)
-        assert len(server.requests) == first.asker.requests == 6
+        assert len(server.requests) == first.requests == 6
         assert sorted(map(texts, server.requests)) == sorted(
             pair for a, b in zip(MINE, THEIRS, strict=True) if a != b for pair in ((a, b), (b, a))
         )
@@ -39,7 +40,7 @@ def test_pairs_are_judged_in_both_orders_and_a_second_run_asks_nothing(tmp_path:
         assert usage.cost == pytest.approx((600 * 2 + 42 * 10) / 1e6)
         second = judge(server, tmp_path, price_per_million_prompt_tokens=2.0, price_per_million_completion_tokens=10.0)
         np.testing.assert_array_equal(second.judge(pairs(MINE, THEIRS)).outcomes, found.outcomes)
-        assert (second.asker.requests, len(server.requests), second.usage) == (0, 6, usage)
+        assert (second.requests, len(server.requests), second.usage) == (0, 6, usage)
 
 
 def test_without_prices_no_cost_is_made_up(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_a_stumbling_server_is_asked_again(tmp_path: Path) -> None:
         asked = judge(server, tmp_path, concurrency=1)
         found = asked.judge(pairs(["aa"], ["b"]))
         assert found.outcomes.tolist() == [1]
-        assert asked.asker.failures == {"HTTP 500": 1, "not a chat completion": 3}
+        assert asked.failures == {"HTTP 500": 1, "not a chat completion": 3}
         assert len(server.requests) == 6
 
 
@@ -97,7 +98,7 @@ def test_a_slow_server_times_out_and_is_asked_again(tmp_path: Path) -> None:
     with serving(behave) as server:
         asked = judge(server, tmp_path, timeout_seconds=0.2, concurrency=1)
         assert asked.judge(pairs(["aa"], ["b"])).outcomes.tolist() == [1]
-    assert asked.asker.failures == {"timeout": 1}
+    assert asked.failures == {"timeout": 1}
 
 
 def test_retry_after_is_obeyed(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_retry_after_is_obeyed(tmp_path: Path) -> None:
     with serving(behave) as server:
         asked = judge(server, tmp_path, concurrency=1)
         assert asked.judge(pairs(["aa"], ["b"])).outcomes.tolist() == [1]
-        assert asked.asker.failures == {"HTTP 429": 1}
+        assert asked.failures == {"HTTP 429": 1}
         assert server.arrived[1] - server.arrived[0] >= 0.4
 
 
@@ -136,10 +137,10 @@ def test_an_answer_without_a_verdict_is_counted_asked_again_and_then_left_out(tm
         found = asked.judge(given)
         np.testing.assert_array_equal(found.outcomes, [np.nan] + [1.0] * 9)
         assert (found.orders.unjudged, found.orders.verdicts, found.orders.malformed) == (1, 18, 7)
-        assert asked.asker.failures == {NO_VERDICT: 7}
+        assert asked.failures == {NO_VERDICT: 7}
         again = judge(server, tmp_path, retries=2, max_unjudged_share=0.1)
         repeated = again.judge(given)
-        assert again.asker.requests == 6  # only what has no verdict
+        assert again.requests == 6  # only what has no verdict
         assert repeated.orders == found.orders
 
 
@@ -175,7 +176,7 @@ def test_a_refused_request_concerns_its_pair_alone(tmp_path: Path) -> None:
         asked = judge(server, tmp_path, max_unjudged_share=0.5)
         found = asked.judge(pairs(["huge", "aa"], ["b", "b"]))
     np.testing.assert_array_equal(found.outcomes, [np.nan, 1.0])
-    assert asked.asker.failures == {"HTTP 400": 2}
+    assert asked.failures == {"HTTP 400": 2}
 
 
 @pytest.mark.parametrize(

@@ -1,73 +1,88 @@
-"""Many questions to a chat model: several at a time, again where it may help, and none that was answered before."""
+"""Many questions to one chat model: side by side, again where that may help, and never twice about the same thing."""
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from tasks.endpoint.answers import Answer, AnswerCache
-from tasks.endpoint.client import Endpoint, Messages, Patience, Refused, TryAgain
-from tasks.endpoint.config import EndpointConfig
+from tasks.chat.answers import Answer, AnswerCache
+from tasks.chat.config import ChatModelConfig
+from tasks.chat.endpoint import Endpoint, Messages, Patience, Refused, TryAgain
 from tasks.engine.errors import JudgeError
 
+NO_VERDICT = "no verdict in the answer"
 Question = TypeVar("Question", bound=Hashable)
 
 
-class Asker(Generic[Question]):
-    """Asks, and counts what that took.
+class ChatModel(Generic[Question]):
+    """A chat model and what it has answered; a question is whatever tells two of them apart.
 
     Args:
-        config: the endpoint.
-        cache: keeps answers from one run to the next.
-        messages: what is sent for a question.
-        understood: whether an answer means something; one that does not is asked for again.
-        nothing: how failures are counted whose answer means nothing.
-        knob: where the endpoint was configured, and what to do without it.
+        config: which model, and how patiently it is asked.
+        cache: answers of earlier runs.
+        knob: where it is configured, for messages.
+        without: how to do without it, for messages.
 
     Raises:
         ConfigError: the package or the API key is missing.
     """
 
-    def __init__(
-        self,
-        config: EndpointConfig,
-        cache: AnswerCache,
-        messages: Callable[[Question], Messages],
-        understood: Callable[[str], bool],
-        nothing: str,
-        knob: tuple[str, str],
-    ) -> None:
-        self.endpoint = Endpoint(config, *knob)
-        self._config, self._cache, self._nothing = config, cache, nothing
-        self._messages, self._understood = messages, understood
+    def __init__(self, config: ChatModelConfig, cache: AnswerCache, knob: str, without: str) -> None:
+        self._config, self._cache = config, cache
+        self._endpoint = Endpoint(config, knob, without)
         self._lock = threading.Lock()
-        self.used: dict[Question, Answer] = {}
+        self._used: dict[Question, Answer] = {}
         self.malformed: Counter[Question] = Counter()
+        """Answers that could not be used, by question."""
         self.requests = 0
         """Requests sent by this object, failed ones included."""
         self.failures: Counter[str] = Counter()
         """Why attempts came to nothing, and how often."""
 
     @property
-    def reasons(self) -> str:
-        """Why attempts came to nothing, in words."""
-        return ", ".join(f"{reason} {count} times" for reason, count in self.failures.most_common())
+    def answered(self) -> int:
+        """Different questions with an answer, whether it was asked for now or found on disk."""
+        return len(self._used)
 
-    def ask(
-        self, questions: Sequence[Question], too_many: Callable[[int], JudgeError | None]
-    ) -> dict[Question, Answer | None]:
-        """Answer every different question; None where there is no answer that means something.
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens sent and received for these answers."""
+        used = list(self._used.values())
+        return sum(answer.prompt_tokens for answer in used), sum(answer.completion_tokens for answer in used)
+
+    def check(self) -> None:
+        """What can be known to fail before any training.
 
         Raises:
-            JudgeError: what ``too_many`` makes of the number of questions that are lost, as soon as it makes something of it;
-                or the endpoint refuses key or model.
+            JudgeError: nobody answers at the address, or the key is refused.
+        """
+        self._endpoint.check()
+
+    def ask(
+        self,
+        questions: Mapping[Question, Messages],
+        usable: Callable[[Question, str], bool],
+        too_many: Callable[[int], JudgeError | None],
+    ) -> dict[Question, Answer | None]:
+        """Answer every question; None where no attempt brought an answer that can be used.
+
+        Args:
+            questions: with what is sent for each.
+            usable: whether an answer can be used.
+            too_many: the error to end with once so many questions are lost, or None to go on.
+
+        Raises:
+            JudgeError: the endpoint refuses key or model, or too many questions are lost.
         """
         patience, answers = Patience(self._config.backoff_seconds), dict[Question, Answer | None]()
-        pool = ThreadPoolExecutor(self._config.concurrency, thread_name_prefix="judge")
+        pool = ThreadPoolExecutor(self._config.concurrency, thread_name_prefix="chat")
         try:
-            futures = {pool.submit(self._answer, question, patience): question for question in dict.fromkeys(questions)}
+            futures = {
+                pool.submit(self._answer, question, messages, usable, patience): question
+                for question, messages in questions.items()
+            }
             lost = 0
             for future in as_completed(futures):
                 answers[futures[future]] = found = future.result()
@@ -79,11 +94,12 @@ class Asker(Generic[Question]):
             pool.shutdown(wait=True, cancel_futures=True)
         return answers
 
-    def _answer(self, question: Question, patience: Patience) -> Answer | None:
-        messages = self._messages(question)
-        request = {"base_url": self._config.base_url, **self.endpoint.request(messages)}
+    def _answer(
+        self, question: Question, messages: Messages, usable: Callable[[Question, str], bool], patience: Patience
+    ) -> Answer | None:
+        request = {"base_url": self._config.base_url, **self._endpoint.request(messages)}
         kept = self._cache.find(request)
-        if kept is not None and self._understood(kept.text):
+        if kept is not None and usable(question, kept.text):
             return self._note(question, kept)
         malformed = 0  # counted in what is kept, so that a second run, which asks nothing, reports the same
         for attempt in range(self._config.retries + 1):
@@ -93,7 +109,7 @@ class Asker(Generic[Question]):
             with self._lock:
                 self.requests += 1
             try:
-                text, sent, received = self.endpoint.send(messages)
+                text, sent, received = self._endpoint.send(messages)
             except JudgeError:
                 patience.called_off.set()  # a wrong key or model is wrong for every question
                 raise
@@ -104,12 +120,12 @@ class Asker(Generic[Question]):
                 self._fail(failure.reason)
                 retry_after = failure.retry_after
             else:
-                if self._understood(text):
+                if usable(question, text):
                     answer = Answer(text=text, prompt_tokens=sent, completion_tokens=received, malformed=malformed)
                     self._cache.keep(request, answer)
                     return self._note(question, answer)
                 malformed += 1
-                self._fail(self._nothing)
+                self._fail(NO_VERDICT)
                 self.malformed[question] = malformed
             if attempt < self._config.retries:
                 patience.wait(attempt, retry_after)
@@ -117,7 +133,7 @@ class Asker(Generic[Question]):
 
     def _note(self, question: Question, answer: Answer) -> Answer:
         with self._lock:
-            self.used[question] = answer
+            self._used[question] = answer
             self.malformed[question] = answer.malformed
         return answer
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tasks.endpoint.config import EndpointConfig
+from tasks.chat.config import ChatModelConfig
 from tasks.engine.errors import ConfigError, JudgeError
 
 Messages = list[dict[str, str]]
@@ -43,15 +43,15 @@ class Endpoint:
     """Sends single requests; how often to try is the caller's business.
 
     Args:
-        config: the endpoint.
-        knob: where it was configured.
-        without: how to run without it, such as "leave the chat judge out with evaluation/judges=scores".
+        config: where, and whom.
+        knob: where it is configured, for messages.
+        without: how to do without it, for messages.
 
     Raises:
         ConfigError: the package ``openai`` is not installed, or the variable of the API key is not set.
     """
 
-    def __init__(self, config: EndpointConfig, knob: str, without: str) -> None:
+    def __init__(self, config: ChatModelConfig, knob: str, without: str) -> None:
         self._config, self._knob, self._without = config, knob, without
         self._key = api_key(config, knob)
         try:
@@ -107,16 +107,16 @@ class Endpoint:
             self._client.with_options(timeout=min(_PREFLIGHT_SECONDS, self._config.timeout_seconds)).models.list()
         except openai.APIConnectionError as error:
             raise JudgeError(
-                f"{self._knob}.base_url: {where} does not answer ({type(error).__name__}); start the server, correct the "
-                f"address, or {self._without}"
+                f"{self._knob}.base_url: {where} does not answer ({type(error).__name__}); start the server, "
+                f"correct the address, or {self._without}"
             ) from None
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
                 raise self._failure(error) from None
             if error.status_code >= 500:
                 raise JudgeError(
-                    f"{self._knob}.base_url: {where} answers HTTP {error.status_code} to GET /models; wait until the server "
-                    f"is up, or {self._without}"
+                    f"{self._knob}.base_url: {where} answers HTTP {error.status_code} to GET /models; wait until the "
+                    f"server is up, or {self._without}"
                 ) from None
             # Some servers have no list of models: that one answered at all is what was asked.
         except (openai.OpenAIError, ValueError):
@@ -155,7 +155,7 @@ class Patience:
         self.called_off.wait(self._backoff * 2**attempt if retry_after is None else retry_after)
 
 
-def api_key(config: EndpointConfig, knob: str) -> str:
+def api_key(config: ChatModelConfig, knob: str) -> str:
     """The key, or an empty text when the endpoint asks for none.
 
     Raises:

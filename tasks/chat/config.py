@@ -1,6 +1,5 @@
-"""Where a chat model is, and how patiently it is asked."""
+"""Which chat model is asked, and how patiently."""
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,7 +8,7 @@ from pydantic import Field, model_validator
 from tasks.engine.config import Config
 
 
-class EndpointConfig(Config):
+class ChatModelConfig(Config):
     """A chat model behind an OpenAI-compatible endpoint. Answers are kept on disk; equal questions are asked once."""
 
     base_url: str
@@ -22,16 +21,12 @@ class EndpointConfig(Config):
     """Sampling temperature; null leaves it out of the request, for models that accept none."""
     max_tokens: int = Field(gt=0)
     """Longest answer of the model."""
-    system: str
-    """System message; empty sends none."""
-    template: str
-    """User message; {prompt} and the responses are replaced by the texts, in one pass."""
     concurrency: int = Field(gt=0)
     """Requests under way at the same time."""
     timeout_seconds: float = Field(gt=0)
     """One request, from connecting to the last byte."""
     retries: int = Field(ge=0)
-    """Further attempts after a failed request or an answer that means nothing."""
+    """Further attempts after a failed request or an answer that cannot be used."""
     backoff_seconds: float = Field(gt=0)
     """Wait before the first further attempt; doubles each time. A server's Retry-After is obeyed instead."""
 
@@ -41,7 +36,7 @@ class EndpointConfig(Config):
         return {name: value for name, value in super().fingerprint_fields().items() if name not in patience}
 
     @model_validator(mode="after")
-    def _address(self) -> "EndpointConfig":
+    def _has_an_address(self) -> "ChatModelConfig":
         url = urlsplit(self.base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError(f"base_url is {self.base_url!r}; expected http(s)://host[:port]/v1")
@@ -51,17 +46,3 @@ class EndpointConfig(Config):
                 "api_key_env names"
             )
         return self
-
-
-def one_group(knob: str, pattern: str, around: str) -> None:
-    """Require a regular expression with exactly one group.
-
-    Raises:
-        ValueError: it is none, or has another number of groups.
-    """
-    try:
-        groups = re.compile(pattern).groups
-    except re.error as error:
-        raise ValueError(f"{knob} {pattern!r} is no regular expression ({error})") from error
-    if groups != 1:
-        raise ValueError(f"{knob} has {groups} groups; expected exactly one, around {around}")
