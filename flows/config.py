@@ -15,7 +15,7 @@ from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.misspelt import flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
-from flows.reward_ensemble import ensemble_problem, halves_problem, members
+from flows.reward_ensemble import ensemble_problem, members
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
 from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
@@ -55,7 +55,7 @@ class RLHFConfig(Config):
     """A second reward model that nothing is optimised against: it watches PPO and judges in the evaluation. other_seed
     trains it on the same comparisons; disjoint_half gives each model the comparisons of half of the prompts."""
     reward_ensemble: int = Field(ge=1)
-    """Reward models that PPO optimises as one: their mean, less ppo.rewards' spread_penalty times their standard deviation."""
+    """Reward models that PPO optimises as one: mean less ppo.rewards' spread_penalty times standard deviation."""
     reward_ensemble_on: Literal["all", "disjoint_halves"]
     """all: members of other seeds on the same comparisons; disjoint_halves: two, each on those of half of the prompts."""
     labeler_folds: int = Field(ge=0)
@@ -141,14 +141,13 @@ class RLHFConfig(Config):
     @property
     def reads_comparisons(self) -> bool:
         """Whether any stage learns from rankings: a reward that is a function needs none."""
-        second = self.independent_reward_model != "none"
-        return bool(self.reward_model_runs or second or self.labeler_folds or self.rivals)
+        return any((self.reward_model_runs, self.independent_reward_model != "none", self.labeler_folds, self.rivals))
 
     @property
     def measured(self) -> MeasureConfig:
         """The measurement of one policy; the judge that was optimised gives the scores that PPO optimised."""
-        listed = self.reward_ensemble > 1 or not self.ppo.rewards.plain
-        return self.evaluation.measured.model_copy(update={"rewards": self.ppo.rewards if listed else None})
+        plain = (self.ppo.rewards.plain and self.reward_ensemble == 1) or self.evaluation.rewards is not None
+        return self.evaluation.measured.model_copy(update={} if plain else {"rewards": self.ppo.rewards})
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
@@ -206,8 +205,8 @@ class RLHFConfig(Config):
     @model_validator(mode="after")
     def _every_stage_has_rows(self) -> "RLHFConfig":
         minimum = self.data_prep.minimum_rows.model_dump()
-        optional = (OPTIONAL,) if self.reads_comparisons else (OPTIONAL, "comparisons")
-        if none := [role for role, rows in minimum.items() if rows == 0 and role not in optional]:
+        unread = () if self.reads_comparisons else ("comparisons",)
+        if none := [role for role, rows in minimum.items() if rows == 0 and role not in (OPTIONAL, *unread)]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
             )
@@ -251,9 +250,8 @@ class RLHFConfig(Config):
 
     @model_validator(mode="after")
     def _an_ensemble_has_use(self) -> "RLHFConfig":
-        count, on, second = self.reward_ensemble, self.reward_ensemble_on, self.independent_reward_model
-        found = ensemble_problem(count, on, self.ppo.rewards, self.rounds)
-        if found := found or halves_problem(on, second, self.reward_model):
+        knobs = (self.reward_ensemble, self.reward_ensemble_on, self.rounds, self.independent_reward_model)
+        if found := ensemble_problem(*knobs, self.ppo.rewards, self.reward_model):
             raise ValueError(found)
         return self
 

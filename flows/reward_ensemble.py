@@ -22,7 +22,9 @@ def members(first: RewardModelConfig, count: int, on: LearnsFrom) -> dict[str, R
     return {name: run.model_copy(update={"trained_on": half}) for (name, run), half in pairs}
 
 
-def ensemble_problem(count: int, on: LearnsFrom, rewards: RewardsConfig, rounds: int) -> str | None:
+def ensemble_problem(
+    count: int, on: LearnsFrom, rounds: int, independent: str, rewards: RewardsConfig, reward_model: RewardModelConfig
+) -> str | None:
     """Why so many members cannot be, if they cannot."""
     own = rewards.own
     if rounds > 1 and own is None:
@@ -45,10 +47,10 @@ def ensemble_problem(count: int, on: LearnsFrom, rewards: RewardsConfig, rounds:
             f"reward_ensemble_on is disjoint_halves and reward_ensemble is {count}; two halves make two members: set "
             "reward_ensemble=2"
         )
-    return None
+    return _halves_problem(on, independent, reward_model)
 
 
-def halves_problem(on: LearnsFrom, independent: str, reward_model: RewardModelConfig) -> str | None:
+def _halves_problem(on: LearnsFrom, independent: str, reward_model: RewardModelConfig) -> str | None:
     """Why two members cannot have a half each, if they cannot."""
     if on == "all" or (independent != "disjoint_half" and reward_model.trained_on == "all"):
         return None

@@ -8,7 +8,7 @@ import pytest
 from tasks.engine.errors import ConfigError, JudgeError
 from tasks.rewards.chat import ChatReward
 from tasks.rewards.config import ChatPart
-from tests.unit.compare.judges.chat_server import Reply, serving
+from tests.unit.chat.chat_server import Reply, serving
 
 VALUES: dict[str, Any] = {
     "name": "polite",
