@@ -21,4 +21,9 @@ def wake_runs(batch: Path) -> list[str]:
 def wake_meanwhile(batch: Path) -> None:
     """The same, while the labeler goes on; what there is to tell goes to the log."""
     if any((batch / WAITING).glob("*")):
-        threading.Thread(target=lambda: [logger.warning("%s", told) for told in wake_runs(batch)]).start()
+        threading.Thread(target=_wake_and_tell, args=(batch,)).start()
+
+
+def _wake_and_tell(batch: Path) -> None:
+    for told in wake_runs(batch):
+        logger.warning("%s", told)
