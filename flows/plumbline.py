@@ -9,6 +9,7 @@ import sys
 
 COMMANDS = {
     "rlhf": "the pipeline",
+    "doctor": "what is wrong with a configuration, its model and its data, before anything runs",
     "evaluate": "one policy, measured like the pipeline's",
     "chat": "talk to a policy in the terminal",
     "study": "the findings of the papers on the embedded world",
