@@ -7,7 +7,7 @@ from statistics import median
 
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
-from flows.ask.doctor.sample import share
+from flows.ask.doctor.sample import FEWEST, share, typed
 from flows.misspelt import did_you_mean
 from flows.run.data_account import accounts
 from tasks.data_prep.deduplicate import normalise
@@ -146,7 +146,7 @@ def benchmark_leaks(patient: Patient) -> Iterator[Finding]:
     texts = [document.text for document in sample.documents["train"]]
     texts += [f"{row.prompt.text} {row.response}" for row in sample.demonstrations]
     everything = "\n".join(map(normalise, texts))
-    asked = [(item.task, normalise(item.context)) for item in sample.source.benchmarks]
+    asked = [(item.task, normalise(_question(item.context))) for item in sample.source.benchmarks]
     seen = Counter(task for task, text in asked if len(text.split()) >= LEAKED_WORDS and text in everything)
     for task, count in seen.items():
         yield found(
@@ -158,19 +158,28 @@ def benchmark_leaks(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def _question(context: str) -> str:
+    """The longest line: the question, or the passage that it is about."""
+    return max(context.splitlines(), key=len).removeprefix("Question: ")
+
+
 def lengths(patient: Patient) -> Iterator[Finding]:
     """Limits and lengths that do not belong together."""
     sample, data = patient.sample, patient.config.data_prep
     if sample is None:
         return
-    prompts = {role: [item.prompt for item in rows] for role, rows in sample.measured.items() if len(rows) >= 10}
-    if {"rl_prompts", "comparisons"} <= prompts.keys():
-        asked, known = median(prompts["rl_prompts"]), median(prompts["comparisons"])
+    words = {
+        role: median(len(typed(sample, row).split()) for row in rows)
+        for (role, split), rows in sample.table.items()
+        if split == "train" and len(rows) >= FEWEST
+    }
+    if {"rl_prompts", "comparisons"} <= words.keys():
+        asked, known = words["rl_prompts"], words["comparisons"]
         if max(asked, known) > LONGER_PROMPTS * min(asked, known):
             yield found(
                 "warning",
                 "rl_prompts",
-                f"prompts of {asked:g} tokens (median), and rankings whose prompts have {known:g}",
+                f"prompts of {asked:g} words (median), and rankings whose prompts have {known:g}",
                 "prompts of one kind: a reward model is right about what it was trained on",
                 "rank responses to such prompts too",
             )

@@ -16,13 +16,16 @@ from tasks.data_prep.sources.filter import RowFilter
 from tasks.data_prep.sources.folder import BARE_ROLES, choose_files, read_benchmark, rows_of
 from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
-from tasks.data_prep.split import AnySplit
+from tasks.data_prep.split import AnySplit, prompt_of
 from tasks.data_prep.tokenizer import EOS, train_tokenizer
 from tasks.language.plain_layout import BARE, Layout
 from tasks.records.records import Comparison, Demonstration, Document, Prompt
 
 ROWS = 2_000
 """Read of every file; ours. A thousand rows are known within a second, and a share of them to three points."""
+
+FEWEST = 10
+"""Rows from which a share or a median means something."""
 
 
 class Sample(NamedTuple):
@@ -97,3 +100,9 @@ def share(part: int, of: Sequence[object] | int) -> float:
     """Of a whole that may be empty."""
     whole = of if isinstance(of, int) else len(of)
     return part / whole if whole else 0.0
+
+
+def typed(sample: Sample, row: Prompt | Demonstration | Comparison) -> str:
+    """The last request of a row before the layout."""
+    turns = sample.cleaner.origin(row).turns
+    return turns[-1].content if turns else prompt_of(row).text

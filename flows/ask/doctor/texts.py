@@ -6,16 +6,12 @@ from collections.abc import Iterator
 
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
-from flows.ask.doctor.sample import Sample, share
+from flows.ask.doctor.sample import FEWEST, Sample, share, typed
 from tasks.data_prep.deduplicate import normalise
-from tasks.data_prep.split import prompt_of
 from tasks.engine.findings import Finding
-from tasks.records.records import Comparison, Demonstration, Prompt
 
 WORTH_A_WARNING = 0.1
 """Share of the responses; ours."""
-FEWEST = 10
-"""Rows from which a share means something."""
 NEXT_TURN = re.compile(r"\n\s*(?:human|user|question|q|### ?(?:instruction|human|user))\s*:", re.IGNORECASE)
 DAMAGED = re.compile("\ufffd|Ã[\u0080-\u00bf]|â€[™œ\u009d“”˜¦]|Â[\u00a0-\u00bf]")
 """UTF-8 that was read as Latin-1 or Windows-1252 and written again, or could not be read."""
@@ -24,8 +20,8 @@ DAMAGED = re.compile("\ufffd|Ã[\u0080-\u00bf]|â€[™œ\u009d“”˜¦]|Â[\
 def _responses(sample: Sample) -> dict[str, list[tuple[str, str]]]:
     """Role -> prompt as typed and response, of training."""
     found = {
-        "demonstrations": [(_typed(sample, row), row.response) for row in sample.demonstrations],
-        "comparisons": [(_typed(sample, row), text) for row in sample.comparisons for text in row.completions],
+        "demonstrations": [(typed(sample, row), row.response) for row in sample.demonstrations],
+        "comparisons": [(typed(sample, row), text) for row in sample.comparisons for text in row.completions],
     }
     return {role: rows for role, rows in found.items() if len(rows) >= FEWEST}
 
@@ -94,8 +90,8 @@ def different_prompts(patient: Patient) -> Iterator[Finding]:
     ends = {
         role: Counter(text.rstrip().rpartition("\n")[2][-12:] for text in texts)
         for role, texts in {
-            "rl_prompts": [_typed(sample, prompt) for prompt in sample.rl_prompts],
-            "comparisons": [_typed(sample, row) for row in sample.comparisons],
+            "rl_prompts": [typed(sample, prompt) for prompt in sample.rl_prompts],
+            "comparisons": [typed(sample, row) for row in sample.comparisons],
         }.items()
     }
     common = {role: counts.most_common(1)[0] for role, counts in ends.items()}
@@ -109,9 +105,3 @@ def different_prompts(patient: Patient) -> Iterator[Finding]:
                 "one layout for all roles",
                 "take the cue out of the rows and write it in data_prep.prompt_layout",
             )
-
-
-def _typed(sample: Sample, row: Prompt | Demonstration | Comparison) -> str:
-    """The last request before the layout."""
-    turns = sample.cleaner.origin(row).turns
-    return turns[-1].content if turns else prompt_of(row).text
