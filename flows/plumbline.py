@@ -9,8 +9,8 @@ import sys
 
 COMMANDS = {
     "rlhf": "the pipeline",
-    "doctor": "what is wrong with a configuration, its model and its data, before anything runs",
     "evaluate": "one policy, measured like the pipeline's",
+    "doctor": "what is wrong with a configuration, its model and its data, before anything runs",
     "chat": "talk to a policy in the terminal",
     "study": "the findings of the papers on the embedded world",
     "store": "what the artifact store holds: list, verify, gc",

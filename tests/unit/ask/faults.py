@@ -464,6 +464,16 @@ FAULTS = [
         ("runtime.runner: dask needs", "choose processes"),
     ),
     Fault(
+        "engine_without_gpu",
+        f.given("ppo.rollout_engine=vllm"),
+        ("ppo.rollout_engine is vllm", "ppo.rollout_engine=own"),
+    ),
+    Fault(
+        "second_judge_that_is_none",
+        f.given("evaluation.judges.independent_reward_model=/no/such/model"),
+        ("/no/such/model has no config.json", "reward model that this program trained"),
+    ),
+    Fault(
         "judge_that_does_not_judge",
         f.given("evaluation.gate.judge=gold", "evaluation.gate.min_win_rate=0.5"),
         ("evaluation.gate.judge", "choose one of them"),
