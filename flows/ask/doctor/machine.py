@@ -10,7 +10,6 @@ import torch
 from flows.ask.arithmetic.memory import FP32, GIB, stage_memory
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
-from flows.config import RLHFConfig
 from tasks.engine.errors import PlumblineError
 from tasks.engine.findings import Finding, Severity
 
@@ -76,7 +75,7 @@ def memory(patient: Patient) -> Iterator[Finding]:
         return
     if config.runtime.device.startswith("cuda") and not patient.on_gpu:
         return
-    total, free = device_memory(config)
+    total, free = device_memory(config.runtime.device)
     largest = max(stages, key=lambda stage: stage.peak)
     needed, state = largest.peak, largest.state
     if not patient.on_gpu:
@@ -91,10 +90,10 @@ def memory(patient: Patient) -> Iterator[Finding]:
         yield found("warning", "memory", what, there, f"end other programs, or {lower}")
 
 
-def device_memory(config: RLHFConfig) -> tuple[int, int]:
+def device_memory(device: str) -> tuple[int, int]:
     """Bytes in all and free now; of a container, what it is given."""
-    if config.runtime.device.startswith("cuda"):
-        free, total = torch.cuda.mem_get_info(config.runtime.device)
+    if device.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device)
         return int(total), int(free)
     page = os.sysconf("SC_PAGE_SIZE")
     total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")

@@ -1,5 +1,6 @@
 """The doctor's page: one line an area, then what was found, then the data, the labels, the memory and the time in numbers."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from statistics import median
 
@@ -11,6 +12,10 @@ from flows.ask.doctor import labels
 from flows.ask.doctor.machine import PROGRAM, device_memory
 from flows.ask.doctor.patient import Patient
 from flows.ask.doctor.sample import ROWS, Sample
+from flows.ask.timing.page import show as show_time
+from flows.ask.timing.page import stages_of
+from flows.ask.timing.rates import guessed
+from flows.ask.timing.tokens import lengths_of
 from flows.run.data_account import account_rows
 from tasks.data_prep.lengths import Measured
 from tasks.engine.errors import PlumblineError
@@ -18,6 +23,7 @@ from tasks.engine.findings import Finding
 
 STYLES = {"error": "bold red", "warning": "yellow", "notice": "dim"}
 HIGH = 0.95
+LONGEST = 3
 
 
 def show(screen: Console, patient: Patient, examined: Mapping[str, list[Finding]]) -> None:
@@ -42,6 +48,7 @@ def numbers(patient: Patient) -> Iterator[Table | str]:
             yield data_table(sample)
             yield label_line(labels.count(sample))
         yield memory_line(patient)
+        yield time_line(patient)
     except PlumblineError as error:
         yield f"no more numbers: {error}"
 
@@ -74,10 +81,26 @@ def memory_line(patient: Patient) -> str:
     """The largest stage beside what there is."""
     config = patient.config
     largest = max(stage_memory(config, patient.shapes, config.runtime.precision), key=lambda stage: stage.peak)
-    total, free = device_memory(config)
+    total, free = device_memory(config.runtime.device)
     needed = largest.peak + (0 if patient.on_gpu else PROGRAM)
     there = f"{total / GIB:.1f} GiB here, {free / GIB:.1f} free"
     return f"Memory: {largest.stage} needs the most, about {needed / GIB:.1f} GiB; {there}"
+
+
+def time_line(patient: Patient) -> str:
+    """The whole run and its longest stages, from the speed of a matrix product."""
+    config = patient.config
+    if config.runtime.device.startswith("cuda") and not patient.on_gpu:
+        return "Time: not estimated without the GPU"
+    shapes = patient.shapes
+    rates = guessed(shapes.policy.parameters, config.runtime)
+    stages = stages_of(patient, shapes, lengths_of(patient), rates)
+    seconds: Counter[str] = Counter()
+    for stage in stages:
+        seconds[stage.group] += stage.seconds  # type: ignore[assignment]
+    longest = ", ".join(f"{group} {show_time(took)}" for group, took in seconds.most_common(LONGEST))
+    whole = show_time(max(stage.ends for stage in stages))
+    return f"Time: roughly {whole}; {longest}. `python -m flows.rlhf ... --dry-run` measures it"
 
 
 def _mark(findings: list[Finding]) -> str:

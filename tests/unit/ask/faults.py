@@ -426,7 +426,7 @@ FAULTS = [
     Fault("more_threads_than_cores", f.given("runtime.threads=512"), ("runtime.threads", "cores"), "warning"),
     Fault(
         "too_little_memory",
-        f.patched("flows.ask.doctor.machine.device_memory", lambda config: (GIB // 4, GIB // 8)),
+        f.patched("flows.ask.doctor.machine.device_memory", lambda device: (GIB // 4, GIB // 8)),
         ("GiB", "all the time", "take a smaller model"),
     ),
     Fault(
