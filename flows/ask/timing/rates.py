@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from flows.ask.doctor.machine import device_memory
 from tasks.engine.config import RuntimeConfig
 from tasks.language.batches import TokenBatch, pad_batch
-from tasks.language.generation import generate
+from tasks.language.generation import sample
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
@@ -128,11 +128,11 @@ def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, 
                 loss = response_logprobs(model, given, 1.0).mean()
             loss.backward()  # type: ignore[no-untyped-call]
 
-        def sample(steps: int) -> Callable[[], None]:
+        def write(steps: int) -> Callable[[], None]:
             def run() -> None:
                 draws = torch.Generator(device=runtime.device).manual_seed(0)
                 with autocast(runtime):
-                    generate(
+                    sample(
                         model,
                         [[1]] * batch.rows,
                         max_new_tokens=steps,
@@ -141,14 +141,15 @@ def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, 
                         eos_id=-1,
                         pad_id=0,
                         batch_size=batch.rows,
+                        with_statistics=False,
                     )
 
             return run
 
         train(few)  # memory for gradients is taken, kernels are chosen
         read_seconds, train_seconds = (_seconds(lambda: work(texts), runtime) for work in (read, train))  # noqa: B023
-        sample(1)()
-        sampled = _seconds(sample(1 + STEPS), runtime) - _seconds(sample(1), runtime)
+        write(1)()
+        sampled = _seconds(write(1 + STEPS), runtime) - _seconds(write(1), runtime)
         return Rates(
             machine=machine,
             measured=datetime.now().isoformat(timespec="minutes"),
