@@ -14,6 +14,9 @@ FP32, BF16 = 4, 2
 GIB, MIB = 2**30, 2**20
 LOGIT_COPIES = 3
 """Logits, their log-softmax, and the gradient of one of them."""
+HEAP = 1.6
+"""Of a processor's memory, what activations take for each byte in use: pages that come back in pieces stay with the process.
+Measured (``python -m tests.benchmarks.memory``) with glibc; without that, 1."""
 COMPARED_GRADIENTS = 3
 """Copies that the statistics of PPO-ptx make: the policy's gradient, what the pretraining loss added, their product."""
 
@@ -76,6 +79,7 @@ def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
 def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[StageMemory]:
     """The peaks of fine-tuning, reward-model training, rivals where they are asked for, and PPO."""
     policy, judge = shapes
+    heap = HEAP if config.runtime.device == "cpu" else 1.0
     budget = config.runtime.tokens_per_microbatch
     sft, ranked, ppo = config.sft, config.reward_model, config.ppo
     fine_tuned = network_memory("policy", policy.parameters, trained=True).total
@@ -87,20 +91,20 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     one_gradient = FP32 * policy.parameters if ppo.gamma > 0 else 0
     sampled = config.runtime.generation_batch * (ppo.prompt_tokens + ppo.response_tokens)
     # The policy's own gradient is kept apart while the pretraining loss goes backward.
-    update = training_bytes(policy, episode, precision) + logit_bytes(policy, episode) + one_gradient
+    update = training_bytes(policy, episode, precision, heap) + logit_bytes(policy, episode) + one_gradient
     moments = {
         "sampling": cache_bytes(policy, sampled, precision),
         "policy update": update,
-        "value update": training_bytes(judge, episode, precision) if ppo.reads_values else 0,
+        "value update": training_bytes(judge, episode, precision, heap) if ppo.reads_values else 0,
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
     }
     largest = max(moments, key=lambda name: moments[name])
     state = sum(network.total for network in ppo_networks(config, shapes))
     stages = [
         StageMemory(
-            "sft", precision, fine_tuned, training_bytes(policy, row, precision) + logit_bytes(policy, row), ""
+            "sft", precision, fine_tuned, training_bytes(policy, row, precision, heap) + logit_bytes(policy, row), ""
         ),
-        StageMemory("reward_model", precision, scored, training_bytes(judge, group, precision), ""),
+        StageMemory("reward_model", precision, scored, training_bytes(judge, group, precision, heap), ""),
         StageMemory("ppo", precision, state, moments[largest], largest),
     ]
     for name, knobs in config.rivals.items():
@@ -108,12 +112,12 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
         both = fine_tuned + network_memory("reference", policy.parameters, trained=False).total
         ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
         read = max(budget, config.comparisons.completions_max * ranked_tokens)
-        working = training_bytes(policy, read, precision) + logit_bytes(policy, read)
+        working = training_bytes(policy, read, precision, heap) + logit_bytes(policy, read)
         stages.insert(2, StageMemory(name, precision, both, working, ""))
     return stages
 
 
-def training_bytes(shape: Shape, tokens: int, precision: str) -> int:
+def training_bytes(shape: Shape, tokens: int, precision: str, heap: float = 1.0) -> int:
     """What a forward pass over ``tokens`` keeps for the backward pass, and autocast's copies of the weights.
 
     Per layer and token 9 hidden vectors (both norms' inputs and outputs, queries, keys, values, attention's output, the
@@ -121,7 +125,8 @@ def training_bytes(shape: Shape, tokens: int, precision: str) -> int:
     """
     each = BF16 if precision == "bf16" else FP32
     copies = BF16 * shape.parameters if precision == "bf16" else 0
-    return tokens * shape.layers * (9 * shape.hidden + shape.mlp_kept * shape.mlp_width) * each + copies
+    kept = tokens * shape.layers * (9 * shape.hidden + shape.mlp_kept * shape.mlp_width) * each
+    return int(heap * kept) + copies
 
 
 def logit_bytes(shape: Shape, tokens: int) -> int:

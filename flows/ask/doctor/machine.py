@@ -10,6 +10,7 @@ import torch
 from flows.ask.arithmetic.memory import FP32, GIB, stage_memory
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
+from flows.ask.processor import CPUINFO, bf16_units
 from tasks.engine.errors import PlumblineError
 from tasks.engine.findings import Finding, Severity
 
@@ -27,7 +28,7 @@ def precision(patient: Patient) -> Iterator[Finding]:
     if patient.on_gpu:
         fine = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fine = runtime.device != "cpu" or cpu_computes_bf16()
+        fine = runtime.device != "cpu" or not CPUINFO.is_file() or bf16_units() is not None
     if not fine:
         yield found(
             "warning",
@@ -36,15 +37,6 @@ def precision(patient: Patient) -> Iterator[Finding]:
             "a device with bf16 arithmetic",
             "set runtime.precision=fp32: it is as fast there, and exact",
         )
-
-
-def cpu_computes_bf16() -> bool:
-    """Whether the processor multiplies in bf16."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return True  # nobody knows
-    return "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags
 
 
 def cores(patient: Patient) -> Iterator[Finding]:

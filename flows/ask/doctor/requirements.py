@@ -8,16 +8,19 @@ from flows.config import RLHFConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.process import environment
+from tasks.chat.model import ChatModel, answer_cache
 from tasks.compare.judges.asked import pair_judges
+from tasks.comparisons.labelers.hired import check_labelers
 from tasks.data_prep.enough import no_documents
 from tasks.data_prep.sources.folder import benchmark_task, choose_files
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.findings import Finding
 from tasks.engine.os_errors import probe
-from tasks.measure.scores import check_reward_model
+from tasks.language.reward_folder import check_reward_model
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
+from tasks.revise.revise import KNOB, WITHOUT
 
 
 def check_folders(config: RLHFConfig) -> None:
@@ -155,6 +158,13 @@ def check_gate(config: RLHFConfig) -> None:
             f"{', '.join(name for name, here in there.items() if here)}; choose one of them, or set min_win_rate and "
             "min_win_rate_low to null"
         )
+
+
+def check_hired(config: RLHFConfig) -> None:
+    """Labelers and revisers from outside must be at hand."""
+    check_labelers(config.comparisons, config.tracking.folder, config.runtime)
+    if config.revise.prompts:
+        ChatModel(config.revise.chat, answer_cache(config.tracking.folder), KNOB, WITHOUT).check()
 
 
 def check_measures(config: EvaluationConfig, context_tokens: int) -> None:

@@ -79,7 +79,8 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         batches.warmup,
         batches.objective,
     ),
-    "evaluation": (
+    "labelers and judges": (
+        _required(lambda patient: requirements.check_hired(patient.config)),
         _required(lambda patient: requirements.check_judges(patient.config.evaluation)),
         _required(
             lambda patient: requirements.check_measures(patient.config.evaluation, patient.config.model.context_tokens)

@@ -417,9 +417,7 @@ FAULTS = [
     Fault("no_gpu", f.given("runtime.device=cuda:99"), ("cuda:99 asked for", "runtime=cpu")),
     Fault(
         "bf16_in_name_only",
-        f.both(
-            f.given("runtime.precision=bf16"), f.patched("flows.ask.doctor.machine.cpu_computes_bf16", lambda: False)
-        ),
+        f.both(f.given("runtime.precision=bf16"), f.patched("flows.ask.doctor.machine.bf16_units", lambda: None)),
         ("runtime.precision", "set runtime.precision=fp32"),
         "warning",
     ),
