@@ -16,7 +16,8 @@ LOGIT_COPIES = 3
 """Logits, their log-softmax, and the gradient of one of them."""
 HEAP = 1.6
 """Of a processor's memory, what activations take for each byte in use: pages that come back in pieces stay with the process.
-Measured (``python -m tests.benchmarks.memory``) with glibc; without that, 1."""
+Measured with glibc on fine-tuning, reward model and DPO (``python -m tests.benchmarks.memory``);
+PPO's update showed none."""
 COMPARED_GRADIENTS = 3
 """Copies that the statistics of PPO-ptx make: the policy's gradient, what the pretraining loss added, their product."""
 
@@ -91,11 +92,11 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     one_gradient = FP32 * policy.parameters if ppo.gamma > 0 else 0
     sampled = config.runtime.generation_batch * (ppo.prompt_tokens + ppo.response_tokens)
     # The policy's own gradient is kept apart while the pretraining loss goes backward.
-    update = training_bytes(policy, episode, precision, heap) + logit_bytes(policy, episode) + one_gradient
+    update = training_bytes(policy, episode, precision) + logit_bytes(policy, episode) + one_gradient
     moments = {
         "sampling": cache_bytes(policy, sampled, precision),
         "policy update": update,
-        "value update": training_bytes(judge, episode, precision, heap) if ppo.reads_values else 0,
+        "value update": training_bytes(judge, episode, precision) if ppo.reads_values else 0,
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
     }
     largest = max(moments, key=lambda name: moments[name])
