@@ -1,7 +1,10 @@
 """Before transformers loads a model or a tokenizer: one at a time in a process, and only from files that are there."""
 
 import json
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +103,18 @@ def _check_whole(folder: Path) -> None:
                 f"{folder}: found {len(named) - len(missing)} of {len(named)} files of weights, expected all that "
                 f"{index.name} names; copy {missing[0]} too"
             )
+
+
+@contextmanager
+def no_report(silent: bool) -> Iterator[None]:
+    """Inside this context transformers reports no weights that a model of another kind has beside the wanted ones."""
+    reporter = logging.getLogger("transformers.modeling_utils")
+    before = reporter.level
+    reporter.setLevel(logging.ERROR if silent else before)
+    try:
+        yield
+    finally:
+        reporter.setLevel(before)
 
 
 def cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:

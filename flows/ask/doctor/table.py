@@ -82,6 +82,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "labelers and judges": (
         _required(lambda patient: requirements.check_hired(patient.config)),
         _required(lambda patient: requirements.check_judges(patient.config.evaluation)),
+        _required(lambda patient: requirements.check_rewards(patient.config)),
         _required(
             lambda patient: requirements.check_measures(patient.config.evaluation, patient.config.model.context_tokens)
         ),
