@@ -91,8 +91,11 @@ class RLHFConfig(Config):
 
     @property
     def data_prep_job(self) -> DataPrepJob:
-        """Data preparation, with the tokenizer it needs."""
-        return DataPrepJob(data_prep=self.data_prep, model=self.model, documents_for=self.documents_for)
+        """Data preparation, with the tokenizer it needs; who has responses ranked needs no rankings in the data."""
+        data = self.data_prep
+        if data.source != "sandbox" and self.comparisons.samples:
+            data = data.model_copy(update={"minimum_rows": data.minimum_rows.model_copy(update={"comparisons": 0})})
+        return DataPrepJob(data_prep=data, model=self.model, documents_for=self.documents_for)
 
     @property
     def documents_for(self) -> list[str]:
