@@ -40,6 +40,9 @@ def serve(host: str, port: int, names: list[str]) -> None:
         print(
             "it is open to the network without encryption: tokens and texts can be read on the way; put TLS before it"
         )
+    from flows.run.waiting import keep_waking  # a second of imports, for those who serve or import only
+
+    keep_waking(environment.HOME, lambda words: print(words, flush=True))
     app = create_app(environment.HOME, names)
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", server_header=False)
 
@@ -120,6 +123,9 @@ def main(typed: list[str]) -> None:
             case "import":
                 new, old = import_labels(given.format, chosen(home, given.batch), given.file)
                 print(f"{new} labels added, {old} were there already")
+                from flows.run.waiting import wake
+
+                print("".join(f"{words}\n" for words in wake(home)), end="")
     except PlumblineError as error:
         sys.exit(f"error: {error}")
 

@@ -26,7 +26,7 @@ def test_a_deployments_run_ends_and_is_scheduled_again_when_the_labels_are_there
     def wake(**changes: str) -> str:
         kept = {name: value for name, value in standing.environment.items() if changes or name != "PREFECT_API_URL"}
         done = subprocess.run(
-            [sys.executable, "-c", WAKE, str(folder)],
+            [sys.executable, "-c", WAKE, str(home)],
             cwd=standing.project,
             env=kept | changes,
             capture_output=True,
@@ -40,8 +40,11 @@ def test_a_deployments_run_ends_and_is_scheduled_again_when_the_labels_are_there
         standing.wait("the state of a run that waits", lambda: "AwaitingLabels" in standing.states(run))
         folder = batch_folder(home, *batches(home))
         assert [place.name for place in (folder / "waiting").iterdir()] == [run]
+        assert wake(PREFECT_API_URL=standing.api) == "[]" and standing.states(run)[-1] == "AwaitingLabels"  # too early
         answer(read_batch(folder), "ann")
-        assert f"run {run} waits for these labels" in wake()  # nobody knows the server: nothing is lost
+        assert (
+            f"run {run} has its labels and was not started again: PREFECT_API_URL is not set" in wake()
+        )  # nobody knows the server: nothing is lost
         assert wake(PREFECT_API_URL=standing.api) == "[]"
         standing.wait("the end", lambda: "Completed" in standing.states(run))
     names = standing.states(run)
