@@ -2,18 +2,16 @@
 
 A deployment's run does not stay suspended. It ends in the state ``AwaitingLabels`` and is scheduled again, as a crashed run is:
 its stages are found in the store, so nothing is lost, and no worker, timeout or paused process has to live for as long as people
-take. A run that waits leaves a file with its id beside the batch; the labelling page wakes it when the labels are there.
+take. A run that waits leaves a file with its id in the batch, and in it how many labels it waits for; whoever adds the last of
+them wakes it: the labelling page, and the import of labels.
 """
 
 import os
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-import httpx
 from prefect import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
@@ -22,12 +20,10 @@ from prefect.states import Failed, Scheduled
 
 from tasks.engine.caching import AWAITING_LABELS
 from tasks.engine.errors import AwaitingLabels
-from tasks.records.labels import FOLDER, progress, read_batch, read_labels
+from tasks.records.labels import WAITING, progress, read_batch, read_labels
 
 EXIT_STATUS = 4
 """Of the command line when people have to label first."""
-WAITING = "waiting"
-"""Folder in a batch with a file for each run that waits for it, which tells how many labels are enough."""
 PATIENCE = 30.0
 """Seconds in which a run that has just found labels missing reaches its state."""
 Ended = TypeVar("Ended")
@@ -59,60 +55,42 @@ def enough(folder: Path, wanted: int) -> bool:
     return progress(batch, given, {label.labeler for label in given}).given >= wanted
 
 
-def wake(home: Path) -> list[str]:
-    """Schedule the deployment runs that wait for labels which are there now; returns what to tell about those that cannot be.
+def wake(folder: Path) -> list[str]:
+    """Schedule the deployment runs again that wait for the labels that a batch has; returns what to tell about the others.
 
     Nothing is lost where there is no server to ask: a run looks at the labels whenever it is started again.
     """
     told = []
-    for place in sorted(home.glob(f"{FOLDER}/*/{WAITING}/*")):
-        if not enough(place.parents[1], int(place.read_text(encoding="utf-8") or 0)):
+    for place in sorted((folder / WAITING).glob("*")):
+        if not enough(folder, int(place.read_text(encoding="utf-8") or 0)):
             continue
-        why = "PREFECT_API_URL is not set"
-        if "PREFECT_API_URL" in os.environ:
-            try:
-                why = _wake(UUID(place.name))
-            except httpx.HTTPError as error:
-                why = f"the Prefect server does not answer ({type(error).__name__})"
-        if why:
+        if "PREFECT_API_URL" not in os.environ:
             told.append(
-                f"run {place.name} has its labels and was not started again: {why}; start it on its Prefect page"
+                f"run {place.name} waits for these labels: set PREFECT_API_URL, or start it again on its Prefect page"
             )
-        else:
+        elif _wake(UUID(place.name)):
             place.unlink(missing_ok=True)
+        else:
+            told.append(
+                f"run {place.name} waits for these labels and is not ready to go on; start it again on its Prefect page"
+            )
     return told
 
 
-def keep_waking(home: Path, tell: Callable[[str], None], seconds: float = 5.0) -> None:
-    """Look again and again, for as long as this process lives, whoever adds the labels; every sentence is told once."""
-    known: set[str] = set()
-
-    def look() -> None:
-        while True:
-            for words in wake(home):
-                if words not in known:
-                    tell(words)
-                known.add(words)
-            time.sleep(seconds)
-
-    threading.Thread(target=look, daemon=True, name="wakes runs").start()
-
-
-def _wake(run: UUID) -> str:
-    """Schedule one run; returns why not."""
+def _wake(run: UUID) -> bool:
     end = time.monotonic() + PATIENCE
     with get_client(sync_client=True) as api:
         while True:
             try:
                 state = api.read_flow_run(run).state
             except ObjectNotFound:
-                return ""
+                return True
             if state is not None and state.name == AWAITING_LABELS:
                 again: State[Any] = Scheduled(name="AwaitingRetry", message="the labels are there")
                 api.set_flow_run_state(run, again)
-                return ""
+                return True
             if state is not None and (state.is_final() or state.is_scheduled()):
-                return ""
+                return True
             if time.monotonic() > end:
-                return f"it is {state.name if state else 'in no state'}"
+                return False
             time.sleep(0.2)
