@@ -222,8 +222,8 @@ class RLHFConfig(Config):
             )
         if self.rounds > 1 and not self.reward_model_runs:
             raise ValueError(
-                f"rounds is {self.rounds}, and no reward model learns from the labels of a round; set rounds=1, or let PPO optimise "
-                "a reward model"
+                f"rounds is {self.rounds}, and no reward model learns from the labels of a round; set rounds=1, or let PPO "
+                "optimise a reward model"
             )
         return self
 
