@@ -13,7 +13,7 @@ from flows.plumbline import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = {"<MLflow run id>": "0" * 32, "evaluation.judges.chat.model=NAME": "evaluation.judges.chat.model=name"}
+PLACEHOLDERS = {"<MLflow run id>": "0" * 32, "chat.model=NAME": "chat.model=name"}
 ELSEWHERE = {
     r"make (demo|setup|clean)$": "make demo is the command below it, python -m flows.rlhf, after pip; it takes minutes",
     r"make (test|lint|test-slow)": "runs these tests",
