@@ -131,9 +131,9 @@ def one_round(
         checked["before"] = run(validate_reward_model, "reward_model_before", config.reward_model_run, **named, **old)
     trained = {**data, "ppo_init": start["ppo_init"], **reward_models, **independent, **world}
     ppo = {}
-    for name, knobs in config.ppo_runs_of(number).items():
+    for name, of_policy in config.ppo_runs_of(number).items():
         goes_on = {"start": earlier[0].ppo[name]} if earlier else {}
-        ppo[name] = run(train_ppo, name, knobs, **named, **trained, **goes_on)
+        ppo[name] = run(train_ppo, name, of_policy, **named, **trained, **goes_on)
     return Round(comparisons, reward_models, independent, checked, ppo)
 
 
