@@ -109,12 +109,16 @@ def _check_whole(folder: Path) -> None:
 def no_report(silent: bool) -> Iterator[None]:
     """Inside this context transformers reports no weights that a model of another kind has beside the wanted ones."""
     reporter = logging.getLogger("transformers.modeling_utils")
-    before = reporter.level
-    reporter.setLevel(logging.ERROR if silent else before)
+
+    def drop(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    if silent:  # not by its level, which has transformers check and report other things
+        reporter.addFilter(drop)
     try:
         yield
     finally:
-        reporter.setLevel(before)
+        reporter.removeFilter(drop)
 
 
 def cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:
