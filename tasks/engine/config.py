@@ -146,6 +146,29 @@ class AdamConfig(Config):
     """Gradients are scaled down to this global L2 norm."""
 
 
+class AdapterConfig(Config):
+    """Low-rank adapters: the base stays as it is, and every chosen linear layer gets an additive product of two thin
+    matrices, which alone are trained (LoRA, Hu et al. 2021)."""
+
+    rank: int = Field(gt=0)
+    """Inner width r of the product."""
+    alpha: float = Field(gt=0)
+    """The product is scaled by alpha / rank."""
+    targets: Literal["all-linear"] | list[str]
+    """Linear layers that get one: all of the trunk's, or those with these names, such as [q_proj, v_proj]."""
+    dropout: float = Field(ge=0, lt=1)
+    """Dropout on what the adapters read, in supervised fine-tuning only: reward model, DPO and PPO train without dropout."""
+    learning_rate_factor: float = Field(gt=0)
+    """The stages' learning rates are multiplied by it where an adapter is trained."""
+
+    @field_validator("targets")
+    @classmethod
+    def _some_target(cls, targets: Any) -> Any:
+        if not targets:
+            raise ValueError("found no layer, expected all-linear or a list of names such as [q_proj, v_proj]")
+        return targets
+
+
 class ArchitectureConfig(Config):
     """A Llama-shaped causal LM built from scratch."""
 
