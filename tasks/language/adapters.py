@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.loading import ONE_AT_A_TIME
+from tasks.language.recompute import drawing
 
 NAME = "default"
 """peft's name for the only adapter of a model."""
@@ -73,13 +74,18 @@ def trainable_copy(
     Twins have one copy of the base weights between them.
     """
     if config is None:
-        return copy.deepcopy(frozen)
+        return copy.deepcopy(frozen).requires_grad_(True)
     return attach(twin(frozen, sharing=frozen), config, generator)
 
 
 def twin(module: Any, *, sharing: nn.Module) -> Any:
     """A copy of a module whose parameters are, where ``sharing`` has them, the same ones and not copies."""
     return copy.deepcopy(module, {id(parameter): parameter for parameter in sharing.parameters()})
+
+
+def snapshot(module: Any) -> Any:
+    """A copy whose trained weights are its own; it shares what is frozen."""
+    return copy.deepcopy(module, {id(part): part for part in module.parameters() if not part.requires_grad})
 
 
 def merged(model: Any) -> Any:
@@ -158,7 +164,8 @@ def adapter_dropout(model: nn.Module, probability: float, generator: torch.Gener
     layers = adapted_layers(model).values() if probability else ()
     hooks = [layer.lora_A[NAME].register_forward_pre_hook(drop) for layer in layers]
     try:
-        yield
+        with drawing(generator):
+            yield
     finally:
         for hook in hooks:
             hook.remove()

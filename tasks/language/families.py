@@ -17,6 +17,7 @@ from transformers import Cache, PreTrainedModel
 from tasks.engine.errors import ModelError
 from tasks.language.attention import PACKED, attending
 from tasks.language.batches import TokenBatch
+from tasks.language.recompute import recomputed
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,8 @@ def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor, rows:
         wanted = (read.cumsum(0) - read)[rows] + columns
         return packed_states(trunk, ids[real], places.expand_as(ids)[real], read.tolist(), wanted)
     # Right padding and causal attention need neither mask nor positions, and attention then takes its fastest path.
-    output = trunk(input_ids=torch.where(real, ids, ids[:, :1]), use_cache=False)
+    with recomputed(_layers(trunk) or ()):
+        output = trunk(input_ids=torch.where(real, ids, ids[:, :1]), use_cache=False)
     return output.last_hidden_state[rows, columns]  # type: ignore[no-any-return]
 
 
@@ -119,7 +121,13 @@ def packed_states(
     Returns:
         (M, D).
     """
-    with attending(trunk, PACKED), _only(_last_mlp(trunk), wanted, len(ids)):
+
+    @contextmanager
+    def surroundings() -> Iterator[None]:
+        with attending(trunk, PACKED), _only(_last_mlp(trunk), wanted, len(ids)):
+            yield
+
+    with surroundings(), recomputed(_layers(trunk) or (), surroundings):
         output = trunk(
             input_ids=ids[None],
             position_ids=positions[None],

@@ -28,8 +28,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from tasks.engine.config import ArchitectureConfig, RuntimeConfig
+from tasks.engine.config import AdapterConfig, ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
+from tasks.language.adapters import attach, twin
 from tasks.language.batches import TokenBatch
 from tasks.language.families import hidden_states, logits_of, residual_branches, switch_dropout_off, trunk_of
 from tasks.language.loading import (
@@ -41,6 +42,7 @@ from tasks.language.loading import (
     source_of,
 )
 from tasks.language.logprobs import on_grid, states_before_response
+from tasks.language.recompute import drawing, recomputing
 from tasks.language.vocabulary import rows_of
 
 PAD_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<PAD>", "<|finetune_right_pad_id|>", "<|padding|>")
@@ -141,6 +143,16 @@ class ScalarModel(nn.Module):
             model.head.bias.zero_()
         return model.eval()
 
+    def trainable_copy(self, adapter: AdapterConfig | None, generator: torch.Generator) -> "ScalarModel":
+        """A model to train that starts as this one, with a head of its own: on a copy of the trunk, or on this very trunk
+        with an adapter."""
+        if adapter is None:
+            return copy.deepcopy(self).requires_grad_(True)
+        model = twin(self, sharing=self.backbone)
+        attach(model.backbone, adapter, generator)
+        model.head.requires_grad_(True)
+        return model  # type: ignore[no-any-return]
+
     def scores(self, batch: TokenBatch) -> Tensor:  # (B,) fp32
         """The output at each row's last real token: EOS if the response has one, else the token it was cut at."""
         rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
@@ -185,9 +197,13 @@ class ScalarModel(nn.Module):
         return scalars - self.score_bias
 
 
-def autocast(runtime: RuntimeConfig) -> torch.autocast:
-    """bf16 for matrix products when the runtime asks for it; weights stay fp32."""
-    return torch.autocast(torch.device(runtime.device).type, dtype=torch.bfloat16, enabled=runtime.precision == "bf16")
+@contextmanager
+def autocast(runtime: RuntimeConfig) -> Iterator[None]:
+    """bf16 for matrix products when the runtime asks for it, over weights that stay fp32; layers computed again in the
+    backward pass when it asks for that."""
+    kind, half = torch.device(runtime.device).type, runtime.precision == "bf16"
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=half), recomputing(runtime.gradient_checkpointing):
+        yield
 
 
 @contextmanager
@@ -210,7 +226,8 @@ def residual_dropout(model: nn.Module, probability: float, generator: torch.Gene
 
     hooks = [branch.register_forward_hook(drop) for branch in residual_branches(model)] if probability else []
     try:
-        yield
+        with drawing(generator):
+            yield
     finally:
         for hook in hooks:
             hook.remove()
