@@ -24,6 +24,7 @@ from tasks.dpo.config import DPOConfig
 from tasks.engine.config import AdapterConfig, Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
+from tasks.language.seeds import derived_seed
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
@@ -111,8 +112,8 @@ class RLHFConfig(Config):
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
-        """The reward model that nothing is optimised against; its seed is the next one."""
-        changes: dict[str, Any] = {"seed": self.reward_model.seed + 1}
+        """The reward model that nothing is optimised against; its seed is another one."""
+        changes: dict[str, Any] = {"seed": derived_seed(self.reward_model.seed, "independent_reward_model")}
         if self.independent_reward_model == "disjoint_half":
             changes["trained_on"] = "second_half"
         return self.reward_model.model_copy(update=changes)
