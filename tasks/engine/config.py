@@ -126,26 +126,6 @@ def one_line(text: str) -> str:
     return text
 
 
-class AdamConfig(Config):
-    """One AdamW optimizer."""
-
-    learning_rate: float = Field(gt=0)
-    """Peak learning rate."""
-    beta1: float = Field(ge=0, lt=1)
-    """Decay of the first moment."""
-    beta2: float = Field(ge=0, lt=1)
-    """Decay of the second moment."""
-    epsilon: float = Field(gt=0)
-    """Keeps the step of a parameter with tiny gradients finite; where it is added, epsilon_placement says."""
-    epsilon_placement: Literal["after_correction", "before_correction"]
-    """Add epsilon to the root of the second moment after its bias correction (PyTorch) or before it (TensorFlow 1, so
-    the 2019 code): the latter takes smaller steps early in training."""
-    weight_decay: float = Field(ge=0)
-    """Decoupled weight decay."""
-    max_grad_norm: float = Field(gt=0)
-    """Gradients are scaled down to this global L2 norm."""
-
-
 class AdapterConfig(Config):
     """Low-rank adapters: the base stays as it is, and every chosen linear layer gets an additive product of two thin
     matrices, which alone are trained (LoRA, Hu et al. 2021)."""
@@ -167,6 +147,31 @@ class AdapterConfig(Config):
         if not targets:
             raise ValueError("found no layer, expected all-linear or a list of names such as [q_proj, v_proj]")
         return targets
+
+
+class AdamConfig(Config):
+    """One AdamW optimizer."""
+
+    learning_rate: float = Field(gt=0)
+    """Peak learning rate."""
+    beta1: float = Field(ge=0, lt=1)
+    """Decay of the first moment."""
+    beta2: float = Field(ge=0, lt=1)
+    """Decay of the second moment."""
+    epsilon: float = Field(gt=0)
+    """Keeps the step of a parameter with tiny gradients finite; where it is added, epsilon_placement says."""
+    epsilon_placement: Literal["after_correction", "before_correction"]
+    """Add epsilon to the root of the second moment after its bias correction (PyTorch) or before it (TensorFlow 1, so
+    the 2019 code): the latter takes smaller steps early in training."""
+    weight_decay: float = Field(ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(gt=0)
+    """Gradients are scaled down to this global L2 norm."""
+
+    def beside(self, adapter: AdapterConfig | None) -> "AdamConfig":
+        """As it trains an adapter where there is one."""
+        factor = 1.0 if adapter is None else adapter.learning_rate_factor
+        return self.model_copy(update={"learning_rate": self.learning_rate * factor})
 
 
 class ArchitectureConfig(Config):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -26,14 +26,25 @@ from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.recompute import drawing
 
+Precision = Literal["fp32", "bf16"]
 NAME = "default"
 """peft's name for the only adapter of a model."""
 IN_FOLDER = "base_model.model."
 """What peft puts before the keys of a saved adapter: its own two wrappers around the model."""
 
 
-def attach(model: PreTrainedModel, config: AdapterConfig, generator: torch.Generator) -> PreTrainedModel:
-    """Give a causal language model, or a trunk, an adapter; its own weights are frozen. In place.
+def freeze(network: PreTrainedModel, precision: Precision) -> None:
+    """Train none of a network's weights, and keep them in this precision; buffers such as rotary frequencies stay fp32."""
+    network.requires_grad_(False)
+    if precision == "bf16":
+        for parameter in network.parameters():
+            parameter.data = parameter.data.bfloat16()
+
+
+def attach(
+    model: PreTrainedModel, config: AdapterConfig, generator: torch.Generator, precision: Precision = "fp32"
+) -> PreTrainedModel:
+    """Give a causal language model, or a trunk, an adapter; its own weights are frozen in ``precision``. In place.
 
     The adapter changes no output yet: one factor is drawn from ``generator``, as peft draws it, the other is 0.
 
@@ -42,6 +53,7 @@ def attach(model: PreTrainedModel, config: AdapterConfig, generator: torch.Gener
     """
     layers = target_layers(model, config)
     peft = _peft()
+    freeze(model, precision)
     wanted = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -54,7 +66,7 @@ def attach(model: PreTrainedModel, config: AdapterConfig, generator: torch.Gener
         peft.inject_adapter_in_model(wanted, model, adapter_name=NAME)
     adapted = adapted_layers(model)
     assert adapted.keys() == layers.keys(), sorted(adapted.keys() ^ layers.keys())
-    model.requires_grad_(False)
+    freeze(model, precision)  # peft's layers are new
     with torch.no_grad():
         for _, layer in sorted(adapted.items()):
             down, up = layer.lora_A[NAME].float(), layer.lora_B[NAME].float()  # whatever the base's precision
@@ -67,15 +79,19 @@ def attach(model: PreTrainedModel, config: AdapterConfig, generator: torch.Gener
 
 
 def trainable_copy(
-    frozen: PreTrainedModel, config: AdapterConfig | None, generator: torch.Generator
+    frozen: PreTrainedModel,
+    config: AdapterConfig | None,
+    generator: torch.Generator,
+    precision: Precision = "fp32",
 ) -> PreTrainedModel:
-    """A network to train that starts as ``frozen``: without a configuration a full copy, else its twin with an adapter.
-
-    Twins have one copy of the base weights between them.
+    """A network to train that starts as another, which is frozen in ``precision``: without a configuration a full copy of it,
+    else its twin with an adapter. Twins have one copy of the frozen weights between them.
     """
-    if config is None:
-        return copy.deepcopy(frozen).requires_grad_(True)
-    return attach(twin(frozen, sharing=frozen), config, generator)
+    if config is not None:
+        return attach(twin(frozen, sharing=frozen), config, generator, precision)
+    copied = copy.deepcopy(frozen).requires_grad_(True)
+    freeze(frozen, precision)
+    return copied
 
 
 def twin(module: Any, *, sharing: nn.Module) -> Any:
@@ -109,8 +125,10 @@ def merged(model: Any) -> Any:
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """The adapter alone, in peft's layout; ``PeftModel.from_pretrained(base, folder)`` puts it on the base it was trained on.
 
-    The same adapter gives the same bytes.
+    The same adapter gives the same bytes. A model without one writes nothing.
     """
+    if not adapted_layers(model):
+        return
     found = model.peft_config[NAME].to_dict()
     # peft keeps sets, and names of the machine's base; neither is the same everywhere
     settings = found | {"target_modules": sorted(found["target_modules"]), "inference_mode": True}

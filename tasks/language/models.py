@@ -30,7 +30,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tasks.engine.config import AdapterConfig, ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
-from tasks.language.adapters import attach, twin
+from tasks.language.adapters import Precision, merged, trainable_copy
 from tasks.language.batches import TokenBatch
 from tasks.language.families import hidden_states, logits_of, residual_branches, switch_dropout_off, trunk_of
 from tasks.language.loading import (
@@ -66,8 +66,9 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
     """Weights as safetensors, configuration and tokenizer, in the layout that ``transformers`` and vLLM read.
 
-    The same weights and tokenizer give the same bytes.
+    An adapter is merged. The same weights and tokenizer give the same bytes.
     """
+    model = merged(model)
     eos, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
     # A pad token that was added to the tokenizer only has no row in the embedding, and needs none: see pad_batch.
     known_pad = pad if pad < rows_of(model) else None
@@ -144,15 +145,16 @@ class ScalarModel(nn.Module):
             model.head.bias.zero_()
         return model.eval()
 
-    def trainable_copy(self, adapter: AdapterConfig | None, generator: torch.Generator) -> "ScalarModel":
-        """A model to train that starts as this one, with a head of its own: on a copy of the trunk, or on this very trunk
-        with an adapter."""
-        if adapter is None:
-            return copy.deepcopy(self).requires_grad_(True)
-        model = twin(self, sharing=self.backbone)
-        attach(model.backbone, adapter, generator)
+    def trainable_copy(
+        self, adapter: AdapterConfig | None, generator: torch.Generator, precision: Precision = "fp32"
+    ) -> "ScalarModel":
+        """A model to train that starts as this one, which is frozen in ``precision``, with a head of its own: on a copy of
+        the trunk, or on this very trunk with an adapter."""
+        trunk = trainable_copy(self.backbone, adapter, generator, precision)
+        model: ScalarModel = copy.deepcopy(self, {id(self.backbone): trunk})
         model.head.requires_grad_(True)
-        return model  # type: ignore[no-any-return]
+        self.head.requires_grad_(False)
+        return model
 
     def scores(self, batch: TokenBatch) -> Tensor:  # (B,) fp32
         """The output at each row's last real token: EOS if the response has one, else the token it was cut at."""
@@ -165,9 +167,9 @@ class ScalarModel(nn.Module):
         return on_grid(self._read(states), mask)
 
     def save(self, folder: Path | str) -> None:
-        """Trunk, head and bias; the same model gives the same bytes."""
+        """Trunk, with an adapter merged, head and bias; the same model gives the same bytes."""
         disable_progress_bar()
-        self.backbone.save_pretrained(folder)
+        merged(self.backbone).save_pretrained(folder)
         head = {"weight": self.head.weight, "bias": self.head.bias, "score_bias": self.score_bias}
         save_file({name: part.detach().cpu().contiguous() for name, part in head.items()}, Path(folder) / HEAD_FILE)
 

@@ -7,7 +7,7 @@ Source: Chen et al. 2016 (arXiv:1604.06174).
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -22,7 +22,7 @@ Surroundings = Callable[[], AbstractContextManager[Any]]
 @contextmanager
 def recomputing(wanted: bool) -> Iterator[None]:
     """Inside this context, in this thread, forward passes with gradients are computed again in the backward pass, or not."""
-    before = _wanted()
+    before = getattr(_thread, "wanted", False)
     _thread.wanted = wanted
     try:
         yield
@@ -42,14 +42,14 @@ def drawing(generator: torch.Generator) -> Iterator[None]:
 
 
 @contextmanager
-def recomputed(layers: Sequence[nn.Module], surroundings: Surroundings = nullcontext) -> Iterator[None]:
+def recomputed(layers: Iterable[nn.Module], surroundings: Surroundings = nullcontext) -> Iterator[None]:
     """Inside this context the layers keep only their input, if that is wanted in this thread and gradients are.
 
     Args:
         layers: called at most once inside.
         surroundings: makes the context that the layers are called in; entered again for the second time.
     """
-    chosen = layers if _wanted() and torch.is_grad_enabled() else ()
+    chosen = list(layers) if wanted() else []
     for layer in chosen:
         layer.forward = _kept_small(layer.forward, surroundings)
     try:
@@ -83,8 +83,9 @@ def _again(surroundings: Surroundings, states: Sequence[tuple[torch.Generator, T
             generator.set_state(state)
 
 
-def _wanted() -> bool:
-    return getattr(_thread, "wanted", False)
+def wanted() -> bool:
+    """Whether forward passes in this thread are to be computed again in their backward pass, now that they have one."""
+    return getattr(_thread, "wanted", False) and torch.is_grad_enabled()
 
 
 def _generators() -> tuple[torch.Generator, ...]:

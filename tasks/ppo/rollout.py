@@ -3,7 +3,7 @@
 Shapes: B sequences, W columns of response tokens (see ``rewards.Placement``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -172,10 +172,11 @@ def _scored_batch(episodes: Episodes, cut: Microbatch, pad_id: int) -> TokenBatc
 
 
 def check_networks(networks: Networks, config: PPOConfig) -> None:
-    """A trained network must not share storage with a frozen one, and prompt plus response must fit the policy."""
+    """What is trained must not be in a frozen network too, and prompt plus response must fit the policy."""
     for trained, frozen in (("policy", "reference"), ("value_model", "reward_model")):
         network = getattr(networks, trained)
-        if network is not None and _addresses(network) & _addresses(getattr(networks, frozen)):
+        own = [] if network is None else [part for part in network.parameters() if part.requires_grad]
+        if _addresses(own) & _addresses(getattr(networks, frozen).parameters()):
             raise ModelError(
                 f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy"
             )
@@ -188,8 +189,8 @@ def check_networks(networks: Networks, config: PPOConfig) -> None:
         )
 
 
-def _addresses(network: nn.Module) -> set[int]:
-    return {parameter.data_ptr() for parameter in network.parameters()}
+def _addresses(parameters: Iterable[Tensor]) -> set[int]:
+    return {parameter.data_ptr() for parameter in parameters}
 
 
 def check_reward_sums(rewards: Tensor, rollout: Rollout, beta: float) -> None:

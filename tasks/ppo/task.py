@@ -3,14 +3,18 @@
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
+from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.adapters import freeze, save_adapter, trainable_copy
 from tasks.language.models import ScalarModel, load_policy, save_policy
+from tasks.language.seeds import named_generator
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
@@ -34,11 +38,6 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    start, judge, device = (
-        shop.input("ppo_init") / "policy",
-        shop.input("reward_model") / "model",
-        shop.runtime.device,
-    )
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
     if config.selection not in ("last", *names):
@@ -46,11 +45,8 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             f"{shop.stage}: ppo.selection is {config.selection}, and the held-out judges here are "
             f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
         )
-    networks = Networks(
-        policy=load_policy(start, device),
-        reference=load_policy(start, device),
-        reward_model=ScalarModel.load(judge, device),
-        value_model=ScalarModel.load(judge, device) if config.reads_values else None,
+    networks = load_networks(
+        shop.input("ppo_init") / "policy", shop.input("reward_model") / "model", config, shop.runtime
     )
     prompts = data.rl_prompts("train")
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
@@ -67,10 +63,25 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             "%s: stopped after %d of %d iterations", shop.stage, report.iterations, report.planned_iterations
         )
     shop.log.tags({f"sentinel.{warning.rule}": warning.reason for warning in report.warnings})
-    save_policy(learner.final_policy(), tokenizer, shop.folder / "policy")
+    policy = learner.final_policy()
+    save_policy(policy, tokenizer, shop.folder / "policy")
+    save_adapter(policy, shop.folder / "adapter")
     write_json(shop.folder / "history.json", learner.history)
     write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
     return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
+
+
+def load_networks(start: Path, judge: Path, config: PPOConfig, runtime: RuntimeConfig) -> Networks:
+    """The policy beside its reference, the value model beside the reward model; with adapters each pair is on one trunk."""
+    reference, reward_model = load_policy(start, runtime.device), ScalarModel.load(judge, runtime.device)
+    frozen, value_model = runtime.frozen_precision, None
+    policy = trainable_copy(reference, config.adapter, named_generator(config.seed, "ppo/adapter"), frozen)
+    if config.reads_values:
+        draws = named_generator(config.seed, "ppo/value_adapter")
+        value_model = reward_model.trainable_copy(config.adapter, draws, frozen)
+    else:
+        freeze(reward_model.backbone, frozen)
+    return Networks(policy, reference, reward_model, value_model)
 
 
 def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:
@@ -82,6 +93,7 @@ def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config:
         judges.append(GoldJudge(World.read(shop.input("world"))))
     if INDEPENDENT in shop.inputs:
         model = ScalarModel.load(shop.input(INDEPENDENT) / "model", shop.runtime.device)
+        freeze(model.backbone, shop.runtime.frozen_precision)
         judges.append(IndependentJudge(model, int(tokenizer.pad_token_id), shop.runtime))
     return judges
 
