@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from tasks.engine.errors import ModelError
 from tasks.language.adapters import adapter_dropout, trainable_copy
 from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.families import trunk_of
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast, residual_dropout
-from tests.unit.families import PACKED, PADDED, build
+from tests.unit.families import PACKED, build
 from tests.unit.language.test_adapters import LORA, learn
 from tests.unit.tiny import PAD, llama
 from tests.unit.tiny_models import runtime
@@ -33,7 +34,7 @@ def gradients(model: Any, recompute: bool, dropout: float = 0.0, precision: str 
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("family", [*PACKED, *PADDED])
+@pytest.mark.parametrize("family", [*PACKED, "bloom"])
 def test_gradients_are_equal(family: str) -> None:
     model = build(family)
     usual, again = gradients(model, False), gradients(model, True)
@@ -108,6 +109,11 @@ def test_fewer_bytes_are_kept_and_layers_run_twice() -> None:
         calls[recompute] = count[0]
     assert calls == {False: 1, True: 2}
     assert kept[True] < 0.5 * kept[False], kept
+
+
+def test_a_family_with_layers_elsewhere_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"OPTModel: found no decoder layers .* gradient_checkpointing=false"):
+        gradients(build("opt"), True)
 
 
 def test_nothing_stays_on_the_layers() -> None:
