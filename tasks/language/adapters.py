@@ -52,7 +52,7 @@ def attach(
         ConfigError: peft is not installed, or a target names no linear layer.
     """
     layers = target_layers(model, config)
-    peft = _peft()
+    peft = load_peft()
     freeze(model, precision)
     wanted = peft.LoraConfig(
         r=config.rank,
@@ -195,22 +195,31 @@ def target_layers(model: PreTrainedModel, config: AdapterConfig) -> dict[str, nn
     Raises:
         ConfigError: a target names none.
     """
-    trunk = model.base_model
-    inside = {id(part) for part in trunk.modules()}
-    linear = {
-        name: part
-        for name, part in model.named_modules()
-        if id(part) in inside and isinstance(part, nn.Linear | Conv1D)
-    }
+    linear = linear_layers(model)
     if config.targets == "all-linear":
         return linear
-    names = {name.rpartition(".")[2] for name in linear}
-    if unknown := sorted(set(config.targets) - names):
-        raise ConfigError(
-            f"adapter.targets: {type(model).__name__} has no linear layer named {unknown[0]}, expected some of "
-            f"{', '.join(sorted(names))}; correct it, or set adapter.targets=all-linear"
-        )
+    check_targets(config, {name.rpartition(".")[2] for name in linear}, type(model).__name__)
     return {name: part for name, part in linear.items() if name.rpartition(".")[2] in config.targets}
+
+
+def check_targets(config: AdapterConfig, names: set[str], owner: str) -> None:
+    """Every target must be the name of a linear layer.
+
+    Raises:
+        ConfigError: one is none of ``names``.
+    """
+    if config.targets != "all-linear" and (unknown := sorted(set(config.targets) - names)):
+        raise ConfigError(
+            f"adapter.targets: {owner} has no linear layer named {unknown[0]}, expected some of {', '.join(sorted(names))}; "
+            "correct it, or set adapter.targets=all-linear"
+        )
+
+
+def linear_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Name -> linear layer, for every one that adapters can be beside: those of the trunk, so never the output head."""
+    inside = {id(part) for part in model.base_model.modules()}
+    named = {name: part for name, part in model.named_modules() if id(part) in inside}
+    return {name: part for name, part in named.items() if isinstance(part, nn.Linear | Conv1D)}
 
 
 def adapted_layers(model: nn.Module) -> dict[str, Any]:
@@ -218,15 +227,12 @@ def adapted_layers(model: nn.Module) -> dict[str, Any]:
     return {name: part for name, part in model.named_modules() if hasattr(part, "lora_A")}
 
 
-def _frozen(model: nn.Module) -> set[str]:
-    return {name for name, part in model.named_parameters(remove_duplicate=False) if not part.requires_grad}
+def load_peft() -> Any:
+    """The package, which is an extra.
 
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else str(value)
-
-
-def _peft() -> Any:
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         import peft
     except ImportError as error:
@@ -235,3 +241,11 @@ def _peft() -> Any:
             ".[adapters]`, or set adapter=none"
         ) from error
     return peft
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    return {name for name, part in model.named_parameters(remove_duplicate=False) if not part.requires_grad}
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)

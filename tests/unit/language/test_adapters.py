@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from flows.ask.preflight import check_adapters
+from flows.config import load
+from flows.instructgpt import instructgpt
 from tasks.engine.config import AdamConfig, AdapterConfig
 from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.adapters import (
@@ -289,3 +293,45 @@ def test_targets_are_chosen_by_name_and_unknown_ones_refused() -> None:
 def test_the_output_head_gets_none() -> None:
     untied = trainable_copy(llama(tie_word_embeddings=False), LORA, draws())
     assert not any("lm_head" in name for name in adapted_layers(untied))
+
+
+def test_without_peft_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ConfigError, match=r"adapter=lora needs peft, which is not installed .*\[adapters\]"):
+        attach(llama(), LORA, draws())
+    with pytest.raises(ConfigError, match="adapter=lora needs peft"):
+        check_adapters(load(["adapter=lora"]))
+    check_adapters(load([]))
+
+
+def test_targets_are_checked_before_a_run() -> None:
+    some = ["adapter=lora", "adapter.targets=[q_proj,up_proj]"]
+    check_adapters(load(some))
+    with pytest.raises(
+        ConfigError, match=r"adapter.targets: model.architecture.* has no linear layer named c_attn, expected"
+    ):
+        check_adapters(load(["adapter=lora", "adapter.targets=[q_proj,c_attn]"]))
+    with pytest.raises(ConfigError, match="found no layer, expected all-linear or a list of names"):
+        load(["adapter=lora", "adapter.targets=[]"])
+
+
+def test_the_group_reaches_the_stages_that_train_and_no_others() -> None:
+    """By the part of the configuration that is in each stage's fingerprint; null gives what there was before."""
+
+    def asked(*overrides: str) -> dict[str, Any]:
+        config, found = load(["train_dpo=true", *overrides]), {}
+
+        def run(task: Any, group: str, knobs: Any, about: str = "", **inputs: Any) -> str:
+            found[f"{group}/{about}/{task.name}"] = knobs.fingerprint_fields()
+            return group
+
+        instructgpt(config, run)
+        return found
+
+    without, with_adapter = asked(), asked("adapter=lora")
+    assert without == asked("adapter=none")
+    changed = {name.partition("/")[0] for name in without if without[name] != with_adapter[name]}
+    assert changed == {"sft", "ppo_init", "reward_model", "dpo", "ppo_ptx"}
+    one = asked("adapter=lora", "sft.adapter=null")
+    assert one["sft//supervised fine-tuning"] == without["sft//supervised fine-tuning"]
+    assert all(knobs["adapter"] is None for knobs in without.values() if "adapter" in knobs)
