@@ -248,8 +248,8 @@ class RuntimeConfig(Config):
     """Weights of networks that are not trained: the reference and the reward models of PPO, the reference of DPO, the base
     under an adapter. bf16 takes half the memory and rounds them; what is trained and saved is fp32."""
     gradient_checkpointing: bool
-    """Decoder layers keep only their input for the backward pass, which computes the rest again: less memory, about a third
-    more time, equal gradients."""
+    """Decoder layers keep only their input for the backward pass, which computes the rest again: less memory, one more
+    forward pass, equal gradients."""
     threads: int = Field(gt=0)
     """CPU threads torch uses inside one task."""
     tokens_per_microbatch: int = Field(gt=0)
