@@ -88,15 +88,15 @@ def trainable_copy(
     else its twin with an adapter. Twins have one copy of the frozen weights between them.
     """
     if config is not None:
-        return attach(twin(frozen, sharing=frozen), config, generator, precision)
+        return attach(twin(frozen), config, generator, precision)
     copied = copy.deepcopy(frozen).requires_grad_(True)
     freeze(frozen, precision)
     return copied
 
 
-def twin(module: Any, *, sharing: nn.Module) -> Any:
-    """A copy of a module whose parameters are, where ``sharing`` has them, the same ones and not copies."""
-    return copy.deepcopy(module, {id(parameter): parameter for parameter in sharing.parameters()})
+def twin(model: PreTrainedModel) -> PreTrainedModel:
+    """A module tree of its own over the same parameters."""
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
 def snapshot(module: Any) -> Any:

@@ -34,9 +34,9 @@ def test_every_stage_trains_its_adapter_and_ships_a_plain_model(tmp_path: Path) 
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
     assert "Traceback" not in done.stderr + done.stdout
     made = {path.parents[1].name: path.parent for path in (tmp_path / "root").rglob("adapter") if path.is_dir()}
-    assert made.keys() == {"sft", "ppo_init", "reward_model", "dpo", "ppo"}
+    assert made.keys() == {"sft", "ppo_init", "reward_model", "reward_model-independent", "dpo", "ppo_ptx"}
     start = AutoModelForCausalLM.from_pretrained(made["ppo_init"] / "policy")
-    for stage in ("dpo", "ppo"):
+    for stage in ("dpo", "ppo_ptx"):
         shipped = AutoModelForCausalLM.from_pretrained(made[stage] / "policy")
         reloaded = peft.PeftModel.from_pretrained(
             AutoModelForCausalLM.from_pretrained(made["ppo_init"] / "policy"), made[stage] / "adapter"
@@ -45,6 +45,6 @@ def test_every_stage_trains_its_adapter_and_ships_a_plain_model(tmp_path: Path) 
             found, again, before = (network(IDS).logits for network in (shipped, reloaded, start))
         torch.testing.assert_close(again, found, rtol=0, atol=1e-5)
         assert not torch.equal(found, before), f"{stage} has learnt nothing"
-    history = json.loads((made["ppo"] / "history.json").read_text())
+    history = json.loads((made["ppo_ptx"] / "history.json").read_text())
     assert history[0]["objective/kl"] == 0.0
     assert any(row["objective/kl"] != 0.0 for row in history[1:])
