@@ -32,12 +32,15 @@ INDEPENDENT = "independent_reward_model"
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """Optimise the policy against the reward model, held near PPO-init, with pretraining gradients of weight gamma.
 
+    The policy starts from PPO-init, or from the input ``start``, where a later round goes on; its KL is measured to PPO-init.
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
     ``independent_reward_model`` if there is one. The artifact holds ``policy/``, ``history.json`` (one row per
-    iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds).
+    iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds); with an adapter also ``adapter/``.
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
+    reference = shop.input("ppo_init") / "policy"
+    start = shop.input("start") / "policy" if "start" in shop.inputs else reference
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
     if config.selection not in ("last", *names):
@@ -45,9 +48,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             f"{shop.stage}: ppo.selection is {config.selection}, and the held-out judges here are "
             f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
         )
-    networks = load_networks(
-        shop.input("ppo_init") / "policy", shop.input("reward_model") / "model", config, shop.runtime
-    )
+    networks = load_networks(start, reference, shop.input("reward_model") / "model", config, shop.runtime)
     prompts = data.rl_prompts("train")
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
     learner = WatchedLearner(
@@ -71,17 +72,22 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
 
 
-def load_networks(start: Path, judge: Path, config: PPOConfig, runtime: RuntimeConfig) -> Networks:
-    """The policy beside its reference, the value model beside the reward model; with adapters each pair is on one trunk."""
-    reference, reward_model = load_policy(start, runtime.device), ScalarModel.load(judge, runtime.device)
-    frozen, value_model = runtime.frozen_precision, None
-    policy = trainable_copy(reference, config.adapter, named_generator(config.seed, "ppo/adapter"), frozen)
+def load_networks(start: Path, reference: Path, judge: Path, config: PPOConfig, runtime: RuntimeConfig) -> Networks:
+    """The policy beside its reference, the value model beside the reward model; with adapters each pair is on one trunk.
+
+    A policy that starts elsewhere than its reference has weights of its own.
+    """
+    device, frozen, value_model = runtime.device, runtime.frozen_precision, None
+    held_to, reward_model = load_policy(reference, device), ScalarModel.load(judge, device)
+    base = held_to if start == reference else load_policy(start, device)
+    policy = trainable_copy(base, config.adapter, named_generator(config.seed, "ppo/adapter"), frozen)
+    freeze(held_to, frozen)
     if config.reads_values:
         draws = named_generator(config.seed, "ppo/value_adapter")
         value_model = reward_model.trainable_copy(config.adapter, draws, frozen)
     else:
         freeze(reward_model.backbone, frozen)
-    return Networks(policy, reference, reward_model, value_model)
+    return Networks(policy, held_to, reward_model, value_model)
 
 
 def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:

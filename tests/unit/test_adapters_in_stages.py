@@ -70,7 +70,7 @@ def ppo(
 ) -> PPOLearner:
     config = tiny_ppo.config(adapter=adapter, **changes)
     runtime = tiny_ppo.runtime(**(limits or {}))
-    networks = load_networks(*folders, config, runtime)
+    networks = load_networks(folders[0], *folders, config, runtime)
     return PPOLearner(networks, tiny.tokenizer(), tiny_ppo.prompts(), tiny_ppo.documents(), config, runtime)
 
 
@@ -106,6 +106,18 @@ def test_the_first_kl_after_a_lora_sft_is_exactly_zero_and_then_the_policy_moves
         assert same(frozen(network), base)  # type: ignore[arg-type]
         assert not any(torch.equal(a, b) for a, b in zip(trained(network), factors, strict=True))  # type: ignore[arg-type]
     assert same(frozen(learner.networks.policy), list(learner.networks.reference.parameters()))
+
+
+def test_a_later_round_starts_elsewhere_than_its_reference(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its KL is measured to PPO-init all the same, and is not 0 at the start."""
+    save_policy(tiny_ppo.policy(3), tiny.tokenizer(), tmp_path / "start")
+    config = tiny_ppo.config(adapter=ADAPTER)
+    networks = load_networks(tmp_path / "start", *folders, config, tiny_ppo.RUNTIME)
+    assert torch.equal(logits(networks.policy), logits(tiny_ppo.policy(3)))
+    assert torch.equal(logits(networks.reference), logits(load_policy(folders[0], "cpu")))
+    assert not weights_of(networks.policy).keys() & weights_of(networks.reference).keys()
+    learner = PPOLearner(networks, tiny.tokenizer(), tiny_ppo.prompts(), tiny_ppo.documents(), config, tiny_ppo.RUNTIME)
+    assert learner.step()["objective/kl"] != 0.0
 
 
 def test_learning_rates_are_raised(folders: tuple[Path, Path]) -> None:
