@@ -17,10 +17,13 @@ from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.seeds import named_generator
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
+from tasks.ppo.reward_parts import value_model_without_reward_model
 from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import Row
 from tasks.ppo.watch import CURVES, GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner
 from tasks.records.data import PreparedData
+from tasks.rewards.models import own_reward_models
+from tasks.rewards.rewards import Rewards
 from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
@@ -30,7 +33,9 @@ INDEPENDENT = "independent_reward_model"
 
 @stage("PPO", cpus=2, gpus=1)
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
-    """Optimise the policy against the reward model, held near PPO-init, with pretraining gradients of weight gamma.
+    """Optimise the policy against the reward model, or the declared list of rewards, held near PPO-init.
+
+    Pretraining gradients have weight gamma.
 
     The policy starts from PPO-init, or from the input ``start``, where a later round goes on; its KL is measured to PPO-init.
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
@@ -48,11 +53,14 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             f"{shop.stage}: ppo.selection is {config.selection}, and the held-out judges here are "
             f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
         )
-    networks = load_networks(start, reference, shop.input("reward_model") / "model", config, shop.runtime)
+    own = own_reward_models(shop) if config.rewards.own is not None else []
+    networks = load_networks(start, reference, own, config, shop.runtime)
+    listed = len(own) > 1 or not config.rewards.plain
+    rewards = Rewards(config.rewards, own, int(tokenizer.pad_token_id), shop.runtime) if listed else None
     prompts = data.rl_prompts("train")
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
     learner = WatchedLearner(
-        PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime), judges
+        PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime, rewards), judges
     )
     for _ in shop.train(learner):
         for warning in learner.report().warnings:
@@ -72,22 +80,27 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
 
 
-def load_networks(start: Path, reference: Path, judge: Path, config: PPOConfig, runtime: RuntimeConfig) -> Networks:
-    """The policy beside its reference, the value model beside the reward model; with adapters each pair is on one trunk.
+def load_networks(
+    start: Path, reference: Path, own: Sequence[ScalarModel], config: PPOConfig, runtime: RuntimeConfig
+) -> Networks:
+    """The policy beside its reference, the value model beside the first of the run's own reward models (section 3.5); with
+    adapters each pair is on one trunk.
 
-    A policy that starts elsewhere than its reference has weights of its own.
+    A policy that starts elsewhere than its reference has weights of its own, and so has a value model without a reward
+    model, which knows nothing of rewards.
     """
-    device, frozen, value_model = runtime.device, runtime.frozen_precision, None
-    held_to, reward_model = load_policy(reference, device), ScalarModel.load(judge, device)
+    device, frozen, adapter = runtime.device, runtime.frozen_precision, config.adapter
+    held_to, value_model = load_policy(reference, device), None
     base = held_to if start == reference else load_policy(start, device)
-    policy = trainable_copy(base, config.adapter, named_generator(config.seed, "ppo/adapter"), frozen)
+    policy = trainable_copy(base, adapter, named_generator(config.seed, "ppo/adapter"), frozen)
     freeze(held_to, frozen)
     if config.reads_values:
         draws = named_generator(config.seed, "ppo/value_adapter")
-        value_model = reward_model.trainable_copy(config.adapter, draws, frozen)
-    else:
+        judge = own[0] if own else value_model_without_reward_model(start, device)
+        value_model = judge.trainable_copy(adapter, draws, frozen)
+    for reward_model in own:
         freeze(reward_model.backbone, frozen)
-    return Networks(policy, held_to, reward_model, value_model)
+    return Networks(policy, held_to, own[0] if own else None, value_model)
 
 
 def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:

@@ -6,6 +6,7 @@ from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import save_adapter
+from tasks.language.classifier import save_reward_model
 from tasks.language.models import ScalarModel
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
@@ -35,7 +36,7 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     for _ in shop.train(learner):
         pass
     metrics = learner.normalise(data.demonstrations("train"))
-    model.save(shop.folder / "model")
+    save_reward_model(model, tokenizer, shop.folder / "model")
     save_adapter(model.backbone, shop.folder / "adapter")
     return metrics | _accuracy(shop, learner, sets)
 

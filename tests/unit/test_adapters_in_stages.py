@@ -70,7 +70,7 @@ def ppo(
 ) -> PPOLearner:
     config = tiny_ppo.config(adapter=adapter, **changes)
     runtime = tiny_ppo.runtime(**(limits or {}))
-    networks = load_networks(folders[0], *folders, config, runtime)
+    networks = load_networks(folders[0], folders[0], [ScalarModel.load(folders[1])], config, runtime)
     return PPOLearner(networks, tiny.tokenizer(), tiny_ppo.prompts(), tiny_ppo.documents(), config, runtime)
 
 
@@ -112,7 +112,7 @@ def test_a_later_round_starts_elsewhere_than_its_reference(folders: tuple[Path, 
     """Its KL is measured to PPO-init all the same, and is not 0 at the start."""
     save_policy(tiny_ppo.policy(3), tiny.tokenizer(), tmp_path / "start")
     config = tiny_ppo.config(adapter=ADAPTER)
-    networks = load_networks(tmp_path / "start", *folders, config, tiny_ppo.RUNTIME)
+    networks = load_networks(tmp_path / "start", folders[0], [ScalarModel.load(folders[1])], config, tiny_ppo.RUNTIME)
     assert torch.equal(logits(networks.policy), logits(tiny_ppo.policy(3)))
     assert torch.equal(logits(networks.reference), logits(load_policy(folders[0], "cpu")))
     assert not weights_of(networks.policy).keys() & weights_of(networks.reference).keys()

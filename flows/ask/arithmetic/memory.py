@@ -73,17 +73,21 @@ def trained_network(name: str, parameters: int, adapter: int | None, each: int) 
 def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
     """The networks of PPO, and the second reward model where it watches the rollouts."""
     policy, judge = shapes.policy.parameters, shapes.judge.scalar_parameters
-    own, valued, adapter, each = policy, judge, config.ppo.adapter, frozen_bytes(config)
+    scored = config.ppo.rewards.own is not None
+    critic, adapter, each = shapes.judge if scored else shapes.policy, config.ppo.adapter, frozen_bytes(config)
+    own, valued = policy, critic.scalar_parameters
     if adapter is not None:
-        own = shapes.policy.adapter_parameters(adapter)
-        valued = shapes.judge.adapter_parameters(adapter) + shapes.judge.hidden + 1
+        own, valued = shapes.policy.adapter_parameters(adapter), critic.adapter_parameters(adapter) + critic.hidden + 1
     networks = [
         network_memory("policy", own, trained=True, averaged=True),
         network_memory("reference", policy, trained=False, each=each),
-        network_memory("reward model", judge, trained=False, each=each),
     ]
+    if scored:
+        networks += [network_memory("reward model", judge, trained=False, each=each)] * config.reward_ensemble
     if config.ppo.reads_values:
         networks.append(network_memory("value model", valued, trained=True))
+        if adapter is not None and not scored:  # it has no reward model to share with
+            networks.append(network_memory("its trunk", critic.trunk_parameters, trained=False, each=each))
     if config.independent_reward_model != "none" and config.ppo.sentinel.every:
         networks.append(network_memory("second RM", judge, trained=False, each=each))
     return networks

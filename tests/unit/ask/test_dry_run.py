@@ -224,7 +224,9 @@ def test_ppo_with_adapters_holds_what_the_arithmetic_says(precision: str, tmp_pa
     save_policy(tiny_ppo.policy(), tiny_ppo.tokenizer(), tmp_path / "policy")
     ScalarModel.from_policy(tiny_ppo.policy(1), draws()).save(tmp_path / "model")
     knobs, runtime = tiny_ppo.config(adapter=LORA.model_dump()), tiny_ppo.runtime(frozen_precision=precision)
-    networks = load_networks(tmp_path / "policy", tmp_path / "policy", tmp_path / "model", knobs, runtime)
+    networks = load_networks(
+        tmp_path / "policy", tmp_path / "policy", [ScalarModel.load(tmp_path / "model")], knobs, runtime
+    )
     learner = PPOLearner(networks, tiny_ppo.tokenizer(), tiny_ppo.prompts(), tiny_ppo.documents(), knobs, runtime)
     storages = {p.data_ptr(): p.nbytes for network in networks for p in network.parameters()}  # type: ignore[union-attr]
     shape = shape_of(networks.reference.config, "test")
