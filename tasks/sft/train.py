@@ -6,8 +6,8 @@ demonstrations slot by slot.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.language.adapters import adapter_dropout, load_trained_state, trained_state
 from tasks.language.batches import microbatches, pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
@@ -103,7 +104,9 @@ class SFTLearner:
             )
             self.cursor = RowCursor(rows, named_generator(config.seed, "sft/pretraining"))
         self.dropout_draws = named_generator(config.seed, "sft/dropout", model.device)
-        self.descent = Descent(model, config.adam, cosine(len(self.plan), config.final_lr_fraction))
+        self.descent = Descent(
+            model, config.adam.beside(config.adapter), cosine(len(self.plan), config.final_lr_fraction)
+        )
         self.completed_steps = 0
         self.valid_losses: dict[int, float] = {}
         self.best_weights: dict[str, Tensor] | None = None
@@ -165,13 +168,13 @@ class SFTLearner:
         if self.config.selection != "validation_loss":
             return self.config.epochs
         assert self.best_weights is not None, "load_selected comes after the last step"
-        self.model.load_state_dict(self.best_weights)
+        load_trained_state(self.model, self.best_weights)
         return self._best_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit."""
         return {
-            "model": self.model.state_dict(),
+            "model": trained_state(self.model),
             "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
             "dropout_draws": self.dropout_draws.get_state(),
@@ -182,7 +185,7 @@ class SFTLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
-        self.model.load_state_dict(state["model"])
+        load_trained_state(self.model, state["model"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
         self.dropout_draws.set_state(state["dropout_draws"].cpu())
@@ -210,10 +213,14 @@ class SFTLearner:
             logprobs = response_logprobs(self.model, batch, 1.0)
         return summed_nll(logprobs, batch.response_mask)
 
-    def _dropout(self) -> Any:
-        if self.config.residual_dropout == 0:
-            return nullcontext()
-        return residual_dropout(self.model, self.config.residual_dropout, self.dropout_draws)
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        adapter = self.config.adapter
+        with (
+            residual_dropout(self.model, self.config.residual_dropout, self.dropout_draws),
+            adapter_dropout(self.model, adapter.dropout if adapter else 0.0, self.dropout_draws),
+        ):
+            yield
 
     def _best_epoch(self) -> int:
         return pick_checkpoint({epoch: -loss for epoch, loss in self.valid_losses.items()})
@@ -225,7 +232,9 @@ class SFTLearner:
             return {}
         self.valid_losses[epoch] = self.validation_loss()
         if self.config.selection == "validation_loss" and self._best_epoch() == epoch:
-            self.best_weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = {
+                name: value.detach().cpu().clone() for name, value in trained_state(self.model).items()
+            }
         return {"valid/loss": self.valid_losses[epoch]}
 
 
