@@ -67,7 +67,7 @@ def overrides(line: str) -> list[str]:
 
 @pytest.mark.parametrize(("page", "line"), COMMAND_LINES)
 def test_every_command_line_composes_or_is_run_elsewhere(page: str, line: str) -> None:
-    if re.match(r"python -m flows\.rlhf\b", line):
+    if re.match(r"python -m flows\.(rlhf|doctor)\b", line):
         assert load(overrides(line))
     elif re.match(r"python -m flows\.evaluate\b", line):
         assert parse_evaluate(composed(overrides(line), "evaluate"))
