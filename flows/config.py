@@ -215,15 +215,10 @@ class RLHFConfig(Config):
 
     @model_validator(mode="after")
     def _rounds_sample(self) -> "RLHFConfig":
-        if self.rounds > 1 and not self.comparisons.samples:
+        why = "comparisons.source is given" if not self.comparisons.samples else "no reward model learns from labels"
+        if self.rounds > 1 and not (self.comparisons.samples and self.reward_model_runs):
             raise ValueError(
-                f"rounds is {self.rounds} and comparisons.source is given, whose rankings are no policy's of this run; set "
-                "rounds=1, or comparisons.source=sample_and_label with comparisons.labelers"
-            )
-        if self.rounds > 1 and not self.reward_model_runs:
-            raise ValueError(
-                f"rounds is {self.rounds}, and no reward model learns from the labels of a round; set rounds=1, or let PPO "
-                "optimise a reward model"
+                f"rounds is {self.rounds} and {why}; set rounds=1, or have responses ranked for a reward model"
             )
         return self
 
