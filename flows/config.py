@@ -45,8 +45,7 @@ class RLHFConfig(Config):
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
     rounds: int = Field(ge=1)
-    """Rounds of labelling and optimisation. From the second on, the last round's policy writes the responses that are ranked, the
-    reward models learn from all rankings so far, and PPO goes on from that policy, its KL still measured to PPO-init."""
+    """Of labelling and optimisation; from the second on, responses are the last policy's and PPO goes on from it."""
     plain_ppo: bool
     """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
     train_dpo: bool
