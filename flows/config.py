@@ -1,7 +1,7 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -15,40 +15,30 @@ from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
+from flows.roads import RoadsConfig
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
-from tasks.dpo.config import DPOConfig
-from tasks.engine.config import Config, ModelConfig, RuntimeConfig
+from tasks.engine.config import ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
-from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
-from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.job import AcrossLabelersJob
 from tasks.sft.config import SFTConfig
 
-OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
 SHOWN = 200
 """Characters of a refused value that its message repeats."""
 
 
-class RLHFConfig(Config):
+class RLHFConfig(RoadsConfig):
     """One pipeline run, from raw data to an evaluated policy."""
 
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
-    plain_ppo: bool
-    """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
-    train_dpo: bool
-    """Also train a DPO policy on the reward model's comparisons, from PPO's start, and show it beside PPO."""
-    independent_reward_model: Literal["none", "other_seed", "disjoint_half"]
-    """A second reward model that nothing is optimised against: it watches PPO and judges in the evaluation. other_seed
-    trains it on the same comparisons; disjoint_half gives each model the comparisons of half of the prompts."""
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""
@@ -64,12 +54,6 @@ class RLHFConfig(Config):
     """Where PPO starts and what its KL is measured against (paper C.3)."""
     comparisons: ComparisonsConfig
     """Responses to compare and who ranks them."""
-    reward_model: RewardModelConfig
-    """Reward model (paper C.2)."""
-    ppo: PPOConfig
-    """PPO-ptx (paper C.4)."""
-    dpo: DPOConfig
-    """Direct preference optimisation; read when train_dpo is set."""
     evaluation: EvaluationConfig
     """Win rate, benchmarks, safety."""
     runtime: RuntimeConfig
@@ -102,46 +86,14 @@ class RLHFConfig(Config):
         return PretrainJob(pretrain=self.pretrain, model=self.model)
 
     @property
-    def reward_model_run(self) -> RewardModelConfig:
-        """The reward model that PPO optimises."""
-        return self._beside_the_independent(self.reward_model)
-
-    @property
-    def independent_reward_model_run(self) -> RewardModelConfig:
-        """The reward model that nothing is optimised against; its seed is the next one."""
-        changes: dict[str, Any] = {"seed": self.reward_model.seed + 1}
-        if self.independent_reward_model == "disjoint_half":
-            changes["trained_on"] = "second_half"
-        return self.reward_model.model_copy(update=changes)
-
-    @property
     def across_labelers(self) -> AcrossLabelersJob:
         """Cross-validation of the reward model over groups of labelers."""
         return AcrossLabelersJob(labeler_folds=self.labeler_folds, reward_model=self.reward_model)
 
     @property
-    def rivals(self) -> dict[str, DPOConfig]:
-        """Stage name -> configuration of every policy that is trained on the rankings themselves."""
-        return {"dpo": self._beside_the_independent(self.dpo)} if self.train_dpo else {}
-
-    def _beside_the_independent(self, knobs: OnRankings) -> OnRankings:
-        """Whoever is not independent sees the same half, so that the independent reward model stays independent of all."""
-        if self.independent_reward_model == "disjoint_half":
-            return knobs.model_copy(update={"trained_on": "first_half"})
-        return knobs
-
-    @property
     def starts_from_sft(self) -> bool:
         """PPO's start is trained like the SFT baseline, so both have the same weights and one measurement is enough."""
         return self.ppo_init == self.sft
-
-    @property
-    def ppo_runs(self) -> dict[str, PPOConfig]:
-        """Stage name -> configuration of every PPO run asked for, the pipeline's own first."""
-        plain = self.ppo.model_copy(update={"gamma": 0.0})
-        if self.ppo.gamma == 0:
-            return {"ppo": plain}
-        return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> "RLHFConfig":
@@ -174,17 +126,6 @@ class RLHFConfig(Config):
             raise ValueError(
                 "labeler_folds is 1, which holds every labeler out and trains on none; use 0 or at least 2"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _halves_of_all(self) -> "RLHFConfig":
-        for name, stage in self:
-            part = getattr(stage, "trained_on", "all")
-            if self.independent_reward_model == "disjoint_half" and part != "all":
-                raise ValueError(
-                    f"independent_reward_model is disjoint_half, which halves the comparisons itself, and "
-                    f"{name}.trained_on is {part}; set {name}.trained_on=all"
-                )
         return self
 
     @model_validator(mode="after")

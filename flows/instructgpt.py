@@ -11,6 +11,7 @@ from tasks.dpo.task import train_dpo
 from tasks.measure.task import evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
+from tasks.rejection_sampling.task import draw_samples
 from tasks.reward_model.across_labelers import validate_across_labelers
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch
@@ -42,10 +43,20 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
 
     if config.sft.selection == "reward_model":
         sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
-    trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent, **world}
+    started = {"data": data, "ppo_init": ppo_init}
+    rivals = {
+        name: run(train_dpo, name, knobs, **started, comparisons=comparisons)
+        for name, knobs in config.preference_runs.items()
+    }
+    if config.sampling_runs:
+        drawn, learning = config.rejection_sampling.samples, config.rejection_sampling.fine_tuning
+        samples = run(draw_samples, "rejection_sampling", drawn, about="samples", **started, reward_model=reward_model)
+        for name, chosen in config.sampling_runs.items():
+            rivals[name] = run(fine_tune, name, learning, data=data, base=ppo_init, **{chosen: samples})
+    trained = started | {"reward_model": reward_model, **independent, **world}
+    if config.ppo_starts_from != "ppo_init":
+        trained["start"] = rivals[config.ppo_starts_from]
     ppo = {name: run(train_ppo, name, knobs, **trained) for name, knobs in config.ppo_runs.items()}
-    ranked = {"data": data, "comparisons": comparisons, "ppo_init": ppo_init}
-    rivals = {name: run(train_dpo, name, knobs, **ranked) for name, knobs in config.rivals.items()}
     policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **rivals, **ppo}
 
     judged = {"data": data, "reference": ppo_init, "reward_model": reward_model, **world}

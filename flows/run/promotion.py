@@ -12,6 +12,7 @@ from prefect.states import Failed
 
 from flows.ask.preflight import looks_local
 from flows.config import RLHFConfig
+from flows.run.costs import road_costs
 from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
 from flows.run.summary import Outcome
@@ -72,7 +73,9 @@ def promote(
     decision = read_decision(run, gate)
     released = release_stage(run, config, report, policy, gate) if decision.passed else None
     outcome = run.outcome(config, report, policy)
-    outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs))})
+    made = {stage: future.result() for stage, future in run.futures.items()}
+    costs = [cost.cells for cost in road_costs(run.store, made, config)]
+    outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs)), "costs": costs})
     if released is not None:
         folder = run.store.open(released.result()) / POLICY
         outcome = outcome.model_copy(update={"release": str(folder)})

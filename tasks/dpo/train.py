@@ -79,6 +79,11 @@ class DPOLearner:
         """Optimizer steps of the whole training."""
         return len(self.batches)
 
+    @property
+    def counted_tokens(self) -> int:
+        """Tokens of completions that the whole training learns from."""
+        return sum(len(ids) for batch in self.batches for index in batch for ids in self.elements[index].completions)
+
     def step(self) -> dict[str, float]:
         """One optimizer step on ``batch_size`` prompts."""
         started = time.perf_counter()

@@ -29,16 +29,18 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """Optimise the policy against the reward model, held near PPO-init, with pretraining gradients of weight gamma.
 
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
-    ``independent_reward_model`` if there is one. The artifact holds ``policy/``, ``history.json`` (one row per
-    iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds).
+    ``independent_reward_model`` if there is one. The policy starts at the input ``start`` if there is one, else at
+    PPO-init, which is the reference either way. The artifact holds ``policy/``, ``history.json`` (one row per iteration)
+    and ``sentinel.json`` (the warnings, and whose weights the policy holds).
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    start, judge, device = (
+    reference, judge, device = (
         shop.input("ppo_init") / "policy",
         shop.input("reward_model") / "model",
         shop.runtime.device,
     )
+    start = shop.input("start") / "policy" if "start" in shop.inputs else reference
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
     if config.selection not in ("last", *names):
@@ -48,7 +50,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
         )
     networks = Networks(
         policy=load_policy(start, device),
-        reference=load_policy(start, device),
+        reference=load_policy(reference, device),
         reward_model=ScalarModel.load(judge, device),
         value_model=ScalarModel.load(judge, device) if config.reads_values else None,
     )
@@ -70,7 +72,23 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     save_policy(learner.final_policy(), tokenizer, shop.folder / "policy")
     write_json(shop.folder / "history.json", learner.history)
     write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
-    return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
+    return (
+        last_means(learner.history)
+        | costs(learner.history, config)
+        | {"sentinel/warnings": float(len(report.warnings))}
+    )
+
+
+def costs(history: Sequence[Row], config: PPOConfig) -> dict[str, float]:
+    """Responses and tokens that the iterations of ``history`` drew, and tokens that were learned from."""
+    drawn = sum(row["response/length"] for row in history) * config.episodes_per_iteration
+    steps = len(history) * config.inner_epochs * config.minibatches_per_iteration
+    pretraining = steps * config.ptx_rows_per_minibatch * (config.ptx_row_tokens - 1) if config.gamma > 0 else 0
+    return {
+        "cost/samples": float(len(history) * config.episodes_per_iteration),
+        "cost/tokens_drawn": float(round(drawn)),
+        "cost/tokens_learned": float(round(drawn) * config.inner_epochs + pretraining),
+    }
 
 
 def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:

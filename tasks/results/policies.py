@@ -20,6 +20,10 @@ POLICIES = {
     for policy in (
         Policy("ppo_ptx", "PPO-ptx", "own"),
         Policy("ppo", "PPO (gamma = 0)", "own"),
+        Policy("rloo", "RLOO", "rival"),
+        Policy("grpo", "GRPO", "rival"),
+        Policy("rejection_sampling", "Rejection sampling", "rival"),
+        Policy("random_control", "Random samples", "rival"),
         Policy("dpo", "DPO", "rival"),
         Policy("sft", "SFT", "start"),
         Policy("ppo_init", "PPO-init", "start"),
@@ -27,7 +31,7 @@ POLICIES = {
     )
 }
 START = "ppo_init"
-"""Where PPO and DPO start, and what their KL is measured to."""
+"""Where PPO and its rivals start, and what their KL is measured to."""
 
 
 def names_of(*roles: str) -> list[str]:

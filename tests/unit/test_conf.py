@@ -10,7 +10,7 @@ import yaml
 from flows.config import load
 from tests.shipped import CONF, shipped
 
-ON_PAPER = ["sft", "ppo_init", "comparisons", "reward_model", "ppo", "dpo"]
+ON_PAPER = ["sft", "ppo_init", "comparisons", "reward_model", "ppo", "rejection_sampling", "dpo"]
 
 
 def leaves(values: dict[str, Any], *path: str) -> dict[tuple[str, ...], Any]:
@@ -36,7 +36,7 @@ def test_every_recipe_chooses_for_the_same_groups_and_experiments_switch_the_rec
         text = path.read_text()
         assert text.startswith("# @package _global_\n")
         chosen[path.stem] = [next(iter(entry)) for entry in yaml.safe_load(text)["defaults"]]
-    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 10
+    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 11
     for name in ("own_data", "own_data_from_scratch", "instructgpt_1_3b"):
         experiment = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
         assert experiment["defaults"][0] == {"override /recipe": "paper"}

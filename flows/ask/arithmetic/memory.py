@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from flows.ask.arithmetic.shapes import Shape, Shapes
 from flows.config import RLHFConfig
+from flows.roads import GROUPED
 from tasks.language.logprobs import LOGITS_PER_CHUNK
+from tasks.ppo.config import PPOConfig
 
 FP32, BF16 = 4, 2
 GIB, MIB = 2**30, 2**20
@@ -58,17 +60,18 @@ def network_memory(name: str, parameters: int, *, trained: bool, averaged: bool 
     return NetworkMemory(name, parameters, one, one * trained, 2 * one * trained, one * averaged)
 
 
-def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
-    """The networks of PPO, and the second reward model where it watches the rollouts."""
+def ppo_networks(config: RLHFConfig, shapes: Shapes, ppo: PPOConfig | None = None) -> list[NetworkMemory]:
+    """The networks of PPO, and the second reward model where it watches the rollouts; ``ppo`` is the pipeline's own if None."""
+    ppo = ppo or config.ppo
     policy, judge = shapes.policy.parameters, shapes.judge.scalar_parameters
     networks = [
         network_memory("policy", policy, trained=True, averaged=True),
         network_memory("reference", policy, trained=False),
         network_memory("reward model", judge, trained=False),
     ]
-    if config.ppo.reads_values:
+    if ppo.reads_values:
         networks.append(network_memory("value model", judge, trained=True))
-    if config.independent_reward_model != "none" and config.ppo.sentinel.every:
+    if config.independent_reward_model != "none" and ppo.sentinel.every:
         networks.append(network_memory("second RM", judge, trained=False))
     return networks
 
@@ -77,12 +80,35 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     """The peaks of fine-tuning, reward-model training, rivals where they are asked for, and PPO."""
     policy, judge = shapes
     budget = config.runtime.tokens_per_microbatch
-    sft, ranked, ppo = config.sft, config.reward_model, config.ppo
+    sft, ranked = config.sft, config.reward_model
     fine_tuned = network_memory("policy", policy.parameters, trained=True).total
     scored = network_memory("reward model", judge.scalar_parameters, trained=True).total
     # A row longer than the budget makes a micro-batch of its own; a prompt's completions always share one.
     row = max(budget, sft.prompt_tokens + sft.response_tokens)
     group = max(budget, config.comparisons.completions_max * (ranked.prompt_tokens + ranked.response_tokens))
+    learning = training_bytes(policy, row, precision) + logit_bytes(policy, row)
+    stages = [
+        StageMemory("sft", precision, fine_tuned, learning, ""),
+        StageMemory("reward_model", precision, scored, training_bytes(judge, group, precision), ""),
+    ]
+    for name, knobs in config.preference_runs.items():
+        # Policy and reference; like the reward model it reads a prompt's completions together.
+        both = fine_tuned + network_memory("reference", policy.parameters, trained=False).total
+        ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
+        read = max(budget, config.comparisons.completions_max * ranked_tokens)
+        working = training_bytes(policy, read, precision) + logit_bytes(policy, read)
+        stages.append(StageMemory(name, precision, both, working, ""))
+    stages += [StageMemory(name, precision, fine_tuned, learning, "") for name in config.sampling_runs]
+    main = next(iter(config.ppo_runs))
+    runs = {name: knobs for name, knobs in config.ppo_runs.items() if name in (main, *GROUPED)}
+    return stages + [
+        _ppo_memory("ppo" if name == main else name, config, knobs, shapes, precision) for name, knobs in runs.items()
+    ]
+
+
+def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, precision: str) -> StageMemory:
+    policy, judge = shapes
+    budget = config.runtime.tokens_per_microbatch
     episode = max(budget, ppo.prompt_tokens + ppo.response_tokens, ppo.ptx_row_tokens if ppo.gamma > 0 else 0)
     one_gradient = FP32 * policy.parameters if ppo.gamma > 0 else 0
     sampled = config.runtime.generation_batch * (ppo.prompt_tokens + ppo.response_tokens)
@@ -94,23 +120,9 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
         "value update": training_bytes(judge, episode, precision) if ppo.reads_values else 0,
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
     }
-    largest = max(moments, key=lambda name: moments[name])
-    state = sum(network.total for network in ppo_networks(config, shapes))
-    stages = [
-        StageMemory(
-            "sft", precision, fine_tuned, training_bytes(policy, row, precision) + logit_bytes(policy, row), ""
-        ),
-        StageMemory("reward_model", precision, scored, training_bytes(judge, group, precision), ""),
-        StageMemory("ppo", precision, state, moments[largest], largest),
-    ]
-    for name, knobs in config.rivals.items():
-        # Policy and reference; like the reward model it reads a prompt's completions together.
-        both = fine_tuned + network_memory("reference", policy.parameters, trained=False).total
-        ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
-        read = max(budget, config.comparisons.completions_max * ranked_tokens)
-        working = training_bytes(policy, read, precision) + logit_bytes(policy, read)
-        stages.insert(2, StageMemory(name, precision, both, working, ""))
-    return stages
+    largest = max(moments, key=lambda moment: moments[moment])
+    state = sum(network.total for network in ppo_networks(config, shapes, ppo))
+    return StageMemory(name, precision, state, moments[largest], largest)
 
 
 def training_bytes(shape: Shape, tokens: int, precision: str) -> int:
