@@ -1,20 +1,25 @@
-"""What a standing Prefect server does by itself about runs that lost their machine: `python -m deployments.automations`.
+"""What a standing Prefect server does by itself: `python -m deployments.automations`.
 
 A run whose process dies is shown as Crashed by its worker; one whose worker died with it only falls silent. Either is
-scheduled again, and goes on from its last checkpoint with the same bytes as if nothing had happened. The command may be
-given again: it replaces what it made.
+scheduled again, and goes on from its last checkpoint with the same bytes as if nothing had happened. The event
+`plumbline.comparisons.new` starts the nightly deployment; a failed gate is posted to the address in PLUMBLINE_WEBHOOK_URL.
+The command may be given again: it replaces what it made.
 """
 
 import argparse
+import os
 from datetime import timedelta
+from uuid import UUID
 
 from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
 from prefect import get_client  # isort: skip
+from prefect.blocks.webhook import Webhook
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import CallWebhook, ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
 
 from deployments.render import TAG
 
@@ -29,19 +34,23 @@ HEARTBEAT, PENDING, CRASHED = "prefect.flow-run.heartbeat", "prefect.flow-run.Pe
 ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "GateFailed", "Cancelled")}
 STARTS = {f"prefect.flow-run.{state}" for state in ("Running", "Retrying", "Rerunning")}
 WAITS = {f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Pending")}
+NEW_COMPARISONS = "plumbline.comparisons.new"
+"""Whoever adds comparisons emits it: `prefect event emit plumbline.comparisons.new --resource-id plumbline.comparisons`."""
+WEBHOOK_URL, WEBHOOK_BLOCK = "PLUMBLINE_WEBHOOK_URL", "plumbline-gate"
+OURS = {
+    "match_related": ResourceSpecification(
+        {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
+    ),
+    "for_each": {"prefect.resource.id"},
+    "threshold": 1,
+}
+"""The runs of our deployments, and no others on that server."""
 
 
 def automations(
     silent_seconds: float = SILENT_SECONDS, crashed_seconds: float = CRASHED_SECONDS
 ) -> list[AutomationCore]:
-    """For the runs of our deployments, and for no others on that server."""
-    ours = {
-        "match_related": ResourceSpecification(
-            {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
-        ),
-        "for_each": {"prefect.resource.id"},
-        "threshold": 1,
-    }
+    """About runs that lost their process or their machine."""
     any_run = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
     may_go_on = ResourceSpecification(
         {
@@ -63,7 +72,7 @@ def automations(
                 expect=WAITS | STARTS | ENDS,
                 match=may_go_on,
                 within=timedelta(seconds=crashed_seconds),
-                **ours,
+                **OURS,
             ),
             actions=[again],
         ),
@@ -76,7 +85,7 @@ def automations(
                 expect={HEARTBEAT, CRASHED, *ENDS},
                 match=any_run,
                 within=patience,
-                **ours,
+                **OURS,
             ),
             actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no sign of life; its machine was lost")],
         ),
@@ -89,17 +98,53 @@ def automations(
                 expect=STARTS | ENDS | {CRASHED},
                 match=any_run,
                 within=patience,
-                **ours,
+                **OURS,
             ),
             actions=[again],
         ),
     ]
 
 
+def on_new_comparisons(nightly: UUID) -> AutomationCore:
+    """The pipeline runs when somebody reports new comparisons; what did not change is found in the store."""
+    return AutomationCore(
+        name="plumbline: new comparisons start a run",
+        description=f"On the event {NEW_COMPARISONS}, the deployment rlhf/nightly runs.",
+        trigger=EventTrigger(posture=Posture.Reactive, expect={NEW_COMPARISONS}, threshold=1),
+        actions=[RunDeployment(deployment_id=nightly)],
+    )
+
+
+def on_failed_gate(webhook: UUID) -> AutomationCore:
+    """A post of ``{"text": ...}``, which Slack, Mattermost and Teams read, with the run's name and the gate's sentence."""
+    return AutomationCore(
+        name="plumbline: failed gates are reported",
+        description=f"Posts to the address that {WEBHOOK_URL} named when this was installed.",
+        trigger=EventTrigger(posture=Posture.Reactive, expect={"prefect.flow-run.GateFailed"}, **OURS),
+        actions=[
+            CallWebhook(
+                block_document_id=webhook,
+                payload='{"text": {{ (flow_run.name ~ ": " ~ flow_run.state.message) | tojson }}}',
+            )
+        ],
+    )
+
+
 def install(silent_seconds: float, crashed_seconds: float) -> None:
-    """Make the automations on the server that ``PREFECT_API_URL`` names, in place of those of the same names."""
+    """Make the automations on the server that ``PREFECT_API_URL`` names, in place of those of the same names.
+
+    The address of a webhook is often its secret: it is read from the environment and kept encrypted, as a block.
+    """
+    wanted = automations(silent_seconds, crashed_seconds)
+    if url := os.environ.get(WEBHOOK_URL):
+        block = Webhook(url=url, headers={"Content-Type": "application/json"})
+        wanted.append(on_failed_gate(UUID(str(block.save(WEBHOOK_BLOCK, overwrite=True)))))
     with get_client(sync_client=True) as api:
-        for automation in automations(silent_seconds, crashed_seconds):
+        try:
+            wanted.append(on_new_comparisons(api.read_deployment_by_name("rlhf/nightly").id))
+        except ObjectNotFound:
+            print("no deployment rlhf/nightly: new comparisons start nothing; run `prefect deploy`, then this again")
+        for automation in wanted:
             for old in api.read_automations_by_name(automation.name):
                 api.delete_automation(old.id)
             api.create_automation(automation)

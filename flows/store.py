@@ -1,12 +1,13 @@
 """The artifact store from the outside: `python -m flows.store list|verify|gc`.
 
-`gc` keeps what a run in MLflow or a registered model speaks of, with everything that it was made from, and the training state
+`gc` keeps what a run in MLflow or a registered model refers to, with everything that it was made from, and the training state
 of unfinished stages. It shows what it would delete; `--delete` does it.
 """
 
 import argparse
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -17,9 +18,6 @@ from pathlib import Path
 from flows.process import environment  # noqa: F401  first: sets where everything lies
 
 from flows.config import load  # isort: skip
-from rich.console import Console
-from rich.table import Table
-
 from flows.tools.references import References
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ArtifactError, PlumblineError
@@ -43,16 +41,14 @@ def readable(size: float) -> str:
 
 
 def show(headings: list[str], rows: list[list[str]]) -> None:
-    """A table on a terminal, tab-separated lines in a pipe."""
-    console = Console()
-    if console.is_terminal:
-        table = Table(*headings)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    else:
-        for row in [headings, *rows]:
-            print("\t".join(row))
+    """Columns that line up; the last one, which may be long, is left to the terminal."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    for row in [headings, *rows]:
+        cells = [
+            cell.rjust(width) if heading == "size" else cell.ljust(width)
+            for heading, cell, width in zip(headings, row, widths, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
 
 
 def show_list(store: ArtifactStore, references: References) -> None:
@@ -66,7 +62,7 @@ def show_list(store: ArtifactStore, references: References) -> None:
         names = named.get(f"{stage}/{fingerprint}", [])
         more = [f"and {len(names) - REFERENCES_SHOWN} more"] if len(names) > REFERENCES_SHOWN else []
         made = "damaged" if manifest is None else _clock(store.made_at(stage, fingerprint))
-        by = manifest.run_id if manifest else ""
+        by = manifest.run_id[:8] if manifest and manifest.run_id else "-"
         rows.append(
             [stage, fingerprint, readable(size), made, by, ", ".join([*names[:REFERENCES_SHOWN], *more]) or "-"]
         )
@@ -152,7 +148,7 @@ def collect(store: ArtifactStore, references: References, keep: list[str], delet
 
     Args:
         store: where.
-        references: what MLflow speaks of.
+        references: what MLflow refers to.
         keep: names or ids of the runs to keep the artifacts of; empty keeps those of all runs.
         delete: do it.
 
@@ -182,7 +178,7 @@ def collect(store: ArtifactStore, references: References, keep: list[str], delet
         )
         total = readable(sum(item.size for item in found))
         if not delete:
-            print(f"{len(found)} folders, {total}, could go; nothing was deleted: say --delete to do it")
+            print(f"{len(found)} folders, {total}, could go; nothing was deleted: --delete does it")
             return
         gone = [item for item in found if _delete(store, item)]
         print(f"{len(gone)} folders, {readable(sum(item.size for item in gone))}, deleted")
@@ -205,7 +201,7 @@ def _delete(store: ArtifactStore, item: Garbage) -> bool:
 
 
 def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def main() -> None:
@@ -230,6 +226,7 @@ def main() -> None:
                 help="keep only what this run used (may be given several times); default: all runs in MLflow",
             )
     given = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     try:
         tracking = load(given.overrides).tracking
         store = ArtifactStore(tracking.store)

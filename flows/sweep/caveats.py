@@ -20,7 +20,7 @@ def caveats(finished: Sequence[PointRecord], judge: str) -> list[str]:
     prompts = min((point.metrics.get("policy/test_prompts", ENOUGH) for point in finished), default=ENOUGH)
     if prompts < ENOUGH:
         found.append(f"Too few prompts ({prompts:.0f}, fewer than {ENOUGH}) to conclude anything.")
-    if any(point.metrics.get(f"policy/base_win_rate_{judge}_low", 0.0) > 0.5 for point in finished):
+    if any(point.metrics.get(f"policy/win_rate_of_base_{judge}_low", 0.0) > 0.5 for point in finished):
         found.append("The base model, before any tuning, beats SFT, so beating SFT shows little.")
     still = [point.number for point in finished if not has_moved(point.metrics, judge)]
     if still:

@@ -32,6 +32,9 @@ _FEATURES = Features(
         "labeler_id": Value("string"),
         "source_policy": List(Value("string")),
         "finished": List(Value("bool")),
+        "quality": List(Value("int32")),
+        "flags": List(List(Value("string"))),
+        "seconds": Value("float64"),
     }
 )
 

@@ -150,6 +150,9 @@ _FEATURES = {
             "labeler_id": Value("string"),
             "source_policy": List(Value("string")),
             "finished": List(Value("bool")),
+            "quality": List(Value("int32")),
+            "flags": List(List(Value("string"))),
+            "seconds": Value("float64"),
         }
     ),
     Document: Features({"text": Value("string"), "source": Value("string")}),

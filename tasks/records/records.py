@@ -44,6 +44,12 @@ class Comparison(Record):
     """Which policy wrote each completion; empty when unknown."""
     finished: list[bool] = []
     """Whether each completion ended by itself (EOS); empty means that all did."""
+    quality: list[int | None] = []
+    """Overall quality of each completion, 1 is worst; empty when the labeler was not asked."""
+    flags: list[list[str]] = []
+    """What the labeler marked about each completion; empty when the labeler was not asked."""
+    seconds: float | None = None
+    """How long the labeler took; None when unknown."""
 
     @model_validator(mode="after")
     def _one_rank_each(self) -> "Comparison":
@@ -54,7 +60,8 @@ class Comparison(Record):
             )
         if min(self.ranks) < 1:
             raise ValueError(f"'ranks' holds {min(self.ranks)}; the best completion has rank 1")
-        for name, values in (("source_policy", self.source_policy), ("finished", self.finished)):
+        for name in ("source_policy", "finished", "quality", "flags"):
+            values = getattr(self, name)
             if values and len(values) != count:
                 raise ValueError(f"'{name}' has {len(values)} entries for {count} completions")
         return self

@@ -110,7 +110,7 @@ def test_mlflow_shows_runs_curves_and_a_comparison(home: Path, browser: Page) ->
         browser.open(f"{url}/#/experiments/1/runs/{ppo}/model-metrics")
         browser.wait_for("objective", "value", "ratio")
         browser.open(f'{url}/#/compare-runs?runs=["{first}","{second}"]&experiments=["1"]')
-        browser.wait_for("Comparing 2 Runs", "ppo.beta", "win_rate/base/gold")
+        browser.wait_for("Comparing 2 Runs", "ppo.beta", "policy/win_rate_gold")
 
 
 def test_a_port_in_use_is_named(home: Path) -> None:

@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import Thread
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import yaml
@@ -141,7 +143,9 @@ def standing(project: Path, tmp_path: Path) -> Iterator[Standing]:
                 sys.executable, "-m", "deployments.automations", "--silent-seconds", "95", "--crashed-seconds", "30"
             )
         names = [item["name"] for item in ask(f"{api}/automations/filter", {})]
-        assert sorted(names) == sorted(automation.name for automation in automations(95))
+        assert sorted(names) == sorted(
+            [*(automation.name for automation in automations(95)), "plumbline: new comparisons start a run"]
+        )
         yield found
     finally:
         kill(descendants(server.pid))
@@ -163,6 +167,47 @@ def test_a_killed_run_is_scheduled_again_and_completes_and_a_cancelled_one_stays
         standing.wait("its end", lambda: "Cancelled" in standing.states(cancelled))
         time.sleep(40)  # longer than a crashed run waits to be scheduled again
         assert standing.states(cancelled)[-1] == "Cancelled"
+
+
+class Posts(BaseHTTPRequestHandler):
+    """Keeps the bodies that it is sent."""
+
+    bodies: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        self.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.slow
+def test_a_failed_gate_is_posted_and_new_comparisons_start_a_run(standing: Standing) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Posts) as listener:
+        Thread(target=listener.serve_forever, daemon=True).start()
+        standing.environment["PLUMBLINE_WEBHOOK_URL"] = f"http://127.0.0.1:{listener.server_port}/secret-path"
+        told = standing.command(sys.executable, "-m", "deployments.automations")
+        assert "plumbline: failed gates are reported: installed" in told and "secret-path" not in told
+        run = standing.start_miniature(seed=1)  # no worker: it waits
+        ended = {"type": "FAILED", "name": "GateFailed", "message": 'gate: "policy" failed 1 of 2 checks'}
+        ask(f"{standing.api}/flow_runs/{run}/set_state", {"state": ended, "force": True})
+        standing.wait("the post", lambda: Posts.bodies)
+        name = ask(f"{standing.api}/flow_runs/filter", {})[0]["name"]
+        assert Posts.bodies == [{"text": f'{name}: gate: "policy" failed 1 of 2 checks'}]
+        words = ("--event", "plumbline.comparisons.new", "--resource-id", "plumbline.comparisons")
+        standing.command(*PREFECT, "event", "emit", *words)
+        nightly = ask(f"{standing.api}/deployments/name/rlhf/nightly")["id"]
+        asked = {
+            "deployments": {"id": {"any_": [nightly]}},
+            "flow_runs": {"state": {"name": {"any_": ["Pending", "Scheduled"]}}},
+        }
+        standing.wait(
+            "a run of the nightly deployment",
+            lambda: [found for found in ask(f"{standing.api}/flow_runs/filter", asked) if not found["auto_scheduled"]],
+        )
+        listener.shutdown()
 
 
 @pytest.mark.slow

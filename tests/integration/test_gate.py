@@ -197,7 +197,7 @@ def test_data_can_be_prepared_for_a_foreign_model_alone(passed: Outcome, root: P
 def test_mistakes_are_named_before_anything_runs(passed: Outcome, root: Path, tmp_path: Path) -> None:
     sft = next(root.glob("artifacts/sft/*/policy"))
     for overrides, kind, message in (
-        ([f"policy={tmp_path}", f"data={passed.run_id}"], ModelError, r"policy: .* has no config\.json"),
+        ([f"policy={tmp_path}", f"data={passed.run_id}"], ModelError, r"policy: .*found no config\.json"),
         ([f"policy={sft}", "data=nowhere"], ConfigError, "nowhere is no pipeline run"),
         ([f"policy={sft}", f"data={passed.run_id}", "evaluation.response_tokens=99"], ModelError, "reads 64 tokens"),
         (

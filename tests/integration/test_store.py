@@ -1,5 +1,6 @@
 """``python -m flows.store`` over made-up artifacts and a real MLflow database."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -190,11 +191,11 @@ def test_verify_names_every_damaged_and_missing_file(world: World, capsys: pytes
 
 def test_list_shows_size_run_and_who_refers_to_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     show_list(world.store, References(world.uri, world.store.root))
-    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    lines = [re.split(" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["stage", "fingerprint", "size", "made", "MLflow run", "referenced by"]
     rows = {(row[0], row[1]): row for row in lines[1:-1]}
     data, old = (rows[world.refs[name].stage, world.refs[name].fingerprint] for name in ("data", "old_ppo"))
-    assert data[4] in {run.info.run_id for run in world.client.search_runs([world.experiment])}
+    assert data[4] in {run.info.run_id[:8] for run in world.client.search_runs([world.experiment])}
     assert data[5] == f"beta=0.1 ({world.first[:8]})" and old[5] == "-"
     assert lines[-1][0].startswith("6 artifacts")
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
+from datasets.arrow_writer import ArrowWriter
 
 from tasks.engine.errors import DataError
 from tasks.records.comparison_sets import read_comparisons, write_comparisons
@@ -22,6 +24,9 @@ def comparisons() -> list[Comparison]:
             labeler_id="ann",
             source_policy=["sft"] * 3,
             finished=[True, False, True],
+            quality=[7, None, 2],
+            flags=[["opinion"], [], ["opinion", "violent"]],
+            seconds=31.25,
         ),
         Comparison(prompt=bare, completions=["x", "y"], ranks=[2, 1], labeler_id="bob"),
     ]
@@ -48,3 +53,14 @@ def test_unknown_set_and_missing_training_set_are_refused(tmp_path: Path) -> Non
         write_comparisons(tmp_path, {"test": comparisons()})
     with pytest.raises(DataError, match=r"found no train\.arrow"):
         read_comparisons(tmp_path)
+
+
+def test_files_from_before_labelers_marked_anything_are_read(tmp_path: Path) -> None:
+    write_comparisons(tmp_path, {"train": comparisons()})
+    old = Dataset.from_file(str(tmp_path / "train.arrow"), in_memory=True)
+    old = old.remove_columns(["quality", "flags", "seconds"])
+    with ArrowWriter(features=old.features, path=str(tmp_path / "train.arrow")) as writer:
+        writer.write_table(old.data.table)
+        writer.finalize()
+    unmarked = comparisons()[0].model_copy(update={"quality": [], "flags": [], "seconds": None})
+    assert read_comparisons(tmp_path) == {"train": [unmarked, comparisons()[1]]}

@@ -28,6 +28,8 @@ def test_completions_ended_unless_told_otherwise() -> None:
         ({"ranks": [0, 1, 2]}, "'ranks' holds 0; the best completion has rank 1"),
         ({"source_policy": ["sft"]}, "'source_policy' has 1 entries for 3 completions"),
         ({"finished": [True]}, "'finished' has 1 entries for 3 completions"),
+        ({"quality": [7, None]}, "'quality' has 2 entries for 3 completions"),
+        ({"flags": [["opinion"]]}, "'flags' has 1 entries for 3 completions"),
         ({"completions": ["a"], "ranks": [1]}, "at least 2 items"),
         ({"likert": [1]}, "Extra inputs"),
     ],

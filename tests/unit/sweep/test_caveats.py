@@ -3,7 +3,7 @@ from tests.unit.sweep.points import point, weighing
 
 
 def test_what_takes_the_meaning_away_comes_before_the_verdict() -> None:
-    few = {"policy/test_prompts": 24.0, "policy/base_win_rate_gold_low": 0.6}
+    few = {"policy/test_prompts": 24.0, "policy/win_rate_of_base_gold_low": 0.6}
     level = {"policy/win_rate_vs_start_gold_low": 0.45, "policy/win_rate_vs_start_gold_high": 0.55}
     points = [
         point(0, {"beta": "1"}, 0.6).model_copy(update={"metrics": point(0, {}, 0.6).metrics | few | level}),
@@ -17,7 +17,7 @@ def test_what_takes_the_meaning_away_comes_before_the_verdict() -> None:
 
 
 def test_a_sound_sweep_has_no_caveat() -> None:
-    enough = {"policy/test_prompts": 400.0, "policy/base_win_rate_gold_low": 0.2}
+    enough = {"policy/test_prompts": 400.0, "policy/win_rate_of_base_gold_low": 0.2}
     moved = {"policy/win_rate_vs_start_gold_low": 0.55, "policy/win_rate_vs_start_gold_high": 0.65}
     one = point(0, {"beta": "1"}, 0.6, kl=2.0)
     found = weigh([one.model_copy(update={"metrics": one.metrics | enough | moved})], weighing())
