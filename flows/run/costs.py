@@ -76,7 +76,9 @@ def cost_table(rows: Sequence[Sequence[str]]) -> Table:
     """The cells of several roads, for the terminal."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in HEADINGS:
-        table.add_column(heading[0].upper() + heading[1:], justify="left" if heading == HEADINGS[0] else "right", no_wrap=True)
+        table.add_column(
+            heading[0].upper() + heading[1:], justify="left" if heading == HEADINGS[0] else "right", no_wrap=True
+        )
     for cells in rows:
         table.add_row(*[cell or "-" for cell in cells])
     return table

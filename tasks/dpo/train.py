@@ -20,7 +20,15 @@ from tasks.language.batches import pad_batch
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
-from tasks.records.rankings import RankedSequences, epoch_batches, group_prompts, ordered_pairs, rank_pairs, tokens_of
+from tasks.records.rankings import (
+    RankedSequences,
+    epoch_batches,
+    group_prompts,
+    margins,
+    ordered_pairs,
+    rank_pairs,
+    tokens_of,
+)
 from tasks.records.records import Comparison
 
 
@@ -157,7 +165,7 @@ class DPOLearner:
             with torch.no_grad():
                 reference = response_logprobs(self.reference, batch, 1.0).sum(dim=1)
         # Ties are dropped, and a prompt with ties weighs as much as one without.
-        winners, losers, weights = (
+        winners, losers, weights, distances = (
             part.to(self.device) for part in rank_pairs([member.ranks for member in members], "surviving_pairs")
         )
         found = preference_losses(
@@ -168,5 +176,6 @@ class DPOLearner:
             beta=self.config.beta,
             kind=self.config.loss,
             label_smoothing=self.config.label_smoothing,
+            margins=margins(distances, self.config.margin).to(policy.dtype),
         )
         return found, weights.to(policy.dtype)

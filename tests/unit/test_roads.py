@@ -32,7 +32,9 @@ def test_rloo_and_grpo_are_ppo_without_value_model_whitening_and_pretraining_gra
 
 
 def test_groups_that_do_not_divide_an_iteration_are_refused_only_where_they_are_read() -> None:
-    with pytest.raises(ConfigError, match=r"rivals has rloo, and group_responses \(7\).*episodes_per_iteration \(256\)"):
+    with pytest.raises(
+        ConfigError, match=r"rivals has rloo, and group_responses \(7\).*episodes_per_iteration \(256\)"
+    ):
         load(["rivals=[rloo]", "group_responses=7"])
     load(["rivals=[dpo]", "group_responses=7"])
 
@@ -54,7 +56,9 @@ def test_both_stages_of_rejection_sampling_get_their_part() -> None:
 def test_the_dry_run_counts_every_road() -> None:
     text = " ".join(page(load([ALL, "rejection_sampling.max_prompts=320"])).split())
     # 320 x 5 samples, 320 / 32 steps; 15,360 / 4 prompts
-    assert "rejection_sampling 320 prompts x 5 = 1,600 samples; 320 responses -> at most 10 steps of 32, 1 epoch" in text
+    assert (
+        "rejection_sampling 320 prompts x 5 = 1,600 samples; 320 responses -> at most 10 steps of 32, 1 epoch" in text
+    )
     assert "random_control 320 responses -> at most 10 steps of 32, 1 epoch" in text
     assert "rloo 15,360 episodes, 4 to each of 3,840 prompts; no value model" in text
     assert "grpo 15,360 episodes, 4 to each of 3,840 prompts; no value model" in text

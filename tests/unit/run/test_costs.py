@@ -38,7 +38,10 @@ def test_what_was_not_counted_is_empty_and_a_sum_that_lacks_a_stage_is_none() ->
         ),
         (
             ["ppo_starts_from=rejection_sampling"],
-            {"ppo_ptx": [SAMPLES, "rejection_sampling", "ppo_ptx"], "rejection_sampling": [SAMPLES, "rejection_sampling"]},
+            {
+                "ppo_ptx": [SAMPLES, "rejection_sampling", "ppo_ptx"],
+                "rejection_sampling": [SAMPLES, "rejection_sampling"],
+            },
         ),
     ],
 )
@@ -48,4 +51,4 @@ def test_each_road_has_its_own_stages(asked: list[str], roads: dict[str, Any]) -
 
 def test_the_terminal_shows_a_dash_where_nothing_was_counted() -> None:
     table = cost_table([road_cost("dpo", {"dpo": LEARNED}).cells])
-    assert [list(column.cells)[0] for column in table.columns] == ["DPO", "-", "-", "1,234", "0.5", "700"]
+    assert [next(iter(column.cells)) for column in table.columns] == ["DPO", "-", "-", "1,234", "0.5", "700"]
