@@ -132,10 +132,12 @@ class RLHFConfig(RoadsConfig):
     def _who_selects_does_not_judge(self) -> "RLHFConfig":
         """A maximum over iterations is too good by the judge that took it; a gate must not pass on that."""
         gate, other = self.evaluation.gate, {"gold": "independent", "independent": "gold"}
-        if gate.decides_by_judge and gate.judge == self.ppo.selection:
+        if gate.decides_by_judge and gate.judge == self.ppo.chosen_by:
+            knob = "selection=last" if self.ppo.selection != "last" else "brake=off"
+            how = "ppo.selection" if self.ppo.selection != "last" else f"the judge of ppo.brake={self.ppo.brake}"
             raise ValueError(
-                f"ppo.selection and evaluation.gate.judge are both {gate.judge}: the judge that chooses the weights may not "
-                f"decide about them; set evaluation.gate.judge={other[gate.judge]}, or ppo.selection=last"
+                f"{how} and evaluation.gate.judge are both {gate.judge}: the judge that chooses the weights may not "
+                f"decide about them; set evaluation.gate.judge={other[gate.judge]}, or ppo.{knob}"
             )
         return self
 
@@ -145,6 +147,11 @@ class RLHFConfig(RoadsConfig):
         if selection == "independent" and self.independent_reward_model == "none":
             raise ValueError(
                 "ppo.selection is independent and independent_reward_model is none; set independent_reward_model=other_seed"
+            )
+        if self.ppo.brake != "off" and self.independent_reward_model == "none":
+            raise ValueError(
+                f"ppo.brake is {self.ppo.brake}, which asks the independent reward model, and independent_reward_model is none; "
+                "set independent_reward_model=other_seed, or ppo.brake=off"
             )
         if selection == "gold" and self.data_prep.source != "sandbox":
             raise ValueError(

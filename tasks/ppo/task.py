@@ -11,6 +11,7 @@ from tasks.engine.caching import stage
 from tasks.engine.errors import ConfigError
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy, save_policy
+from tasks.ppo.brake import JUDGE
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.rollout import Networks
@@ -48,6 +49,11 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             f"{shop.stage}: ppo.selection is {config.selection}, and the held-out judges here are "
             f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
         )
+    if config.brake != "off" and JUDGE not in names:
+        raise ConfigError(
+            f"{shop.stage}: ppo.brake is {config.brake}, which asks the independent reward model, and the held-out judges here "
+            f"are {', '.join(names) or 'none'}; give an independent_reward_model, or set ppo.brake=off"
+        )
     networks = Networks(
         policy=load_policy(start, device),
         reference=load_policy(reference, device),
@@ -63,6 +69,9 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
         for warning in learner.report().warnings:
             if warning.first_iteration == learner.completed_steps:
                 logger.warning("%s: iteration %d: %s", shop.stage, warning.first_iteration, warning.reason)
+        for act in learner.interventions:
+            if act.iteration == learner.completed_steps:
+                logger.warning("%s: iteration %d: brake (%s): %s", shop.stage, act.iteration, act.action, act.reason)
     report = learner.report()
     if report.stopped_early:
         logger.warning(
