@@ -26,7 +26,7 @@ from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
-from tasks.reward_model.job import AcrossLabelersJob
+from tasks.reward_model.job import AcrossLabelersJob, QuestionsJob
 from tasks.sft.config import SFTConfig
 
 CONF = PROJECT / "conf"
@@ -39,6 +39,8 @@ class RLHFConfig(RoadsConfig):
 
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
+    reward_questions: str | None
+    """JSONL file in RewardBench 2's layout: also ask the reward model its questions; null asks none."""
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""
@@ -89,6 +91,17 @@ class RLHFConfig(RoadsConfig):
     def across_labelers(self) -> AcrossLabelersJob:
         """Cross-validation of the reward model over groups of labelers."""
         return AcrossLabelersJob(labeler_folds=self.labeler_folds, reward_model=self.reward_model)
+
+    @property
+    def questions_job(self) -> QuestionsJob:
+        """The questions of reward_questions, laid out like the data."""
+        knobs = self.reward_model
+        return QuestionsJob(
+            file=self.reward_questions or "",
+            prompt_layout=self.data_prep.prompt_layout,
+            prompt_tokens=knobs.prompt_tokens,
+            response_tokens=knobs.response_tokens,
+        )
 
     @property
     def starts_from_sft(self) -> bool:

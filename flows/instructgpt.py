@@ -13,6 +13,7 @@ from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
 from tasks.rejection_sampling.task import draw_samples
 from tasks.reward_model.across_labelers import validate_across_labelers
+from tasks.reward_model.ask_questions import ask_questions
 from tasks.reward_model.task import train_reward_model
 from tasks.sft.task import fine_tune, select_epoch
 
@@ -38,6 +39,8 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
             train_reward_model, "reward_model", knobs, about="independent", **ranked
         )
 
+    if config.reward_questions is not None:
+        run(ask_questions, "reward_questions", config.questions_job, data=data, reward_model=reward_model)
     if config.labeler_folds:
         run(validate_across_labelers, "across_labelers", config.across_labelers, **ranked)
 

@@ -17,6 +17,7 @@ from tasks.engine.os_errors import probe
 from tasks.measure.scores import check_reward_model
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
+from tasks.reward_model.question_files import read_questions
 
 
 def check(config: RLHFConfig) -> None:
@@ -36,6 +37,8 @@ def check(config: RLHFConfig) -> None:
     check_judges(config.evaluation)
     check_measures(config.evaluation, config.model.context_tokens)
     check_gate(config)
+    if config.reward_questions is not None:
+        read_questions(Path(config.reward_questions).expanduser())
 
 
 def check_device(device: str) -> None:
