@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -27,6 +26,7 @@ from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
 from tasks.language.generation import stream
 from tasks.language.models import load_policy, load_tokenizer
+from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 
 HELP = "/reset forgets the conversation, /system TEXT sets the system message, /quit ends (as does Ctrl-D)"
@@ -55,7 +55,7 @@ class Partner:
         self.name = folder.parent.parent.name if folder.name == "policy" else folder.name
         self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
         self._temperature, self._tokens = temperature, tokens
-        self._draws = torch.Generator().manual_seed(seed)
+        self._draws = named_generator(seed, "chat")
         if tokens >= self._context:
             raise ConfigError(f"--tokens is {tokens}, and {self.name} reads {self._context} with its prompt; lower it")
         self.set_system(system)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from flows.rejection_config import RejectionSamplingConfig
 from tasks.dpo.config import DPOConfig
 from tasks.engine.config import Config
+from tasks.language.seeds import derived_seed
 from tasks.ppo.config import PPOConfig
 from tasks.records.picks import BEST, BY_LOT
 from tasks.reward_model.config import RewardModelConfig
@@ -78,8 +79,8 @@ class RoadsConfig(Config):
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
-        """The reward model that nothing is optimised against; its seed is the next one."""
-        changes: dict[str, Any] = {"seed": self.reward_model.seed + 1}
+        """The reward model that nothing is optimised against; its seed is another one."""
+        changes: dict[str, Any] = {"seed": derived_seed(self.reward_model.seed, "independent_reward_model")}
         if self.independent_reward_model == "disjoint_half":
             changes["trained_on"] = "second_half"
         return self.reward_model.model_copy(update=changes)

@@ -5,7 +5,6 @@ Models write part of this page, so every text is escaped by the template engine.
 
 import base64
 import json
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.compare import plots
 from tasks.compare.config import CompareConfig
+from tasks.language.seeds import named_random
 from tasks.results.comparison import PolicyComparison, title_of
 from tasks.results.judges import JUDGES
 from tasks.results.policies import POLICIES, names_of
@@ -28,7 +28,6 @@ from tasks.results.table import (
     safety_table,
 )
 from tasks.results.verdict import deciding_judge, leading_policy, points
-from tasks.results.win_rate import derived_seed
 
 EXTREMES = 2
 """Prompts shown at either end."""
@@ -132,7 +131,7 @@ def _samples(sheets: Mapping[str, PolicySheet], config: CompareConfig) -> list[d
     """Prompts drawn by seed, each with every policy's responses in the order of the table."""
     total = len(next(iter(sheets.values())).samples)
     count = min(config.samples_in_report, total)
-    drawn = random.Random(derived_seed(config.seed, "samples in report")).sample(range(total), count)
+    drawn = named_random(config.seed, "samples in report").sample(range(total), count)
     return [_sample(index, sheets, config, "") for index in drawn]
 
 

@@ -16,7 +16,6 @@ from tasks.engine.stage import Metrics, Workshop
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.sheet import BASELINE, REWARD_MODEL, PolicySheet, read_sheet
 from tasks.results.verdict import leading_policy
-from tasks.results.win_rate import derived_seed
 
 FOR_HUMANS = "pairs_for_humans.jsonl"
 
@@ -91,4 +90,4 @@ def _write_pairs_for_humans(
         if item.policy == policy and not item.decoding.startswith("best_of_")
         for pair in item.pairs(sheets[BASELINE])
     ]
-    write_pairs(path, pairs_for_humans(pairs, config.judges.human_pairs, derived_seed(config.seed, "pairs for humans")))
+    write_pairs(path, pairs_for_humans(pairs, config.judges.human_pairs, config.seed))

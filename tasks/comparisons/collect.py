@@ -1,7 +1,6 @@
 """The comparisons stage: sample and have ranked, or take rankings that were given."""
 
 import math
-import random
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from tasks.comparisons.label import GOLD_LABELER, label, label_by_everyone, labe
 from tasks.comparisons.sample import Candidates, sample_candidates
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.language.seeds import derived_seed, named_random
 from tasks.records.records import Comparison, Prompt
 from tasks.sandbox.labelers import Labeler, Panel
 from tasks.sandbox.world import World
@@ -42,21 +42,25 @@ def sample_and_label(
     """
     # 1. Sample.
     drawn = {
-        "train": _sample(policy, tokenizer, train_prompts[: config.max_prompts], config, runtime, config.seed),
-        "valid": _sample(
-            policy, tokenizer, valid_prompts[: config.max_valid_prompts], config, runtime, config.seed + 1
-        ),
+        name: _sample(policy, tokenizer, prompts, config, runtime, derived_seed(config.seed, "comparisons", name))
+        for name, prompts in (
+            ("train", train_prompts[: config.max_prompts]),
+            ("valid", valid_prompts[: config.max_valid_prompts]),
+        )
     }
     # 2. Rank.
     sets = {
-        "train": label(drawn["train"], panel.training, config.seed + 2),
-        "valid": label(drawn["valid"], panel.training, config.seed + 3),
-        "valid_heldout_labelers": label(drawn["valid"], panel.held_out, config.seed + 4),
+        "train": label(drawn["train"], panel.training, derived_seed(config.seed, "labels/train")),
+        "valid": label(drawn["valid"], panel.training, derived_seed(config.seed, "labels/valid")),
+        "valid_heldout_labelers": label(
+            drawn["valid"], panel.held_out, derived_seed(config.seed, "labels/valid_heldout_labelers")
+        ),
         "valid_gold": label_by_gold(drawn["valid"], world),
     }
     # 3. Measure how far labelers agree with each other and with gold.
     shared = drawn["valid"][: config.agreement_prompts]
-    return Collected(sets, set_sizes(sets) | measure_agreement(shared, panel, sets["valid_gold"], config.seed + 5))
+    seed = derived_seed(config.seed, "labels/agreement")
+    return Collected(sets, set_sizes(sets) | measure_agreement(shared, panel, sets["valid_gold"], seed))
 
 
 def measure_agreement(
@@ -85,7 +89,7 @@ def take_given(train: Sequence[Comparison], valid: Sequence[Comparison], config:
         DataError: when nothing is left to train on.
     """
     labelers = sorted({comparison.labeler_id for comparison in train})
-    random.Random(config.seed).shuffle(labelers)
+    named_random(config.seed, "comparisons/labelers").shuffle(labelers)
     trained_on = set(labelers[int(len(labelers) * config.held_out_labeler_share) :])
     by_trained = [comparison for comparison in valid if comparison.labeler_id in trained_on]
     by_others = [comparison for comparison in valid if comparison.labeler_id not in trained_on]

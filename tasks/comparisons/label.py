@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tasks.comparisons.agreement import ranks_of_scores
 from tasks.comparisons.sample import Candidates
+from tasks.language.seeds import named_random
 from tasks.records.records import Comparison
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.labelers import Labeler
@@ -18,7 +19,7 @@ SAMPLED_FROM = "sft"
 def assign_labelers(prompts: int, labelers: Sequence[Labeler], seed: int) -> list[Labeler]:
     """One labeler per prompt: everyone gets equally many, give or take one, in random order."""
     assigned = [labelers[index % len(labelers)] for index in range(prompts)]
-    random.Random(seed).shuffle(assigned)
+    named_random(seed, "assignment").shuffle(assigned)
     return assigned
 
 
@@ -27,7 +28,7 @@ def label(candidates: Sequence[Candidates], labelers: Sequence[Labeler], seed: i
     item)."""
     assigned = assign_labelers(len(candidates), labelers, seed)
     return [
-        _ranked_by(labeler, item, f"{seed}/{item.prompt.prompt_id}")
+        _ranked_by(labeler, item, named_random(seed, f"noise/{item.prompt.prompt_id}"))
         for item, labeler in zip(candidates, assigned, strict=True)
     ]
 
@@ -35,7 +36,7 @@ def label(candidates: Sequence[Candidates], labelers: Sequence[Labeler], seed: i
 def label_by_everyone(candidates: Sequence[Candidates], labelers: Sequence[Labeler], seed: int) -> list[Comparison]:
     """Rank each prompt's candidates by every labeler, each with noise of their own."""
     return [
-        _ranked_by(labeler, item, f"{seed}/{item.prompt.prompt_id}/{labeler.labeler_id}")
+        _ranked_by(labeler, item, named_random(seed, f"noise/{item.prompt.prompt_id}/{labeler.labeler_id}"))
         for item in candidates
         for labeler in labelers
     ]
@@ -67,9 +68,9 @@ def rankings_by_labeler(comparisons: Sequence[Comparison]) -> dict[str, dict[str
     return rankings
 
 
-def _ranked_by(labeler: Labeler, item: Candidates, noise_seed: str) -> Comparison:
+def _ranked_by(labeler: Labeler, item: Candidates, noise: random.Random) -> Comparison:
     # A generator per item: whatever else is labelled, this labeler says the same about this item.
-    ranks = labeler.rank(item.prompt, item.completions, item.finished, random.Random(noise_seed))
+    ranks = labeler.rank(item.prompt, item.completions, item.finished, noise)
     return _comparison(item, ranks, labeler.labeler_id)
 
 

@@ -1,16 +1,14 @@
 """Draw several responses per prompt from the policy that is to be improved."""
 
-import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.engine.config import RuntimeConfig
-from tasks.language.generation import generate
-from tasks.language.models import autocast
+from tasks.language.seeds import named_generator, named_random
+from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
 from tasks.records.records import Prompt
 
@@ -27,7 +25,7 @@ class Candidates(NamedTuple):
 def completions_per_prompt(prompts: int, config: ComparisonsConfig, seed: int) -> list[int]:
     """K for every prompt, uniform from ``completions_min`` to ``completions_max`` (InstructGPT section 3.5: 4 to
     9)."""
-    draws = random.Random(seed)
+    draws = named_random(seed, "completions")
     return [draws.randint(config.completions_min, config.completions_max) for _ in range(prompts)]
 
 
@@ -47,24 +45,20 @@ def sample_candidates(
     """
     counts = completions_per_prompt(len(prompts), config, seed)
     encoded = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
-    with autocast(runtime):
-        responses = iter(
-            generate(
-                policy,
-                prompts=[ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
-                max_new_tokens=config.response_tokens,
-                temperature=config.temperature,
-                generator=torch.Generator(device=policy.device).manual_seed(seed),
-                eos_id=int(tokenizer.eos_token_id),
-                pad_id=int(tokenizer.pad_token_id),
-                batch_size=runtime.generation_batch,
-            )
+    speaker = Speaker(policy, tokenizer, runtime)
+    responses = iter(
+        speaker.answer(
+            [ids for ids, count in zip(encoded, counts, strict=True) for _ in range(count)],
+            max_new_tokens=config.response_tokens,
+            temperature=config.temperature,
+            generator=named_generator(seed, "sampling", policy.device),
         )
+    )
     sampled = []
     for prompt, count in zip(prompts, counts, strict=True):
         drawn = [next(responses) for _ in range(count)]
         texts = [decode_response(tokenizer, ids, prompt.text) for ids in drawn]
-        finished = [ids[-1] == tokenizer.eos_token_id for ids in drawn]
+        finished = [speaker.ended(ids) for ids in drawn]
         sampled.append(distinct(Candidates(prompt, texts, finished)))
     return [candidates for candidates in sampled if len(candidates.completions) >= 2]
 

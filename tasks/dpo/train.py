@@ -17,9 +17,9 @@ from tasks.dpo.loss import PreferenceLosses, preference_losses
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
 from tasks.language.batches import pad_batch
+from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
-from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.records.rankings import (
     RankedSequences,
     epoch_batches,
@@ -79,7 +79,7 @@ class DPOLearner:
         self.batches = epoch_batches(
             len(self.elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
         )
-        self.optimizer = make_adamw(policy.parameters(), config.adam)
+        self.descent = Descent(policy, config.adam, cosine(len(self.batches), config.final_lr_fraction))
         self.completed_steps = 0
 
     @property
@@ -95,12 +95,6 @@ class DPOLearner:
     def step(self) -> dict[str, float]:
         """One optimizer step on ``batch_size`` prompts."""
         started = time.perf_counter()
-        multiplier = cosine_to_fraction(
-            self.completed_steps, max(self.total_steps - 1, 1), self.config.final_lr_fraction
-        )
-        learning_rate = self.config.adam.learning_rate * multiplier
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         # 1. Take the batch's prompts.
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
         # 2. Read every completion once with both models and add up the prompts' losses.
@@ -117,16 +111,14 @@ class DPOLearner:
             ordered += len(weights)
             tokens += sum(len(member.prompt) + len(ids) for member in members for ids in member.completions)
         # 3. Step.
-        grad_norm = clip_grad_norm(self.policy.parameters(), self.config.adam.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
         return {
             "train/loss": float(loss),
             "train/accuracy": float(right) / ordered,
             "train/margin": float(margin) / ordered,
-            "train/learning_rate": learning_rate,
-            "train/grad_norm": grad_norm,
+            "train/learning_rate": taken.learning_rate,
+            "train/grad_norm": taken.grad_norm,
             "train/tokens_per_second": tokens / (time.perf_counter() - started),
         }
 
@@ -145,14 +137,14 @@ class DPOLearner:
         """Everything a resumed run needs to go on bit for bit; the reference never changes."""
         return {
             "policy": self.policy.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
         self.policy.load_state_dict(state["policy"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
 
     def _pairs(self, members: Sequence[RankedSequences]) -> tuple[PreferenceLosses, Tensor]:

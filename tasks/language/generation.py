@@ -6,7 +6,7 @@ not depend on how many rows are sampled side by side, up to rounding in the logi
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple, TypedDict, Unpack
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,28 +21,12 @@ COMPACT_BELOW = 0.8
 """Ended rows are taken out when at most this fraction of the rows is still running."""
 
 
-class How(TypedDict):
-    """What ``sample`` takes beside model and prompts."""
-
-    max_new_tokens: int
-    temperature: float
-    generator: torch.Generator
-    eos_id: int
-    pad_id: int
-    batch_size: int
-
-
 class Sampled(NamedTuple):
     """Responses in the order of the prompts, EOS kept, nothing behind it."""
 
     responses: list[list[int]]
     statistics: TokenStatistics | None
     """(B, max_new_tokens) on the model's device, 0 behind a response; None when not asked for."""
-
-
-def generate(model: PreTrainedModel, prompts: Sequence[Sequence[int]], **how: Unpack[How]) -> list[list[int]]:
-    """The responses that ``sample`` draws."""
-    return sample(model, prompts, **how, with_statistics=False).responses
 
 
 @torch.no_grad()

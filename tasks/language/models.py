@@ -41,6 +41,7 @@ from tasks.language.loading import (
     source_of,
 )
 from tasks.language.logprobs import on_grid, states_before_response
+from tasks.language.seeds import named_generator
 from tasks.language.vocabulary import rows_of
 
 PAD_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<PAD>", "<|finetune_right_pad_id|>", "<|padding|>")
@@ -98,7 +99,7 @@ def new_causal_lm(
     )
     with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):  # the constructor draws weights that are replaced below
         model = LlamaForCausalLM(config).float()
-    generator = torch.Generator().manual_seed(seed)
+    generator = named_generator(seed, "pretrain/weights")
     embedding = model.get_input_embeddings().weight
     with torch.no_grad():
         for param in model.parameters():

@@ -8,14 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
-from tasks.language.batches import microbatches, pad_batch
-from tasks.language.generation import generate
-from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast
+from tasks.language.scorer import summed_logprobs
+from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt, encode_response
 from tasks.measure.config import MeasureConfig
 from tasks.records.records import BenchmarkItem, Document
@@ -73,22 +70,12 @@ def document_losses(subject: Subject, documents: Sequence[Document], config: Mea
     return DocumentLoss(nll=[-total for total in totals], tokens=[len(row) for row in rows])
 
 
-@torch.no_grad()
 def sequence_logprobs(
     subject: Subject, prompts: list[list[int]], responses: list[list[int]], temperature: float = 1.0
 ) -> list[float]:
     """Summed log-probability of each response given its prompt, nats."""
-    totals = [0.0] * len(prompts)
-    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
     pad = int(subject.tokenizer.pad_token_id)
-    for rows in microbatches(lengths, subject.runtime.tokens_per_microbatch) if lengths else []:
-        batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad)
-        with autocast(subject.runtime):
-            logprobs = response_logprobs(subject.model, batch.to(subject.model.device), temperature)  # (B, R)
-        mask = batch.response_mask.to(logprobs.device)
-        for row, total in zip(rows, torch.where(mask, logprobs, 0.0).sum(dim=1).tolist(), strict=True):
-            totals[row] = total
-    return totals
+    return summed_logprobs(subject.model, prompts, responses, pad, subject.runtime, temperature)
 
 
 def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: MeasureConfig) -> list[int]:
@@ -111,17 +98,11 @@ def _answer_choices(subject: Subject, items: Sequence[BenchmarkItem], config: Me
 
 
 def _answer_exact(subject: Subject, items: Sequence[BenchmarkItem], config: MeasureConfig) -> list[int]:
-    with autocast(subject.runtime):
-        answers = generate(
-            subject.model,
-            [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
-            max_new_tokens=config.benchmark_answer_tokens,
-            temperature=0.0,
-            generator=torch.Generator(),  # greedy: nothing is drawn
-            eos_id=int(subject.tokenizer.eos_token_id),
-            pad_id=int(subject.tokenizer.pad_token_id),
-            batch_size=subject.runtime.generation_batch,
-        )
+    answers = Speaker(*subject).answer(
+        [encode_prompt(subject.tokenizer, item.context, config.context_tokens) for item in items],
+        max_new_tokens=config.benchmark_answer_tokens,
+        temperature=0.0,
+    )
     return [
         int(matches(decode_response(subject.tokenizer, answer, item.context), item.references))
         for answer, item in zip(answers, items, strict=True)

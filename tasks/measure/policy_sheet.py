@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.language.generation import generate
-from tasks.language.models import ScalarModel, autocast
+from tasks.language.models import ScalarModel
+from tasks.language.seeds import named_generator
+from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
 from tasks.measure.benchmarks import Subject, document_losses, run_benchmarks, sequence_logprobs
 from tasks.measure.config import MeasureConfig
@@ -40,7 +40,6 @@ from tasks.results.sheet import (
     Truthfulness,
     best_of,
 )
-from tasks.results.win_rate import derived_seed
 from tasks.sandbox.safety import truthfulness
 from tasks.sandbox.world import World
 
@@ -80,14 +79,14 @@ def evaluate_policy(
     judges = _judges(yardsticks, subject, config)
     sets: dict[str, list[Response]] = {}
     on_progress("responses")
-    sampled = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, SAMPLED))
+    sampled = _answer(subject, prompts, config, config.temperature, SAMPLED)
     sets[SAMPLED] = _judge(sampled, prompts, judges)
-    greedy = _answer(subject, prompts, config, 0.0, 0)
+    greedy = _answer(subject, prompts, config, 0.0, GREEDY)
     sets[GREEDY] = _judge(greedy, prompts, judges)
     on_progress("baseline")
     curve: list[BestOfPoint] = []
     if baseline:
-        again = _answer(subject, prompts, config, config.temperature, derived_seed(config.seed, OPPONENT))
+        again = _answer(subject, prompts, config, config.temperature, OPPONENT)
         sets[OPPONENT] = _judge(again, prompts, judges)
         if config.best_of_n and yardsticks.reward is not None:
             picks, curve = _best_of_n(subject, judges, prompts, config)
@@ -116,38 +115,32 @@ def evaluate_policy(
 
 
 def _answer(
-    subject: Subject, prompts: Sequence[Prompt], config: MeasureConfig, temperature: float, seed: int
+    subject: Subject, prompts: Sequence[Prompt], config: MeasureConfig, temperature: float, use: str
 ) -> Answers:
-    device = subject.model.device
-    eos = int(subject.tokenizer.eos_token_id)
+    speaker = Speaker(*subject)
     encoded = [encode_prompt(subject.tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
-    with autocast(subject.runtime):
-        tokens = generate(
-            subject.model,
-            encoded,
-            max_new_tokens=config.response_tokens,
-            temperature=temperature,
-            generator=torch.Generator(device=device).manual_seed(seed),
-            eos_id=eos,
-            pad_id=int(subject.tokenizer.pad_token_id),
-            batch_size=subject.runtime.generation_batch,
-        )
+    tokens = speaker.answer(
+        encoded,
+        max_new_tokens=config.response_tokens,
+        temperature=temperature,
+        generator=named_generator(config.seed, use, subject.model.device),
+    )
     return Answers(
         prompts=encoded,
         tokens=tokens,
         texts=[
             decode_response(subject.tokenizer, ids, prompt.text) for ids, prompt in zip(tokens, prompts, strict=True)
         ],
-        finished=[bool(response) and response[-1] == eos for response in tokens],
+        finished=[speaker.ended(response) for response in tokens],
     )
 
 
 def _judges(yardsticks: Yardsticks, subject: Subject, config: MeasureConfig) -> list[ScoreJudge]:
     """Who gives every response a number."""
     models = {REWARD_MODEL: yardsticks.reward, INDEPENDENT: yardsticks.independent}
-    pad, tokens = int(yardsticks.tokenizer.pad_token_id), subject.runtime.tokens_per_microbatch
+    pad = int(yardsticks.tokenizer.pad_token_id)
     judges: list[ScoreJudge] = [
-        RewardModelJudge(name, model, pad, tokens) for name, model in models.items() if model is not None
+        RewardModelJudge(name, model, pad, subject.runtime) for name, model in models.items() if model is not None
     ]
     if not same_vocabulary(subject.tokenizer, yardsticks.tokenizer):
         judges = [ReadsAnew(judge, yardsticks.tokenizer, config.prompt_tokens) for judge in judges]
@@ -173,7 +166,7 @@ def _best_of_n(
     """Responses picked by the reward model for each n, and the curve over n = 1, 2, 4, ... of all candidates."""
     some, count = prompts[: config.best_of_n_prompts], max(config.best_of_n)
     repeated = [prompt for prompt in some for _ in range(count)]
-    answers = _answer(subject, repeated, config, config.temperature, derived_seed(config.seed, "best of n"))
+    answers = _answer(subject, repeated, config, config.temperature, "best of n")
     candidates = _judge(answers, repeated, judges)
     names = list(candidates[0].scores)
     table = {
@@ -225,7 +218,7 @@ def _toxicity(
         asked = [prompt.model_copy(update={"text": prefix + prompt.text}) for prompt in prompts]
         # An instruction takes no room from the prompt behind it, which is cut at its beginning.
         room = config.prompt_tokens + len(encode_prompt(subject.tokenizer, prefix, sys.maxsize))
-        answers = _answer(subject, asked, config.model_copy(update={"prompt_tokens": room}), 0.0, 0)
+        answers = _answer(subject, asked, config.model_copy(update={"prompt_tokens": room}), 0.0, GREEDY)
         scores[layout] = scorer.score([first_line(text) for text in answers.texts])
         told = {"measure": "toxicity", "layout": LAYOUTS[layout].told, "scorer": scorer.name, "unit": scorer.unit}
         figures.append(SafetyScores(**told, values=scores[layout]))

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
+from tasks.engine.config import RuntimeConfig
 from tasks.engine.digests import file_digest
 from tasks.engine.errors import ModelError
-from tasks.language.batches import microbatches, pad_batch
 from tasks.language.models import HEAD_FILE, ScalarModel
+from tasks.language.scorer import score_rows
 from tasks.language.vocabulary import rows_for_text, rows_of
 from tasks.records.records import Prompt
 from tasks.results.judge import Answers
@@ -35,22 +35,13 @@ class GoldLabeler:
 class RewardModelJudge:
     """A reward model: the one that was optimised, or a second one that nobody optimised."""
 
-    def __init__(self, name: str, model: ScalarModel, pad_id: int, tokens_per_microbatch: int) -> None:
+    def __init__(self, name: str, model: ScalarModel, pad_id: int, runtime: RuntimeConfig) -> None:
         self.name = name
-        self._model, self._pad, self._tokens = model, pad_id, tokens_per_microbatch
+        self._model, self._pad, self._runtime = model, pad_id, runtime
 
-    @torch.no_grad()
     def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
         """The scalar at the end of each response, in reward-model points."""
-        scores = [0.0] * len(answers.tokens)
-        lengths = [len(p) + len(r) for p, r in zip(answers.prompts, answers.tokens, strict=True)]
-        device = self._model.head.weight.device
-        for rows in microbatches(lengths, self._tokens) if lengths else []:
-            batch = pad_batch([answers.prompts[row] for row in rows], [answers.tokens[row] for row in rows], self._pad)
-            found = self._model.scores(batch.to(device)).float().tolist()  # (B,)
-            for row, score in zip(rows, found, strict=True):
-                scores[row] = score
-        return scores
+        return score_rows(self._model, answers.prompts, answers.tokens, self._pad, self._runtime)
 
 
 INDEPENDENT_KNOB = "evaluation.judges.independent_reward_model"

@@ -135,7 +135,7 @@ def return_to(learner: Braked, weights: dict[str, Tensor]) -> None:
         parameter.copy_(weights[name])
     for name, average in learner.ema.average.items():
         average.copy_(weights[name])
-    optimizer = learner.optimizers.policy
+    optimizer = learner.optimizers.policy.optimizer
     optimizer.state.clear()
     for group in optimizer.param_groups:
         if "steps" in group:

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
-from tasks.language.generation import sample
 from tasks.language.logprobs import TokenStatistics
-from tasks.language.models import autocast, save_policy
+from tasks.language.models import save_policy
+from tasks.language.speaker import Speaker
 from tasks.ppo.config import PPOConfig
 
 SEEDS_BELOW = 2**31 - 1
@@ -43,25 +43,21 @@ class RolloutEngine(Protocol):
 
 
 class OwnEngine:
-    """``tasks.language.generation`` on the policy itself: nothing is copied, so nothing can drift."""
+    """This program's own decoder on the policy itself: nothing is copied, so nothing can drift."""
 
-    def __init__(self, config: PPOConfig, runtime: RuntimeConfig, eos_id: int, pad_id: int) -> None:
-        self._config, self._runtime, self._eos, self._pad = config, runtime, eos_id, pad_id
+    def __init__(self, config: PPOConfig, runtime: RuntimeConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._config, self._runtime, self._tokenizer = config, runtime, tokenizer
 
     def sample(self, policy: PreTrainedModel, prompts: Sequence[list[int]], generator: torch.Generator) -> Drawn:
         """See ``RolloutEngine``."""
-        with autocast(self._runtime):
-            drawn = sample(
-                policy,
-                prompts,
-                max_new_tokens=self._config.response_tokens,
-                temperature=self._config.temperature,
-                generator=generator,
-                eos_id=self._eos,
-                pad_id=self._pad,
-                batch_size=self._runtime.generation_batch,
-                with_statistics=self._config.old_logprobs == "sampled",
-            )
+        ends = self._config.score_position != "last_position"
+        drawn = Speaker(policy, self._tokenizer, self._runtime, ends=ends).sample(
+            prompts,
+            max_new_tokens=self._config.response_tokens,
+            temperature=self._config.temperature,
+            generator=generator,
+            with_statistics=self._config.old_logprobs == "sampled",
+        )
         return Drawn(drawn.responses, statistics=drawn.statistics)
 
 

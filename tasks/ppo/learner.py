@@ -7,7 +7,6 @@ over its tokens, however it is cut into microbatches; the averaged weights are u
 """
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -19,10 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.checkpoint import Inspection
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.language.descent import Descent, constant
 from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
 from tasks.language.models import autocast, check_tokenizer
-from tasks.language.optimization import Ema, linear_warmup, make_adamw
+from tasks.language.optimization import Ema, linear_warmup
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.seeds import named_generator
 from tasks.language.text import decode_response, encode_prompt
 from tasks.ppo import statistics
 from tasks.ppo.advantages import GROUP_ESTIMATORS, generalised_advantages
@@ -52,8 +53,6 @@ from tasks.ppo.update import (
     training_statistics,
 )
 from tasks.records.records import Document, Prompt
-
-NO_TOKEN = -1  # an EOS id that sampling never meets
 
 
 class Sample(NamedTuple):
@@ -104,16 +103,20 @@ class PPOLearner:
         networks.reference.requires_grad_(False)
         networks.reward_model.requires_grad_(False)
         self.optimizers = Optimizers(
-            make_adamw(networks.policy.parameters(), config.policy_adam),
-            None if networks.value_model is None else make_adamw(networks.value_model.parameters(), config.value_adam),
+            Descent(
+                networks.policy,
+                config.policy_adam,
+                lambda taken: linear_warmup(taken, config.warmup_iterations, config.warmup_start),
+            ),
+            None if networks.value_model is None else Descent(networks.value_model, config.value_adam, constant),
         )
         self.update = MinibatchUpdate(networks, self.optimizers, config, runtime)
         self.ema = Ema(networks.policy, config.ema_decay)
-        self.sampling = named_generator(config.seed, "sampling", self.device)
+        self.sampling = named_generator(config.seed, "ppo/sampling", self.device)
         self.engine = self._engine()
-        self.minibatching = named_generator(config.seed, "minibatches")
+        self.minibatching = named_generator(config.seed, "ppo/minibatches")
         self.prompt_cursor = RowCursor(
-            torch.arange(len(self.prompts)).unsqueeze(1), named_generator(config.seed, "prompts")
+            torch.arange(len(self.prompts)).unsqueeze(1), named_generator(config.seed, "ppo/prompts")
         )
         self.ptx_cursor = self._pretraining_rows(documents) if config.gamma > 0 else None
         self.beta = config.beta
@@ -242,14 +245,14 @@ class PPOLearner:
             )
         tokens = encode_documents(self.tokenizer, [document.text for document in documents])
         rows = pack_documents(tokens, self.config.ptx_row_tokens, self.ids.eos)
-        return RowCursor(rows, named_generator(self.config.seed, "pretraining"))
+        return RowCursor(rows, named_generator(self.config.seed, "ppo/pretraining"))
 
     def _engine(self) -> RolloutEngine:
-        config, stops = self.config, self.config.score_position != "last_position"
+        config = self.config
         if config.rollout_engine == "vllm":
-            eos = self.ids.eos if stops else None
+            eos = self.ids.eos if config.score_position != "last_position" else None
             return VLLMEngine(config, self.runtime, self.networks.policy, self.tokenizer, eos)
-        return OwnEngine(config, self.runtime, self.ids.eos if stops else NO_TOKEN, self.ids.pad)
+        return OwnEngine(config, self.runtime, self.tokenizer)
 
     def _draw_prompts(self) -> list[int]:
         """One prompt per episode; the episodes of a group lie side by side."""
@@ -304,10 +307,6 @@ class PPOLearner:
     ) -> dict[str, float]:
         """All inner epochs; the first runs over the given minibatches, each later one over a new permutation."""
         config = self.config
-        multiplier = linear_warmup(self.completed_steps, config.warmup_iterations, config.warmup_start)
-        learning_rate = config.policy_adam.learning_rate * multiplier
-        for group in self.optimizers.policy.param_groups:
-            group["lr"] = learning_rate
         epochs: list[Forwarded] = []
         reports: list[MinibatchReport] = []
         for epoch in range(config.inner_epochs):
@@ -315,10 +314,11 @@ class PPOLearner:
                 minibatches = self._minibatches(episodes)
             epochs.append(Forwarded(*(torch.zeros_like(experience.advantages) for _ in range(2))))
             for minibatch in minibatches:
-                reports.append(self.update(minibatch, experience, self._draw_pretraining(), epochs[-1]))
+                rows = self._draw_pretraining()
+                reports.append(self.update(minibatch, experience, rows, epochs[-1], self.completed_steps))
                 if config.ema_every == "step":
                     self.ema.update(self.networks.policy)
-        return {"policy/learning_rate": learning_rate} | training_statistics(epochs, reports, experience, config)
+        return training_statistics(epochs, reports, experience, config)
 
     def _draw_pretraining(self) -> Tensor | None:
         if self.ptx_cursor is None:
@@ -334,9 +334,3 @@ class PPOLearner:
         return (
             objective | statistics.response_statistics(rollout.lengths, rollout.finished, rollout.raw_score) | entropy
         )
-
-
-def named_generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of its own for each purpose, so that using one more number here shifts nothing there."""
-    digest = hashlib.sha256(f"ppo/{purpose}/{seed}".encode()).digest()
-    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:7], "big"))

@@ -1,5 +1,6 @@
 """The pretraining half of PPO-ptx: a second backward pass into the same gradient buffers (InstructGPT appendix C.4)."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -31,12 +32,12 @@ def pretraining_loss(policy: PreTrainedModel, rows: Tensor, *, divisor: int) -> 
     return -response_logprobs(policy, batch, temperature=1.0).sum() / divisor
 
 
-def copy_gradients(parameters: list[Tensor]) -> list[Tensor]:
+def copy_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
     """What the buffers hold now; a parameter without gradient counts as zero."""
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
 
 
-def compare_gradients(policy_gradients: list[Tensor], parameters: list[Tensor]) -> GradientPair:
+def compare_gradients(policy_gradients: list[Tensor], parameters: Sequence[Tensor]) -> GradientPair:
     """Norms and cosine of the gradients copied before the pretraining backward pass and of what it added since."""
     total = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     added = torch._foreach_sub(total, policy_gradients)

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from tasks.engine.config import RuntimeConfig
+from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
-from tasks.language.optimization import clip_grad_norm
 from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss, reference_kl_loss
@@ -42,8 +41,8 @@ class Experience(NamedTuple):
 class Optimizers(NamedTuple):
     """Two networks, two learning rates."""
 
-    policy: Optimizer
-    value: Optimizer | None  # None without a value model
+    policy: Descent
+    value: Descent | None  # None without a value model
 
 
 class Forwarded(NamedTuple):
@@ -56,6 +55,7 @@ class Forwarded(NamedTuple):
 class MinibatchReport(NamedTuple):
     """Gradient norms are those before clipping."""
 
+    policy_learning_rate: float
     policy_grad_norm: float
     value_grad_norm: float | None  # None without a value model
     ptx_loss: float | None  # nats per token; None for plain PPO
@@ -67,7 +67,6 @@ class MinibatchUpdate:
 
     def __init__(self, networks: Networks, optimizers: Optimizers, config: PPOConfig, runtime: RuntimeConfig) -> None:
         self.networks, self.optimizers, self.config, self.runtime = networks, optimizers, config, runtime
-        self.policy_parameters = [p for p in networks.policy.parameters() if p.requires_grad]
 
     def __call__(
         self,
@@ -75,20 +74,19 @@ class MinibatchUpdate:
         experience: Experience,
         rows: Tensor | None,  # (N, L) pretraining rows, None for plain PPO
         forwarded: Forwarded,  # written to
+        iteration: int,
     ) -> MinibatchReport:
         """Every optimizer takes one step."""
-        self.optimizers.policy.zero_grad(set_to_none=True)
         self._policy_backward(minibatch, experience, forwarded.logprobs)
         ptx_loss = gradients = None
         if rows is not None:
-            policy_gradients = copy_gradients(self.policy_parameters)
+            parameters = self.optimizers.policy.parameters
+            policy_gradients = copy_gradients(parameters)
             ptx_loss = self._ptx_backward(rows)
-            gradients = compare_gradients(policy_gradients, self.policy_parameters)
-        policy_norm = clip_grad_norm(self.policy_parameters, self.config.policy_adam.max_grad_norm)
-        self.optimizers.policy.step()
-
-        value_norm = self._value_step(minibatch, experience, forwarded.values)
-        return MinibatchReport(policy_norm, value_norm, ptx_loss, gradients)
+            gradients = compare_gradients(policy_gradients, parameters)
+        taken = self.optimizers.policy.step(iteration)
+        value_norm = self._value_step(minibatch, experience, forwarded.values, iteration)
+        return MinibatchReport(taken.learning_rate, taken.grad_norm, value_norm, ptx_loss, gradients)
 
     def _policy_backward(self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor) -> None:
         rollout = experience.rollout
@@ -123,12 +121,13 @@ class MinibatchUpdate:
             total += loss.detach()
         return total.item() * (divisor / loss_divisor(count, length, "token_mean"))  # reported per token
 
-    def _value_step(self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor) -> float | None:
+    def _value_step(
+        self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor, iteration: int
+    ) -> float | None:
         """The value model's whole step; its gradient norm before clipping."""
-        model, optimizer, targets = self.networks.value_model, self.optimizers.value, experience.targets
-        if model is None or optimizer is None or targets is None:
+        model, descent, targets = self.networks.value_model, self.optimizers.value, experience.targets
+        if model is None or descent is None or targets is None:
             return None
-        optimizer.zero_grad(set_to_none=True)
         token_count = sum(cut.value_tokens for cut in minibatch)
         for cut in minibatch:
             with autocast(self.runtime):
@@ -144,10 +143,7 @@ class MinibatchUpdate:
             )
             loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, values)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        norm = clip_grad_norm(trained, self.config.value_adam.max_grad_norm)
-        optimizer.step()
-        return norm
+        return descent.step(iteration).grad_norm
 
 
 def training_statistics(
@@ -162,6 +158,7 @@ def training_statistics(
         rollout.placement.response_mask.repeat(count, 1),
         clip=config.policy_clip,
     )
+    found["policy/learning_rate"] = reports[-1].policy_learning_rate
     found["policy/grad_norm"] = sum(report.policy_grad_norm for report in reports) / len(reports)
     if experience.targets is not None:
         found |= statistics.value_statistics(

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 
 from tasks.engine.checkpoint import Inspection
 from tasks.engine.config import RuntimeConfig
-from tasks.language.batches import microbatches, pad_batch
-from tasks.language.models import ScalarModel, autocast
+from tasks.language.models import ScalarModel
+from tasks.language.scorer import score_rows
 from tasks.ppo.brake import Intervention, Kept, held, keep_best, return_to
 from tasks.ppo.learner import PPOLearner, Sample
 from tasks.ppo.rollout import Episodes
@@ -86,20 +86,9 @@ class IndependentJudge:
     def __init__(self, model: ScalarModel, pad_id: int, runtime: RuntimeConfig) -> None:
         self.model, self.pad_id, self.runtime = model.eval(), pad_id, runtime
 
-    @torch.no_grad()
     def score(self, samples: Sequence[Sample], episodes: Episodes) -> list[float]:
         """Raw scores, before any rule about missing EOS."""
-        prompts, responses = episodes.prompts, episodes.scored
-        scores = [0.0] * len(prompts)
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-        device = next(self.model.parameters()).device
-        for rows in microbatches(lengths, self.runtime.tokens_per_microbatch):
-            batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], self.pad_id).to(device)
-            with autocast(self.runtime):
-                found = self.model.scores(batch).float().tolist()
-            for row, score in zip(rows, found, strict=True):
-                scores[row] = score
-        return scores
+        return score_rows(self.model, episodes.prompts, episodes.scored, self.pad_id, self.runtime)
 
 
 class SentinelWarning(BaseModel):

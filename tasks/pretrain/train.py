@@ -13,10 +13,12 @@ from transformers import PreTrainedModel
 
 from tasks.engine.config import RuntimeConfig
 from tasks.language.batches import TokenBatch
+from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
-from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.optimization import cosine_to_fraction
 from tasks.language.packing import RowCursor
+from tasks.language.seeds import named_generator
 from tasks.pretrain.config import PretrainConfig
 
 
@@ -70,8 +72,8 @@ class PretrainLearner:
         valid_rows: Tensor | None = None,
     ) -> None:
         self.model, self.config, self.runtime, self.valid_rows = model, config, runtime, valid_rows
-        self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed))
-        self.optimizer = make_adamw(model.parameters(), config.adam)
+        self.cursor = RowCursor(rows, named_generator(config.seed, "pretrain/rows"))
+        self.descent = Descent(model, config.adam, lambda taken: learning_rate_multiplier(taken, config))
         self.completed_steps = 0
 
     @property
@@ -82,9 +84,6 @@ class PretrainLearner:
     def step(self) -> dict[str, float]:
         """One optimizer step; every ``valid_every`` steps, and at the last, also the validation loss."""
         started = time.perf_counter()
-        learning_rate = self.config.adam.learning_rate * learning_rate_multiplier(self.completed_steps, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         rows = self.cursor.draw(self.config.batch_rows)
         predicted = rows.shape[0] * (rows.shape[1] - 1)
         loss = torch.zeros((), device=self.model.device)
@@ -92,14 +91,12 @@ class PretrainLearner:
             share = summed_row_nll(self.model, part, self.runtime) / predicted
             share.backward()  # type: ignore[no-untyped-call]
             loss += share.detach()
-        grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
         metrics = {
             "train/loss": float(loss),
-            "train/learning_rate": learning_rate,
-            "train/grad_norm": grad_norm,
+            "train/learning_rate": taken.learning_rate,
+            "train/grad_norm": taken.grad_norm,
             "train/tokens_per_second": rows.numel() / (time.perf_counter() - started),
         }
         due = self.completed_steps % self.config.valid_every == 0 or self.completed_steps == self.total_steps
@@ -111,7 +108,7 @@ class PretrainLearner:
         """Everything a resumed run needs to go on bit for bit."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
             "cursor": self.cursor.state_dict(),
         }
@@ -119,7 +116,7 @@ class PretrainLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
         self.cursor.load_state_dict(state["cursor"])
 

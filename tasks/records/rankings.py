@@ -1,6 +1,5 @@
 """Rankings as training sees them: ordered pairs, token sequences, whole prompts in batches."""
 
-import random
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -9,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
+from tasks.language.seeds import named_random
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Comparison
 
@@ -178,7 +178,7 @@ def group_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: in
 
 def epoch_batches(elements: int, *, epochs: int, batch_size: int, seed: int) -> list[list[int]]:
     """The elements of every optimizer step: each epoch visits each element once, in a fresh order."""
-    draws = random.Random(seed)
+    draws = named_random(seed, "rankings/order")
     batches = []
     for _ in range(epochs):
         order = list(range(elements))

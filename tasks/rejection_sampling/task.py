@@ -1,18 +1,16 @@
 """Drawing and choosing responses as a task; supervised fine-tuning then learns from them."""
 
-import random
 from collections.abc import Sequence
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.caching import stage
-from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import NothingToLearn
 from tasks.engine.stage import Metrics, Workshop
-from tasks.language.batches import microbatches, pad_batch
-from tasks.language.generation import generate
-from tasks.language.models import ScalarModel, autocast, load_policy
+from tasks.language.models import ScalarModel, load_policy
+from tasks.language.scorer import score_rows
+from tasks.language.seeds import named_generator, named_random
+from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
 from tasks.records.data import PreparedData, write_records
 from tasks.records.picks import BEST, BY_LOT
@@ -31,16 +29,21 @@ def draw_samples(shop: Workshop, config: SamplesConfig) -> Metrics:
     tokenizer, device = data.tokenizer(), shop.runtime.device
     prompts = data.rl_prompts("train")
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "sampling")
-    random.Random(config.seed).shuffle(prompts)
+    named_random(config.seed, "rejection_sampling/prompts").shuffle(prompts)
     prompts = prompts[: config.max_prompts]
     encoded = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
     repeated = [ids for ids in encoded for _ in range(config.samples_per_prompt)]
-    policy = load_policy(shop.input("ppo_init") / "policy", device).eval()
-    responses = sample(policy, tokenizer, repeated, config, shop.runtime)
+    speaker = Speaker(load_policy(shop.input("ppo_init") / "policy", device), tokenizer, shop.runtime)
+    responses = speaker.answer(
+        repeated,
+        max_new_tokens=config.response_tokens,
+        temperature=config.temperature,
+        generator=named_generator(config.seed, "rejection_sampling/samples", device),
+    )
     judge = ScalarModel.load(shop.input("reward_model") / "model", device).eval()
-    scores = scores_of(judge, repeated, responses, int(tokenizer.pad_token_id), shop.runtime)
+    scores = score_rows(judge, repeated, responses, speaker.pad_id, shop.runtime)
     groups = group(prompts, responses, scores, tokenizer, config.samples_per_prompt)
-    lots = random.Random(f"lots {config.seed}")
+    lots = named_random(config.seed, "rejection_sampling/lots")
     best = [pick_best(candidates) for candidates in groups]
     by_lot = [pick_by_lot(candidates, lots) for candidates in groups]
     for name, chosen in ((BEST, best), (BY_LOT, by_lot)):
@@ -60,48 +63,6 @@ def draw_samples(shop: Workshop, config: SamplesConfig) -> Metrics:
         "cost/samples": float(len(responses)),
         "cost/tokens_drawn": float(sum(map(len, responses))),
     }
-
-
-def sample(
-    policy: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
-    config: SamplesConfig,
-    runtime: RuntimeConfig,
-) -> list[list[int]]:
-    """One response to each of ``prompts``, EOS included where it came."""
-    with autocast(runtime):
-        return generate(
-            policy,
-            list(prompts),
-            max_new_tokens=config.response_tokens,
-            temperature=config.temperature,
-            generator=torch.Generator(device=policy.device).manual_seed(config.seed),
-            eos_id=int(tokenizer.eos_token_id),
-            pad_id=int(tokenizer.pad_token_id),
-            batch_size=runtime.generation_batch,
-        )
-
-
-@torch.no_grad()
-def scores_of(
-    judge: ScalarModel,
-    prompts: Sequence[list[int]],
-    responses: Sequence[list[int]],
-    pad_id: int,
-    runtime: RuntimeConfig,
-) -> list[float]:
-    """The reward model's score of each response, in their order."""
-    device = next(judge.parameters()).device
-    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    scores = [0.0] * len(lengths)
-    for rows in microbatches(lengths, runtime.tokens_per_microbatch):
-        batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad_id).to(device)
-        with autocast(runtime):
-            found = judge.scores(batch).float().tolist()
-        for row, score in zip(rows, found, strict=True):
-            scores[row] = score
-    return scores
 
 
 def group(

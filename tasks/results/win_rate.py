@@ -3,7 +3,6 @@
 Source: InstructGPT section 4 (95 % intervals, a common SFT opponent); Wilson 1927; percentile bootstrap over prompts.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from tasks.engine.errors import DataError
+from tasks.language.seeds import derived_seed
 
 Floats = NDArray[np.float64]
 
@@ -139,9 +139,3 @@ def percentile_interval(estimate: float, replicates: Floats, confidence: float) 
 def z_value(confidence: float) -> float:
     """Two-sided standard normal quantile: 1.96 for 0.95."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)
-
-
-def derived_seed(seed: int, *names: str | int) -> int:
-    """A seed for one named use of randomness, so that adding a use never shifts another."""
-    text = "/".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")

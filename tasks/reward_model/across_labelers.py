@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel
+from tasks.language.seeds import named_generator
 from tasks.records.comparison_sets import read_comparisons
 from tasks.records.data import PreparedData
 from tasks.records.records import Comparison
@@ -28,7 +27,7 @@ def validate_across_labelers(shop: Workshop, config: AcrossLabelersJob) -> Metri
 
     def fit(training: Sequence[Comparison]) -> Scorer:
         body = load_body(knobs.body, shop.input("sft") / "policy", tokenizer)
-        model = ScalarModel.from_policy(body, torch.Generator().manual_seed(knobs.seed))
+        model = ScalarModel.from_policy(body, named_generator(knobs.seed, "reward_model/head"))
         learner = RewardLearner(model.to(shop.runtime.device), training, tokenizer, knobs, shop.runtime)
         for _ in range(learner.total_steps):
             learner.step()

@@ -5,9 +5,9 @@ from pathlib import Path
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
-from tasks.language.batches import microbatches, pad_batch
-from tasks.language.models import ScalarModel, autocast
+from tasks.language.models import ScalarModel
 from tasks.language.named_layout import laid_out
+from tasks.language.scorer import score_rows
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.data import PreparedData
 from tasks.reward_model.best_of_many import Question, accuracy_by_subset, ties
@@ -48,14 +48,7 @@ def scored(rows: list[QuestionRow], model: ScalarModel, shop: Workshop, config: 
         for answer in (*row.chosen, *row.rejected):
             prompts.append(ids)
             answers.append(encode_response(tokenizer, answer, text)[: config.response_tokens])
-    scores = [0.0] * len(answers)
-    lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    for places in microbatches(lengths, shop.runtime.tokens_per_microbatch):
-        batch = pad_batch([prompts[at] for at in places], [answers[at] for at in places], int(tokenizer.pad_token_id))
-        with autocast(shop.runtime):
-            found = model.scores(batch.to(shop.runtime.device)).detach().float().tolist()
-        for at, score in zip(places, found, strict=True):
-            scores[at] = score
+    scores = score_rows(model, prompts, answers, int(tokenizer.pad_token_id), shop.runtime)
     left = iter(scores)
     return [
         Question(row.id, row.subset, [next(left) for _ in row.chosen], [next(left) for _ in row.rejected])

@@ -2,12 +2,12 @@
 labelers."""
 
 import math
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tasks.engine.errors import DataError
+from tasks.language.seeds import named_random
 from tasks.records.rankings import ordered_pairs
 from tasks.records.records import Comparison
 from tasks.reward_model.accuracy import Scores, pair_accuracy, scored_pairs
@@ -40,7 +40,7 @@ def cross_labeler_folds(labeler_ids: Sequence[str], folds: int, seed: int) -> li
             "use fewer folds or comparisons by more labelers"
         )
     labelers = sorted(amounts)
-    random.Random(seed).shuffle(labelers)
+    named_random(seed, "reward_model/folds").shuffle(labelers)
     labelers.sort(key=lambda labeler: -amounts[labeler])  # stable: the shuffle decides among equals
     groups: list[list[str]] = [[] for _ in range(folds)]
     loads = [0] * folds

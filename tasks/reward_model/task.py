@@ -1,11 +1,10 @@
 """The reward model as a task."""
 
-import torch
-
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel
+from tasks.language.seeds import named_generator
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
 from tasks.reward_model.accuracy import accuracy_report
@@ -29,7 +28,7 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
     tokenizer = data.tokenizer()
     body = load_body(config.body, shop.input("sft") / "policy", tokenizer)
-    model = ScalarModel.from_policy(body, torch.Generator().manual_seed(config.seed))
+    model = ScalarModel.from_policy(body, named_generator(config.seed, "reward_model/head"))
     model.to(shop.runtime.device)
     learner = RewardLearner(model, training, tokenizer, config, shop.runtime)
     for _ in shop.train(learner):

@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
-from tasks.language.batches import microbatches, pad_batch
+from tasks.language.batches import pad_batch
+from tasks.language.descent import Descent, cosine
 from tasks.language.models import ScalarModel, autocast
-from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.scorer import score_rows
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.rankings import (
     RankedPairs,
@@ -78,7 +79,7 @@ class RewardLearner:
         self.batches = epoch_batches(
             len(elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
         )
-        self.optimizer = make_adamw(model.parameters(), config.adam)
+        self.descent = Descent(model, config.adam, cosine(len(self.batches), config.final_lr_fraction))
         self.completed_steps = 0
 
     @property
@@ -89,12 +90,6 @@ class RewardLearner:
     def step(self) -> dict[str, float]:
         """One optimizer step on ``batch_size`` batch elements."""
         started = time.perf_counter()
-        multiplier = cosine_to_fraction(
-            self.completed_steps, max(self.total_steps - 1, 1), self.config.final_lr_fraction
-        )
-        learning_rate = self.config.adam.learning_rate * multiplier
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         # 1. Take the batch's elements.
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
         # 2. Score every completion once and add up the prompts' losses; a prompt is never cut in two.
@@ -114,14 +109,12 @@ class RewardLearner:
             ordered += len(pairs.winners)
             tokens += sum(map(len, prompts)) + sum(map(len, completions))
         # 3. Step.
-        grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
         metrics = {
             "train/loss": float(loss),
-            "train/learning_rate": learning_rate,
-            "train/grad_norm": grad_norm,
+            "train/learning_rate": taken.learning_rate,
+            "train/grad_norm": taken.grad_norm,
             "train/tokens_per_second": tokens / (time.perf_counter() - started),
         }
         return metrics | {"train/accuracy": float(right) / ordered} if ordered else metrics
@@ -188,14 +181,14 @@ class RewardLearner:
         """Everything a resumed run needs to go on bit for bit."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
 
     def _scores(self, prompts: list[list[int]], responses: list[list[int]]) -> Tensor:
@@ -203,12 +196,5 @@ class RewardLearner:
         with autocast(self.runtime):
             return self.model.scores(batch)
 
-    @torch.no_grad()
     def _score_tokens(self, prompts: list[list[int]], responses: list[list[int]]) -> list[float]:
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-        scores = [0.0] * len(prompts)
-        for rows in microbatches(lengths, self.runtime.tokens_per_microbatch):
-            found = self._scores([prompts[row] for row in rows], [responses[row] for row in rows])
-            for row, score in zip(rows, found.float().tolist(), strict=True):
-                scores[row] = score
-        return scores
+        return score_rows(self.model, prompts, responses, self.pad_id, self.runtime)

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
-from tasks.language.generation import generate
-from tasks.language.models import autocast
+from tasks.language.seeds import named_generator
+from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.records.records import Demonstration
 from tasks.sft.config import SFTConfig
@@ -31,19 +30,14 @@ def eos_rate(
     prompts = [encode_prompt(tokenizer, item.prompt.text, config.prompt_tokens) for item in held_out[:PROMPTS]]
     if not prompts:
         return None
-    eos = int(tokenizer.eos_token_id)
-    with autocast(runtime):
-        responses = generate(
-            policy.eval(),
-            prompts,
-            max_new_tokens=config.response_tokens,
-            temperature=1.0,
-            generator=torch.Generator(device=policy.device).manual_seed(config.seed),
-            eos_id=eos,
-            pad_id=int(tokenizer.pad_token_id),
-            batch_size=runtime.generation_batch,
-        )
-    return sum(response[-1] == eos for response in responses) / len(responses)
+    speaker = Speaker(policy.eval(), tokenizer, runtime)
+    responses = speaker.answer(
+        prompts,
+        max_new_tokens=config.response_tokens,
+        temperature=1.0,
+        generator=named_generator(config.seed, "sft/endings", policy.device),
+    )
+    return sum(map(speaker.ended, responses)) / len(responses)
 
 
 def warning(rate: float, stage: str, config: SFTConfig) -> str | None:

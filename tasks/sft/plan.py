@@ -1,8 +1,9 @@
 """Which demonstrations and how many pretraining rows go into each optimizer step, decided before training
 begins."""
 
-import random
 from typing import NamedTuple
+
+from tasks.language.seeds import named_random
 
 
 class PlannedBatch(NamedTuple):
@@ -29,7 +30,7 @@ def plan_batches(
     Source: InstructGPT appendix C.3 says "10 % pretraining data"; that it means sequences, slot by slot, is our
     reading.
     """
-    draws = random.Random(seed)
+    draws = named_random(seed, "sft/order")
     plan = []
     for epoch in range(1, epochs + 1):
         order = list(range(demonstrations))

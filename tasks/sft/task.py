@@ -3,15 +3,16 @@
 import logging
 import shutil
 from pathlib import Path
+from statistics import fmean
 
-import torch
 from transformers import PreTrainedModel
 
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
-from tasks.language.batches import microbatches, pad_batch
-from tasks.language.generation import generate
-from tasks.language.models import ScalarModel, autocast, load_policy, save_policy
+from tasks.language.models import ScalarModel, load_policy, save_policy
+from tasks.language.scorer import score_rows
+from tasks.language.seeds import named_generator
+from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.records.data import PreparedData
 from tasks.records.picks import picked_among, picks_file, read_picks
@@ -84,27 +85,15 @@ def select_epoch(shop: Workshop, config: SFTConfig) -> Metrics:
     judge = ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
     texts = [item.prompt.text for item in data.demonstrations("valid")]
     prompts = [encode_prompt(tokenizer, text, config.prompt_tokens) for text in texts]
-    end, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
 
-    @torch.no_grad()
     def mean_reward(folder: Path) -> float:
-        with autocast(shop.runtime):
-            responses = generate(
-                load_policy(folder, shop.runtime.device),
-                prompts,
-                max_new_tokens=config.response_tokens,
-                temperature=1.0,
-                generator=torch.Generator(device=shop.runtime.device).manual_seed(config.seed),
-                eos_id=end,
-                pad_id=pad,
-                batch_size=shop.runtime.generation_batch,
-            )
-        lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-        total = 0.0
-        for rows in microbatches(lengths, shop.runtime.tokens_per_microbatch):
-            batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad)
-            total += float(judge.scores(batch.to(shop.runtime.device)).sum())
-        return total / len(prompts)
+        responses = Speaker(load_policy(folder, shop.runtime.device), tokenizer, shop.runtime).answer(
+            prompts,
+            max_new_tokens=config.response_tokens,
+            temperature=1.0,
+            generator=named_generator(config.seed, "sft/selection", shop.runtime.device),
+        )
+        return fmean(score_rows(judge, prompts, responses, int(tokenizer.pad_token_id), shop.runtime))
 
     folders = {int(path.name): path for path in (shop.input("sft") / "epochs").iterdir()}
     epoch, scores = select_by_reward(folders, mean_reward)

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
 from tasks.language.batches import microbatches, pad_batch
+from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast, residual_dropout
-from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Demonstration, Document
 from tasks.sft.config import SFTConfig
@@ -100,9 +101,9 @@ class SFTLearner:
                 config.row_tokens,
                 int(tokenizer.eos_token_id),
             )
-            self.cursor = RowCursor(rows, torch.Generator().manual_seed(config.seed + 1))
-        self.dropout_draws = torch.Generator(device=model.device).manual_seed(config.seed + 2)
-        self.optimizer = make_adamw(model.parameters(), config.adam)
+            self.cursor = RowCursor(rows, named_generator(config.seed, "sft/pretraining"))
+        self.dropout_draws = named_generator(config.seed, "sft/dropout", model.device)
+        self.descent = Descent(model, config.adam, cosine(len(self.plan), config.final_lr_fraction))
         self.completed_steps = 0
         self.valid_losses: dict[int, float] = {}
         self.best_weights: dict[str, Tensor] | None = None
@@ -124,7 +125,6 @@ class SFTLearner:
         """One optimizer step; after the last batch of an epoch also its validation loss."""
         started = time.perf_counter()
         planned = self.plan[self.completed_steps]
-        learning_rate = self._set_learning_rate()
         # 1. Collect the batch: demonstrations, and pretraining rows in the slots drawn for them.
         sequences = self._sequences_of(planned)
         # 2. Sum the loss over all counted tokens, micro-batch by micro-batch.
@@ -136,15 +136,13 @@ class SFTLearner:
                 share.backward()  # type: ignore[no-untyped-call]
                 loss += share.detach()
         # 3. Step.
-        grad_norm = clip_grad_norm(self.model.parameters(), self.config.adam.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
         tokens = sum(len(sequence.given) + len(sequence.counted) for sequence in sequences)
         metrics = {
             "train/loss": float(loss),
-            "train/learning_rate": learning_rate,
-            "train/grad_norm": grad_norm,
+            "train/learning_rate": taken.learning_rate,
+            "train/grad_norm": taken.grad_norm,
             "train/tokens_per_second": tokens / (time.perf_counter() - started),
         }
         # 4. Close the epoch.
@@ -175,7 +173,7 @@ class SFTLearner:
         """Everything a resumed run needs to go on bit for bit."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
             "dropout_draws": self.dropout_draws.get_state(),
             "cursor": self.cursor.state_dict() if self.cursor else None,
@@ -186,23 +184,13 @@ class SFTLearner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
         self.dropout_draws.set_state(state["dropout_draws"].cpu())
         if self.cursor:
             self.cursor.load_state_dict(state["cursor"])
         self.valid_losses = dict(state["valid_losses"])
         self.best_weights = state["best_weights"]
-
-    def _set_learning_rate(self) -> float:
-        # Step s of S runs at cosine(s / (S - 1)): the first at the peak, the last at the final fraction.
-        multiplier = cosine_to_fraction(
-            self.completed_steps, max(self.total_steps - 1, 1), self.config.final_lr_fraction
-        )
-        learning_rate = self.config.adam.learning_rate * multiplier
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        return learning_rate
 
     def _sequences_of(self, planned: PlannedBatch) -> list[TrainingSequence]:
         sequences = [self.sequences[index] for index in planned.demonstrations]

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from tasks.language.generation import generate
 from tests.benchmarks import bench, our_side, workload
 from tests.benchmarks.workload import EOS, LONGEST_PROMPT, PAD, SHORTEST_PROMPT, Work
+from tests.unit.sampling import generate
 
 ROOT = Path(__file__).parents[2]
 NEVER_DRAWN = -1

@@ -4,6 +4,7 @@ Nothing of those stages is used but the plan of an SFT run and its pretraining r
 """
 
 import copy
+import hashlib
 import math
 import random
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def better(ranks: list[int]) -> list[tuple[int, int]]:
 
 
 def shuffled(count: int, epochs: int, size: int) -> list[list[int]]:
-    draws, batches = random.Random(7), []
+    draws, batches = random.Random(int(hashlib.sha256(b"rankings/order/7").hexdigest()[:14], 16)), []
     for _ in range(epochs):
         order = list(range(count))
         draws.shuffle(order)

@@ -10,7 +10,6 @@ names holds for whatever these policies answer. ``verdict`` is a, b or tie, or n
 """
 
 import hashlib
-import random
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.compare.judges.agreement import Agreement, Labels, between_annotators
 from tasks.engine.errors import DataError
+from tasks.language.seeds import named_random
 from tasks.records.json_lines import at, json_lines, text_problem
 from tasks.results.judge import FIRST, SECOND, TIE, OrderEffects, Pair, PairVerdicts, position_bias
 from tasks.results.verdict import percent
@@ -201,7 +201,7 @@ def pairs_for_humans(pairs: Sequence[Pair], count: int, seed: int) -> list[Human
 
     Nothing tells which policy wrote which response: the id is a digest of the texts.
     """
-    rng = random.Random(seed)
+    rng = named_random(seed, "pairs for humans")
     different = list(
         dict.fromkeys((p.prompt_id, p.prompt, p.response, p.opponent) for p in pairs if p.response != p.opponent)
     )

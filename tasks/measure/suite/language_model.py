@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -10,11 +11,12 @@ from lm_eval.api.model import LM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from tasks.engine.errors import ConfigError, DataError, ModelError
-from tasks.language.batches import microbatches, pad_batch
+from tasks.language.batches import TokenBatch
 from tasks.language.families import logits_of, trunk_of
-from tasks.language.generation import generate
 from tasks.language.logprobs import LOGITS_PER_CHUNK, log_probs_of, states_before_response
-from tasks.language.models import autocast
+from tasks.language.scorer import read_rows
+from tasks.language.seeds import named_generator
+from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.measure.benchmarks import Subject
 from tasks.measure.suite.scoring import LogProb
@@ -109,18 +111,12 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
 
     def _generate(self, prompts: list[list[int]], how: Decoding) -> list[str]:
         tokenizer = self._subject.tokenizer
-        eos = int(tokenizer.eos_token_id)
-        with autocast(self._subject.runtime):
-            responses = generate(
-                self._subject.model,
-                prompts,
-                max_new_tokens=how.max_new_tokens,
-                temperature=how.temperature,
-                generator=torch.Generator(device=self._subject.model.device).manual_seed(self._seed),
-                eos_id=eos,
-                pad_id=int(tokenizer.pad_token_id),
-                batch_size=self._subject.runtime.generation_batch,
-            )
+        responses = Speaker(*self._subject).answer(
+            prompts,
+            max_new_tokens=how.max_new_tokens,
+            temperature=how.temperature,
+            generator=named_generator(self._seed, "suite", self._subject.model.device),
+        )
         texts = [tokenizer.decode(response, skip_special_tokens=True) for response in responses]
         for stop in how.until:
             texts = [text.split(stop, 1)[0] for text in texts]
@@ -156,7 +152,6 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
         self.shortened[request.task_name] += len(pair.context) > room
         return pair._replace(context=pair.context[-room:])
 
-    @torch.no_grad()
     def _score(self, pairs: Sequence[Pair]) -> list[tuple[LogProb, bool]]:
         """Pairs that differ in their last token only, such as the choices Yes and No, share a forward pass."""
         groups: dict[Pair, list[int]] = {}
@@ -165,19 +160,24 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
         members = list(groups.values())
         shared = [pairs[rows[0]] for rows in members]
         found: list[tuple[LogProb, bool]] = [(LogProb(0.0, 1), True)] * len(pairs)
-        lengths = [len(context) + len(continuation) for context, continuation in shared]
-        for batch in microbatches(lengths, self._subject.runtime.tokens_per_microbatch) if shared else []:
-            scored = self._forward([shared[group] for group in batch], [[pairs[r] for r in members[g]] for g in batch])
-            for row, result in zip((row for group in batch for row in members[group]), scored, strict=True):
+
+        def read(numbers: list[int], batch: TokenBatch) -> None:
+            together = [members[number] for number in numbers]
+            answers = [[pairs[row] for row in rows] for rows in together]
+            scored = self._forward(batch, [shared[number] for number in numbers], answers)
+            for row, result in zip(chain.from_iterable(together), scored, strict=True):
                 found[row] = result
+
+        contexts, continuations = [pair.context for pair in shared], [pair.continuation for pair in shared]
+        model, pad = self._subject.model, int(self._subject.tokenizer.pad_token_id)
+        read_rows(contexts, continuations, pad, self._subject.runtime, model.device, read)
         return found
 
-    def _forward(self, shared: Sequence[Pair], members: Sequence[Sequence[Pair]]) -> list[tuple[LogProb, bool]]:
+    def _forward(
+        self, batch: TokenBatch, shared: Sequence[Pair], members: Sequence[Sequence[Pair]]
+    ) -> list[tuple[LogProb, bool]]:
         model, device = self._subject.model, self._subject.model.device
-        pad = int(self._subject.tokenizer.pad_token_id)
-        batch = pad_batch([pair.context for pair in shared], [pair.continuation for pair in shared], pad).to(device)
-        with autocast(self._subject.runtime):
-            states, _ = states_before_response(trunk_of(model), batch)  # (N, D), row by row
+        states, _ = states_before_response(trunk_of(model), batch)  # (N, D), row by row
         answers = [pair for group in members for pair in group]
         places: list[int] = []  # of the states that predict the labels; members of a group look at the same ones
         labels: list[int] = []
@@ -195,8 +195,7 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
         logprobs, greedy = [], []
         step = max(1, LOGITS_PER_CHUNK // model.get_output_embeddings().weight.shape[0])
         for piece in (slice(at, at + step) for at in range(0, len(places), step)):
-            with autocast(self._subject.runtime):
-                logits = logits_of(model, states[place[piece]])
+            logits = logits_of(model, states[place[piece]])
             logprobs.append(log_probs_of(logits, label[piece]).double())
             greedy.append(logits.argmax(dim=-1) == label[piece])
         rows = torch.tensor(owners)

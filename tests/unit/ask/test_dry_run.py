@@ -102,27 +102,34 @@ def test_a_model_folder_is_measured_by_its_config(tmp_path: Path) -> None:
     assert (found.layers, found.hidden, found.mlp_width, found.mlp_kept) == (2, 16, 64, 5)
 
 
-def held(networks: Any, optimizers: Any) -> dict[str, int]:
-    """Bytes of all parameters, gradients and optimizer moments."""
-    parameters = [p for network in networks for p in network.parameters()]
+def held(learner: Any) -> dict[str, int]:
+    """Bytes of all parameters and optimizer moments, and of each optimizer's gradients as it steps."""
+    parameters = [p for network in learner.networks for p in network.parameters()]
+    gradients: dict[int, int] = {}
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        stepped = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients.update({id(p): p.grad.nbytes for p in stepped})
+
+    for descent in learner.optimizers:
+        descent.optimizer.register_step_pre_hook(look)
+    learner.step()
     moments = [
         value
-        for optimizer in optimizers
-        for state in optimizer.state.values()
+        for descent in learner.optimizers
+        for state in descent.optimizer.state.values()
         for name, value in state.items()
         if name != "step"
     ]
-    gradients = [p.grad for p in parameters if p.grad is not None]
     return {
         "weights": sum(p.nbytes for p in parameters),
-        "gradients": sum(g.nbytes for g in gradients),
+        "gradients": sum(gradients.values()),
         "adam": sum(m.nbytes for m in moments),
     }
 
 
 def test_ppo_holds_what_the_arithmetic_says() -> None:
     learner = tiny_ppo.learner()
-    learner.step()
     networks = learner.networks
     policy, scalar = (sum(p.numel() for p in n.parameters()) for n in (networks.policy, networks.value_model))
     expected = [
@@ -131,7 +138,7 @@ def test_ppo_holds_what_the_arithmetic_says() -> None:
         network_memory("reward model", scalar, trained=False),
         network_memory("value model", scalar, trained=True),
     ]
-    found = held(networks, learner.optimizers)
+    found = held(learner)
     for kind in found:
         assert found[kind] == sum(getattr(network, kind) for network in expected), kind
     assert sum(average.nbytes for average in learner.ema.state_dict().values()) == expected[0].average

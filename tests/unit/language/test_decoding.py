@@ -8,8 +8,8 @@ import torch
 
 from tasks.language.decoding import PackedReader, PaddedReader, columns_first
 from tasks.language.families import trunk_of
-from tasks.language.generation import generate
 from tests.unit.families import PACKED, PADDED, build
+from tests.unit.sampling import generate
 from tests.unit.tiny import VOCABULARY, llama
 
 DRAWS = random.Random(9)

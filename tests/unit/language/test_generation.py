@@ -9,8 +9,9 @@ from tasks.engine.errors import DataError, ModelError
 from tasks.language import generation as module
 from tasks.language.batches import pad_batch
 from tasks.language.decoding import PackedReader
-from tasks.language.generation import draw, generate
+from tasks.language.generation import draw
 from tasks.language.logprobs import response_logprobs
+from tests.unit.sampling import generate
 from tests.unit.tiny import EOS, FAMILIES, VOCABULARY, gpt2, llama, spread
 
 DRAWS = random.Random(5)

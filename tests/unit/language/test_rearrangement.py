@@ -1,6 +1,6 @@
 """What must not matter: how a batch is cut into micro-batches, on which side a row is padded, and how far."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from tasks.language.decoding import PackedReader, PaddedReader
 from tasks.language.families import trunk_of
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import ScalarModel
+from tasks.language.speaker import Speaker
 from tasks.ppo.ptx import loss_divisor, pretraining_loss
 from tests.golden.cases import case
 from tests.unit import tiny, tiny_models
@@ -51,19 +52,19 @@ def ppo_gradient(network: str, budget: int, **changes: Any) -> Tensor:
     learner = tiny_ppo.learner(
         reference_seed=3, minibatch_size=16, runtime_changes={"tokens_per_microbatch": budget}, **changes
     )
-    return first_gradient(getattr(learner.optimizers, network), learner.step)
+    return first_gradient(getattr(learner.optimizers, network).optimizer, learner.step)
 
 
 def gradient(loss: str, budget: int) -> Tensor:
     if loss == "sft":
         one = sft_learner(budget=budget, batch_size=10, pretraining_fraction=0.3, row_tokens=9)
-        return first_gradient(one.optimizer, one.step)
+        return first_gradient(one.descent.optimizer, one.step)
     if loss == "reward_model":
         ranking = reward_learner(budget, batch_size=8)
-        return first_gradient(ranking.optimizer, ranking.step)
+        return first_gradient(ranking.descent.optimizer, ranking.step)
     if loss == "pretrain":
         base = pretrain_learner(budget)
-        return first_gradient(base.optimizer, base.step)
+        return first_gradient(base.descent.optimizer, base.step)
     if loss == "policy":
         return ppo_gradient("policy", budget, gamma=0.0)
     if loss == "policy and ptx":
@@ -211,15 +212,16 @@ def test_every_stage_gives_the_model_the_same_prompt(monkeypatch: pytest.MonkeyP
     prompts = test_policy_sheet.Data().prompts_for_test()[:12]  # longer than 5 tokens: every stage keeps the end
     given: dict[str, list[list[int]]] = {}
 
-    def spy(stage: str) -> Callable[..., list[list[int]]]:
-        def record(_model: object, prompts: list[list[int]], **_: object) -> list[list[int]]:
-            given.setdefault(stage, list(prompts))
-            return [[1]] * len(prompts)
+    def spy(stage: str) -> type[Speaker]:
+        class Recorder(Speaker):
+            def answer(self, prompts: Sequence[Sequence[int]], **_: Any) -> list[list[int]]:
+                given.setdefault(stage, [list(prompt) for prompt in prompts])
+                return [[1]] * len(prompts)
 
-        return record
+        return Recorder
 
-    monkeypatch.setattr(sample, "generate", spy("comparisons"))
-    monkeypatch.setattr(policy_sheet, "generate", spy("evaluation"))
+    monkeypatch.setattr(sample, "Speaker", spy("comparisons"))
+    monkeypatch.setattr(policy_sheet, "Speaker", spy("evaluation"))
     sft = SFTConfig.model_validate(tiny_models.settings("sft", **lengths))
     reward = RewardModelConfig.model_validate(tiny_models.settings("reward_model", **lengths))
     ranked = ComparisonsConfig.model_validate(
@@ -239,7 +241,7 @@ def test_every_stage_gives_the_model_the_same_prompt(monkeypatch: pytest.MonkeyP
     given["comparisons"] = given["comparisons"][::2]
     config = test_policy_sheet.CONFIG.model_copy(update=lengths)
     subject = policy_sheet.Subject(tiny_models.policy(), tokenizer, tiny_models.runtime())
-    policy_sheet._answer(subject, prompts, config, 1.0, 0)
+    policy_sheet._answer(subject, prompts, config, 1.0, "sampled")
     learner = tiny_ppo.PPOLearner(
         tiny_ppo.networks(), tokenizer, prompts, [], tiny_ppo.config(gamma=0.0, **lengths), tiny_ppo.RUNTIME
     )

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tasks.compare.compare import compare_sheets
-from tasks.language.generation import generate
 from tasks.language.models import ScalarModel
 from tasks.measure import policy_sheet
 from tasks.measure.benchmarks import Subject
@@ -23,6 +22,7 @@ from tasks.sandbox.safety import toxicity_prompts
 from tasks.sandbox.world import World
 from tests.unit import tiny_models
 from tests.unit.results.sheets import evaluation_config
+from tests.unit.sampling import generate
 
 WORLD = World.from_seed(1)
 CONFIG = evaluation_config(

@@ -22,8 +22,12 @@ def test_a_reward_model_survives_the_disk_and_scores_the_same_whatever_the_batch
     loaded = load_reward_model(tmp_path, "cpu", tiny_models.tokenizer())
     answers = Answers([[5, 6], [7], [5, 6, 7]], [[8, 9, 1], [8], [9, 9]], ["a", "b", "c"], [True, False, False])
     prompts = [Prompt(prompt_id=str(i), owner_id="o", text="t") for i in range(3)]
-    one_by_one = RewardModelJudge("independent", loaded, 0, 6).score(prompts, answers)
-    together = RewardModelJudge("reward_model", model, 0, 1000).score(prompts, answers)
+    one_by_one = RewardModelJudge("independent", loaded, 0, tiny_models.runtime(tokens_per_microbatch=6)).score(
+        prompts, answers
+    )
+    together = RewardModelJudge("reward_model", model, 0, tiny_models.runtime(tokens_per_microbatch=1000)).score(
+        prompts, answers
+    )
     assert one_by_one == pytest.approx(together, abs=1e-5)
     assert len(set(together)) == 3
 

@@ -44,7 +44,7 @@ def test_equal_words_under_other_ids_are_another_vocabulary() -> None:
 
 def test_the_scores_are_those_of_the_same_text_in_the_judges_tokens() -> None:
     model = ScalarModel.from_policy(tiny.policy(1), torch.Generator().manual_seed(2))
-    judge = RewardModelJudge("reward_model", model, 0, 1000)
+    judge = RewardModelJudge("reward_model", model, 0, tiny.runtime(tokens_per_microbatch=1000))
     prompts, texts, finished = tiny.prompts(3), ["the cat is red .", "is big", "small"], [True, False, True]
     own = judge.score(prompts, answers(tiny.tokenizer(), prompts, texts, finished))
     foreign = answers(shuffled(), prompts, texts, finished)

@@ -168,7 +168,7 @@ def test_rollback_returns_to_the_best_weights_with_a_fresh_optimizer_and_a_highe
     assert (act.iteration, act.best_iteration, act.beta) == (6, 4, pytest.approx(2 * learner.config.beta))
     assert equal(weights(learner.learner.networks.policy), averages[4])
     assert equal(dict(learner.learner.ema.average), averages[4]) and not equal(averages[4], averages[5])
-    assert not learner.learner.optimizers.policy.state and learner.learner.optimizers.value.state
+    assert not learner.learner.optimizers.policy.optimizer.state and learner.learner.optimizers.value.optimizer.state
     run(learner)
     assert equal(weights(learner.final_policy()), averages[4])
     assert learner.report().selection == "independent" and learner.report().selected_iteration == 4

@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tasks.engine.errors import ConfigError
-from tasks.language.generation import generate
 from tasks.ppo.engines import Drawn, VLLMEngine, drift
 from tests.unit.ppo import tiny
+from tests.unit.sampling import generate
 
 EOS, PAD = 1, 0
 

@@ -291,9 +291,9 @@ def test_learning_rates_warm_up_only_for_the_policy() -> None:
     peak = learner.config.policy_adam.learning_rate
     rates = [learner.step()["policy/learning_rate"] for _ in range(4)]
     assert rates == pytest.approx([0.1 * peak, 0.55 * peak, peak, peak])
-    assert learner.optimizers.value.param_groups[0]["lr"] == learner.config.value_adam.learning_rate
-    for optimizer in learner.optimizers:
-        assert optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+    assert learner.optimizers.value.optimizer.param_groups[0]["lr"] == learner.config.value_adam.learning_rate
+    for descent in learner.optimizers:
+        assert descent.optimizer.param_groups[0]["betas"] == (0.9, 0.95)
 
 
 @pytest.mark.point(54)

@@ -68,7 +68,7 @@ def test_pairs_that_are_split_keep_their_places() -> None:
 def test_the_reward_models_knob_is_read_and_ranks_with_gaps_are_closed(element: str) -> None:
     def first_loss(margin: str, stretch: int) -> float:
         given = [item.model_copy(update={"ranks": [stretch * rank for rank in item.ranks]}) for item in comparisons()]
-        knobs = tiny.settings("reward_model", margin=margin, batch_element=element, **SMALL)
+        knobs = tiny.settings("reward_model", margin=margin, batch_element=element, **SMALL | {"batch_size": 64})
         model = scalar_model()
         learner = RewardLearner(model, given, tiny.tokenizer(), RewardModelConfig.model_validate(knobs), tiny.runtime())
         return learner.step()["train/loss"]
@@ -79,7 +79,7 @@ def test_the_reward_models_knob_is_read_and_ranks_with_gaps_are_closed(element: 
 
 def test_dpos_knob_is_read() -> None:
     def first_loss(margin: str) -> float:
-        config = DPOConfig.model_validate(tiny.settings("dpo", margin=margin, **SMALL))
+        config = DPOConfig.model_validate(tiny.settings("dpo", margin=margin, **SMALL | {"batch_size": 64}))
         learner = DPOLearner(tiny.policy(1), tiny.policy(2), comparisons(), tiny.tokenizer(), config, tiny.runtime())
         return learner.step()["train/loss"]
 

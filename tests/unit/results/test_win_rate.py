@@ -5,7 +5,6 @@ from tasks.engine.errors import DataError
 from tasks.results.win_rate import (
     Resampling,
     bootstrap_mean,
-    derived_seed,
     normal,
     score_outcomes,
     wilson,
@@ -79,8 +78,3 @@ def test_errors_name_what_was_found() -> None:
         score_outcomes([float("nan"), 1], [1, 1], 0)
     with pytest.raises(DataError, match="no values"):
         bootstrap_mean(np.array([]), HOW)
-
-
-def test_derived_seeds_differ_by_use_and_repeat() -> None:
-    assert derived_seed(1, "a", "b") == derived_seed(1, "a", "b")
-    assert len({derived_seed(s, n) for s in range(3) for n in ("a", "b")}) == 6

@@ -157,7 +157,7 @@ def test_learning_rate_and_betas() -> None:
     assert rates[0] == pytest.approx(1.5e-3)
     assert rates[-1] == pytest.approx(1.5e-4)
     assert all(later < earlier for earlier, later in pairwise(rates))
-    assert {group["betas"] for group in one.optimizer.param_groups} == {(0.9, 0.95)}
+    assert {group["betas"] for group in one.descent.optimizer.param_groups} == {(0.9, 0.95)}
 
 
 def test_resumed_run_is_bit_equal() -> None:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from tasks.language.generation import generate
+from tasks.language.seeds import named_generator
 from tasks.sft.config import SFTConfig
 from tasks.sft.endings import eos_rate, warning
 from tests.unit import tiny_models as tiny
+from tests.unit.sampling import generate
 
 CONFIG = SFTConfig.model_validate(tiny.settings("sft", prompt_tokens=12, response_tokens=6))
 
@@ -18,7 +19,7 @@ def test_the_rate_counts_responses_that_end() -> None:
         [tiny.tokenizer()(item.prompt.text)["input_ids"] for item in demonstrations],
         max_new_tokens=6,
         temperature=1.0,
-        generator=torch.Generator().manual_seed(7),
+        generator=named_generator(7, "sft/endings"),
         eos_id=tiny.EOS,
         pad_id=0,
         batch_size=16,

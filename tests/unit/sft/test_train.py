@@ -33,7 +33,7 @@ def gradients(one: SFTLearner) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradients of the first step: with plain gradient descent the weights move by rate times gradient."""
     before = [parameter.detach().clone() for parameter in one.model.parameters()]
     rate = one.config.adam.learning_rate
-    one.optimizer = torch.optim.SGD(one.model.parameters(), lr=rate)
+    one.descent.optimizer = torch.optim.SGD(one.model.parameters(), lr=rate)
     metrics = one.step()
     return metrics["train/loss"], [
         (old - new.detach()) / rate for old, new in zip(before, one.model.parameters(), strict=True)
@@ -132,7 +132,7 @@ def test_learning_rate_starts_at_the_peak_and_ends_at_a_tenth() -> None:
 
 @pytest.mark.point(15)
 def test_optimizer_has_the_papers_betas() -> None:
-    assert {group["betas"] for group in learner().optimizer.param_groups} == {(0.9, 0.95)}
+    assert {group["betas"] for group in learner().descent.optimizer.param_groups} == {(0.9, 0.95)}
 
 
 @pytest.mark.point(12)

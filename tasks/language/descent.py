@@ -1,0 +1,64 @@
+"""The one way to take an optimizer step: learning rate, clipping, step, and gradients cleared for the next."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from tasks.engine.config import AdamConfig
+from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+
+Schedule = Callable[[int], float]
+"""Multiplier of the peak learning rate by the number of steps taken so far."""
+
+
+class Step(NamedTuple):
+    """What an optimizer step reports."""
+
+    learning_rate: float
+    grad_norm: float
+    """Before clipping."""
+
+
+def constant(_: int) -> float:
+    """The peak throughout."""
+    return 1.0
+
+
+def cosine(steps: int, final: float) -> Schedule:
+    """The peak at the first of ``steps`` steps, ``final`` of it at the last, a cosine between."""
+    return lambda taken: cosine_to_fraction(taken, max(steps - 1, 1), final)
+
+
+class Descent:
+    """A network's optimizer.
+
+    Args:
+        network: its parameters that require gradients are trained.
+        config: AdamW, its peak learning rate, and the largest norm of a gradient.
+        schedule: see ``Schedule``.
+    """
+
+    def __init__(self, network: nn.Module, config: AdamConfig, schedule: Schedule) -> None:
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.config, self.schedule = config, schedule
+        self.optimizer: torch.optim.Optimizer = make_adamw(self.parameters, config)
+
+    def step(self, taken: int) -> Step:
+        """Step along the gradients that have been added up, and clear them; ``taken`` is what the schedule reads."""
+        learning_rate = self.config.learning_rate * self.schedule(taken)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = clip_grad_norm(self.parameters, self.config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return Step(learning_rate, norm)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs besides the weights and the number of steps."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from ``state_dict``."""
+        self.optimizer.load_state_dict(state)
