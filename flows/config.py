@@ -41,6 +41,11 @@ class RLHFConfig(RoadsConfig):
     """Seed of every stage; a stage's own seed follows it unless set."""
     reward_questions: str | None
     """JSONL file in RewardBench 2's layout: also ask the reward model its questions; null asks none."""
+    noise_floor: bool
+    """Also measure the base model with another seed of the evaluation: how far two measurements of one policy lie apart."""
+    yardstick: str | None
+    """Hugging Face folder of a causal LM that is measured too, and that every policy is compared with: the same opponent for
+    many runs, whose SFT baselines differ; null for none."""
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""

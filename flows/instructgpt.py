@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flows.config import RLHFConfig
+from tasks.adopt.config import AdoptJob
+from tasks.adopt.task import adopt_model
 from tasks.compare.task import compare_policies
 from tasks.comparisons.task import collect_comparisons
 from tasks.data_prep.task import prepare_data
@@ -71,6 +73,13 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         if name != "ppo_init" or not config.starts_from_sft
     }
     sheets.setdefault("ppo_init", sheets["sft"])
+    if config.noise_floor:
+        again = config.evaluation.measured_again
+        sheets["base_again"] = run(evaluate_policy, "evaluation", again, about="base_again", policy=base, **judged)
+    if config.yardstick is not None:
+        adopt = AdoptJob(folder=config.yardstick, kind="policy", knob="yardstick")
+        other, measured = run(adopt_model, "adopted", adopt, about="yardstick"), config.evaluation.measured
+        sheets["yardstick"] = run(evaluate_policy, "evaluation", measured, about="yardstick", policy=other, **judged)
     curves = {f"{name}_policy": policy for name, policy in ppo.items()}
     if config.sft.selection == "reward_model":
         curves["sft_policy"] = sft

@@ -37,6 +37,8 @@ def check(config: RLHFConfig) -> None:
     check_judges(config.evaluation)
     check_measures(config.evaluation, config.model.context_tokens)
     check_gate(config)
+    if config.yardstick is not None:
+        check_model_folder("yardstick", config.yardstick)
     if config.reward_questions is not None:
         read_questions(Path(config.reward_questions).expanduser())
 

@@ -12,6 +12,7 @@ from flows.config import RLHFConfig, load
 from flows.rlhf import rlhf
 from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome
+from tasks.engine.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -161,6 +162,25 @@ def test_rivals_add_rows_with_their_costs_and_are_not_what_the_run_ships(first: 
     }
     assert all(float(cells[4]) >= 0 and float(cells[5]) > 100 for cells in outcome.costs)
     assert "Random samples" in Path(outcome.page).read_text()
+
+
+def test_yardsticks_and_questions_are_asked_for_and_cost_only_themselves(
+    first: Outcome, root: Path, tmp_path: Path
+) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(
+        '{"id": "1", "prompt": "q : red ? a :", "chosen": ["red ."], "rejected": ["no .", "a .", "b ."]}\n'
+    )
+    asked = ["noise_floor=true", f"yardstick={first.policy}", f"reward_questions={questions}"]
+    outcome = rlhf(miniature(root, *asked))
+    sheets = ["evaluation-base_again", "adopted-yardstick", "evaluation-yardstick", "evaluation"]
+    assert ran(outcome) == ["reward_questions", *sheets, "gate-ppo_ptx", "release-ppo_ptx"]
+    assert outcome.metrics["win_rate_vs_yardstick/ppo_ptx/gold"] == 0.5  # its own weights, and the same random numbers
+    assert "win_rate/base_again/gold" in outcome.metrics
+    (found,) = root.glob("artifacts/reward_questions/*/questions.json")
+    assert json.loads(found.read_text())["questions/accuracy_all"] in (0.0, 1.0)
+    with pytest.raises(ModelError, match="yardstick"):
+        rlhf(miniature(root, "yardstick=/nowhere"))
 
 
 def test_ppo_can_start_from_rejection_sampling_and_is_held_to_ppo_init(first: Outcome, root: Path) -> None:
