@@ -1,7 +1,6 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -11,27 +10,32 @@ from pydantic import Field, ValidationError, model_validator
 
 from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
+from flows.complaints import describe, leave_out_what_is_not_there
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
-from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
+from flows.misspelt import flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
+from flows.reward_ensemble import ensemble_problem, members
 from flows.roads import RoadsConfig
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
-from tasks.comparisons.config import ComparisonsConfig
+from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
+from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.engine.config import ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
-from tasks.engine.urls import without_password
+from tasks.language.seeds import derived_seed
+from tasks.measure.config import MeasureConfig
+from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
+from tasks.revise.config import ReviseConfig
+from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.job import AcrossLabelersJob, QuestionsJob
 from tasks.sft.config import SFTConfig
 
 CONF = PROJECT / "conf"
-SHOWN = 200
-"""Characters of a refused value that its message repeats."""
 
 
 class RLHFConfig(RoadsConfig):
@@ -39,6 +43,13 @@ class RLHFConfig(RoadsConfig):
 
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
+    rounds: int = Field(ge=1)
+    """Rounds of labelling and optimisation. From the second on, the last round's policy writes the responses that are ranked, the
+    reward models learn from all rankings so far, and PPO goes on from that policy, its KL still measured to PPO-init."""
+    reward_ensemble: int = Field(ge=1)
+    """Reward models that PPO optimises as one: mean less ppo.rewards' spread_penalty times standard deviation."""
+    reward_ensemble_on: Literal["all", "disjoint_halves"]
+    """all: members of other seeds on the same comparisons; disjoint_halves: two, each on those of half of the prompts."""
     reward_questions: str | None
     """JSONL file in RewardBench 2's layout: also ask the reward model its questions; null asks none."""
     noise_floor: bool
@@ -53,6 +64,8 @@ class RLHFConfig(RoadsConfig):
     """Base model."""
     data_prep: DataPrepConfig
     """Sources, splits, cleaning."""
+    revise: ReviseConfig
+    """Demonstrations that a chat model makes by critique and revision."""
     pretrain: PretrainConfig
     """Training of a base model built from scratch."""
     sft: SFTConfig
@@ -75,7 +88,9 @@ class RLHFConfig(RoadsConfig):
     @property
     def data_prep_job(self) -> DataPrepJob:
         """Data preparation, with the tokenizer it needs."""
-        return DataPrepJob(data_prep=self.data_prep, model=self.model, documents_for=self.documents_for)
+        data, unread = self.data_prep, {} if self.reads_comparisons else {"comparisons": 0}
+        data = data.model_copy(update={"minimum_rows": data.minimum_rows.model_copy(update=unread)})
+        return DataPrepJob(data_prep=data, model=self.model, documents_for=self.documents_for)
 
     @property
     def documents_for(self) -> list[str]:
@@ -91,6 +106,43 @@ class RLHFConfig(RoadsConfig):
     def pretrain_job(self) -> PretrainJob:
         """The base model: what it is and how it is trained."""
         return PretrainJob(pretrain=self.pretrain, model=self.model)
+
+    def sampling_job(self, number: int) -> SamplingJob:
+        """Responses of a round that are kept apart from their rankings."""
+        return SamplingJob(
+            sampling=self.comparisons.part(SamplingConfig), round=number, policy=self._sampled_from(number)
+        )
+
+    def comparisons_job(self, number: int) -> ComparisonsJob:
+        """Rankings of a round."""
+        return ComparisonsJob(comparisons=self.comparisons, round=number, policy=self._sampled_from(number))
+
+    def _sampled_from(self, number: int) -> str:
+        return "sft" if number == 1 else f"{next(iter(self.ppo_runs))}, round {number - 1}"
+
+    @property
+    def reward_model_runs(self) -> dict[str, RewardModelConfig]:
+        """Input of PPO -> each of the run's own reward models; none where nobody asks for one."""
+        asked = self.sft.selection == "reward_model" or self.reward_questions is not None
+        wanted = self.ppo.rewards.own is not None or asked
+        return members(self.reward_model_run, self.reward_ensemble, self.reward_ensemble_on) if wanted else {}
+
+    @property
+    def reads_comparisons(self) -> bool:
+        """Whether any stage learns from rankings: a reward that is a function needs none."""
+        others = self.labeler_folds, self.preference_runs
+        return any((self.reward_model_runs, self.independent_reward_model != "none", *others))
+
+    @property
+    def measured(self) -> MeasureConfig:
+        """The measurement of one policy; the judge that was optimised gives the scores that PPO optimised."""
+        plain = (self.ppo.rewards.plain and self.reward_ensemble == 1) or self.evaluation.rewards is not None
+        return self.evaluation.measured.model_copy(update={} if plain else {"rewards": self.ppo.rewards})
+
+    @property
+    def measured_again(self) -> MeasureConfig:
+        """The same with other random numbers."""
+        return self.measured.model_copy(update={"seed": derived_seed(self.evaluation.seed, "evaluation/noise floor")})
 
     @property
     def across_labelers(self) -> AcrossLabelersJob:
@@ -113,6 +165,15 @@ class RLHFConfig(RoadsConfig):
         """PPO's start is trained like the SFT baseline, so both have the same weights and one measurement is enough."""
         return self.ppo_init == self.sft
 
+    def ppo_runs_of(self, number: int) -> dict[str, PPOConfig]:
+        """The PPO runs of a round; each round draws prompts and responses of its own."""
+        if number == 1:
+            return self.ppo_runs
+        return {
+            name: knobs.model_copy(update={"seed": derived_seed(knobs.seed, "round", number) % 2**31})
+            for name, knobs in self.ppo_runs.items()
+        }
+
     @model_validator(mode="after")
     def _lengths_fit(self) -> "RLHFConfig":
         context = self.model.context_tokens
@@ -123,9 +184,29 @@ class RLHFConfig(RoadsConfig):
     @model_validator(mode="after")
     def _every_stage_has_rows(self) -> "RLHFConfig":
         minimum = self.data_prep.minimum_rows.model_dump()
-        if none := [role for role, rows in minimum.items() if rows == 0 and role != OPTIONAL]:
+        unread = () if self.reads_comparisons else ("comparisons",)
+        if none := [role for role, rows in minimum.items() if rows == 0 and role not in (OPTIONAL, *unread)]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_sample(self) -> "RLHFConfig":
+        if self.rounds > 1 and not self.comparisons.samples:
+            raise ValueError(
+                f"rounds is {self.rounds} and comparisons.source is given, whose rankings are no policy's of this run; set "
+                "rounds=1, or comparisons.source=sample_and_label with comparisons.labelers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labelers_exist(self) -> "RLHFConfig":
+        read = self.reads_comparisons and self.comparisons.samples
+        if self.data_prep.source != "sandbox" and read and "simulated" in self.comparisons.labelers:
+            raise ValueError(
+                f"comparisons.labelers contains simulated, who exist in the embedded world only, and data_prep.source is "
+                f"{self.data_prep.source}; set comparisons.labelers=[people], or another labeler"
             )
         return self
 
@@ -143,6 +224,27 @@ class RLHFConfig(RoadsConfig):
         if self.labeler_folds == 1:
             raise ValueError(
                 "labeler_folds is 1, which holds every labeler out and trains on none; use 0 or at least 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_ensemble_has_use(self) -> "RLHFConfig":
+        knobs = (self.reward_ensemble, self.reward_ensemble_on, self.rounds, self.independent_reward_model)
+        if found := ensemble_problem(*knobs, self.ppo.rewards, self.reward_model):
+            raise ValueError(found)
+        return self
+
+    @model_validator(mode="after")
+    def _samples_have_one_judge(self) -> "RLHFConfig":
+        if self.sampling_runs and not (self.ppo.rewards.plain and self.reward_ensemble == 1):
+            raise ValueError(
+                "rejection_sampling is asked for, which chooses by the run's own reward model alone, and ppo.rewards or "
+                "reward_ensemble asks for another reward, so that the rows would not compare; leave rejection_sampling out"
+            )
+        if self.ppo_starts_from != "ppo_init" and self.rounds > 1:
+            raise ValueError(
+                f"ppo_starts_from is {self.ppo_starts_from} and rounds is {self.rounds}: a later round starts where the last one "
+                "ended; set rounds=1 or ppo_starts_from=ppo_init"
             )
         return self
 
@@ -192,7 +294,7 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
             if missing:
                 raise MissingMandatoryValue(missing[0])
             plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        _leave_out_what_is_not_there(plain)
+        leave_out_what_is_not_there(plain)
         return RLHFConfig.model_validate(plain)
     except MissingMandatoryValue as error:
         path = str(error).split(": ")[-1].splitlines()[0]
@@ -205,47 +307,6 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
-
-
-def _leave_out_what_is_not_there(plain: Any) -> None:
-    """``scale=miniature`` shrinks the embedded world and the model that is built; a run with neither has no use for that."""
-    if not isinstance(plain, dict):
-        return
-    model, data = plain.get("model"), plain.get("data_prep")
-    if (
-        isinstance(model, dict)
-        and model.get("name_or_path")
-        and "tie_embeddings" not in (model.get("architecture") or {})
-    ):
-        model["architecture"] = None
-    if (
-        isinstance(data, dict)
-        and data.get("source") != "sandbox"
-        and "held_out_share" not in (data.get("sandbox") or {})
-    ):
-        data["sandbox"] = None
-
-
-def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """Pydantic's findings, one line each: path, what is wrong, what was found; ``known`` are the keys that were given."""
-    lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "configuration"
-        if item["type"] == "extra_forbidden":
-            meant = did_you_mean(path, (key for key in known if key != path))
-            lines.append(f"{path}: unknown key{meant or ';'} {KEYS}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: missing; every key is set in conf/")
-        elif item["type"] == "value_error":
-            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
-        else:
-            lines.append(f"{path}: {item['msg']}, found {_short(item['input'])}")
-    return without_password("invalid configuration\n  " + "\n  ".join(lines))
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}... ({len(shown)} characters)"
 
 
 def load(overrides: list[str] | None = None, config_name: str = "rlhf") -> RLHFConfig:

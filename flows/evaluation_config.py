@@ -5,7 +5,6 @@ from pydantic import Field, model_validator
 from tasks.compare.config import CompareConfig
 from tasks.compare.judges.config import PairJudgesConfig
 from tasks.gate.config import GateConfig
-from tasks.language.seeds import derived_seed
 from tasks.measure.config import MeasureConfig, ScoreJudgesConfig
 
 
@@ -27,11 +26,6 @@ class EvaluationConfig(MeasureConfig, CompareConfig):
     def measured(self) -> MeasureConfig:
         """What the measurement of one policy reads."""
         return self.part(MeasureConfig)
-
-    @property
-    def measured_again(self) -> MeasureConfig:
-        """The same with other random numbers."""
-        return self.measured.model_copy(update={"seed": derived_seed(self.seed, "evaluation/noise floor")})
 
     @property
     def compared(self) -> CompareConfig:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flows.ask.arithmetic.counts import Counts, Rows, fine_tuning, optimisation, preference, ranking, training_rows
 from flows.ask.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
 from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
+from flows.ask.processor import advice
 from flows.config import RLHFConfig
 from flows.roads import GROUPED
 from tasks.dpo.config import DPOConfig
@@ -54,6 +55,9 @@ def page(config: RLHFConfig) -> str:
             peak_table(config, shapes, unit),
         ),
     ]
+    advised = advice(config.runtime, shapes.policy.parameters)
+    if advised is not None:
+        sections.append(("processor", [advised]))
     head = f"Dry run: {config.tracking.run_name}; nothing is trained"
     return "\n\n".join([head, *(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections)])
 
@@ -80,7 +84,9 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
             f"{name:<20}{count:,} demonstrations -> {found.steps:,} steps of {knobs.batch_size}, "
             f"{_times(knobs.epochs, 'epoch')}{mixed}"
         )
-    if rows.comparisons is None:
+    if not config.reward_model_runs:
+        lines.append(f"{'reward_model':<20}none: no part of ppo.rewards asks for the run's own")
+    elif rows.comparisons is None:
         lines.append(f"{'reward_model':<20}{UNKNOWN.format('comparisons')}")
     else:
         ranked = ranking(config, rows.comparisons.number, rows.comparisons.completions)
@@ -89,6 +95,11 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
             f"{'reward_model':<20}{rows.comparisons.number:,} rankings -> {ranked.steps:,} steps of {model.batch_size} "
             f"{model.batch_element}s, {_times(model.epochs, 'epoch')}; at most {ranked.largest_batch_pairs:,} pairs a "
             f"step, {ranked.fewest_pairs:,} to {ranked.most_pairs:,} in all"
+            + (
+                f"; {config.reward_ensemble} members, on {config.reward_ensemble_on}"
+                if config.reward_ensemble > 1
+                else ""
+            )
         )
     lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.preference_runs.items()]
     lines += [_sampling_line(name, config, rows.rl_prompts) for name in config.sampling_runs]
@@ -126,6 +137,9 @@ def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
         f"{counts.minibatches_per_iteration} minibatches of {ppo.minibatch_size}{epochs} = {counts.optimizer_steps:,} "
         "optimizer steps"
     ]
+    parts = ", ".join(f"{part.weight:g} x {part.name} ({part.kind})" for part in ppo.rewards.parts)
+    if not ppo.rewards.plain:
+        lines.append(f"{'':<20}reward: {parts}; rule {ppo.rewards.rule}; models in folders are not in the memory below")
     if prompts is not None:
         lines.append(f"{'':<20}{counts.prompts / prompts.number:.1f} passes over {prompts.number:,} prompts")
     if counts.pretraining_rows:

@@ -16,7 +16,7 @@ HEADINGS = ("policy", "responses drawn", "tokens drawn", "tokens learned from", 
 
 
 class RoadCost(NamedTuple):
-    """Of one policy, from PPO's start; whenever its stages were made, in this run or before."""
+    """Of one policy, from PPO's start, in the last round; whenever its stages were made, in this run or before."""
 
     policy: str
     samples: float | None

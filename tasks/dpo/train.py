@@ -97,19 +97,25 @@ class DPOLearner:
         started = time.perf_counter()
         # 1. Take the batch's prompts.
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
+
         # 2. Read every completion once with both models and add up the prompts' losses.
-        loss, right, margin = (torch.zeros((), device=self.device) for _ in range(3))
-        ordered = tokens = 0
-        for together in group_prompts(elements, self.runtime.tokens_per_microbatch):
-            members = [elements[index] for index in together]
-            found, weights = self._pairs(members)
-            share = (found.losses * weights).sum() / len(elements)
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
-            right += (found.chosen_rewards > found.rejected_rewards).sum()
-            margin += (found.chosen_rewards - found.rejected_rewards).sum()
-            ordered += len(weights)
-            tokens += sum(len(member.prompt) + len(ids) for member in members for ids in member.completions)
+        def add_up(groups: Sequence[list[int]]) -> tuple[Tensor, Tensor, Tensor, int, int]:
+            loss, right, margin = (torch.zeros((), device=self.device) for _ in range(3))
+            ordered = tokens = 0
+            for together in groups:
+                members = [elements[index] for index in together]
+                found, weights = self._pairs(members)
+                share = (found.losses * weights).sum() / len(elements)
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += share.detach()
+                right += (found.chosen_rewards > found.rejected_rewards).sum()
+                margin += (found.chosen_rewards - found.rejected_rewards).sum()
+                ordered += len(weights)
+                tokens += sum(len(member.prompt) + len(ids) for member in members for ids in member.completions)
+            return loss, right, margin, ordered, tokens
+
+        groups = group_prompts(elements, self.runtime.tokens_per_microbatch)
+        loss, right, margin, ordered, tokens = self.descent.add_up(groups, add_up)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1

@@ -155,7 +155,7 @@ class ArtifactStore:
         return (self.folder(stage, fingerprint) / MANIFEST).stat().st_mtime
 
     def open(self, ref: ArtifactRef) -> Path:
-        """The folder of an artifact, after every file was compared with its digest (once per process).
+        """The folder of an artifact, after every file was compared with its digest; a process reads a file once.
 
         Raises:
             ArtifactError: a file is missing, differs from what was published, or was not published with it.
@@ -164,7 +164,7 @@ class ArtifactStore:
         self._refuse_strangers(ref.stage, ref.fingerprint)
         if ref.digest in self._verified and folder.is_dir():
             return folder
-        problem = self.damage(ref.stage, ref.fingerprint)
+        problem = self.damage(ref.stage, ref.fingerprint, digest_if_changed)
         manifest = self.manifest(ref.stage, ref.fingerprint)
         if problem is None and manifest is not None and manifest.digest != ref.digest:
             problem = f"it holds digest {manifest.digest[:12]}, expected {ref.digest[:12]}"
@@ -314,6 +314,7 @@ class ArtifactStore:
                     run_id=draft.run_id,
                 )
                 (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+                _open_to_readers(folder)
                 _flush(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():  # damaged or half-deleted: whoever calls publish has checked that under the lock
@@ -322,6 +323,15 @@ class ArtifactStore:
                 draft.ref = ArtifactRef(stage=stage, fingerprint=fingerprint, digest=manifest.digest)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Weights are written for their owner alone; give them the mode that any other file here has, which follows the umask."""
+    usual = (folder / MANIFEST).stat().st_mode
+    for path in folder.rglob("*"):
+        mode = path.stat().st_mode
+        if path.is_file() and mode | usual != mode:
+            path.chmod(mode | usual)
 
 
 def _flush(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The one way to take an optimizer step: learning rate, clipping, step, and gradients cleared for the next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +8,7 @@ from torch import nn
 
 from tasks.engine.config import AdamConfig
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.room import Found, Group, Room
 
 Schedule = Callable[[int], float]
 """Multiplier of the peak learning rate by the number of steps taken so far."""
@@ -44,6 +45,11 @@ class Descent:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.config, self.schedule = config, schedule
         self.optimizer: torch.optim.Optimizer = make_adamw(self.parameters, config)
+        self._room = Room()
+
+    def add_up(self, groups: Sequence[Group], run: Callable[[Sequence[Group]], Found]) -> Found:
+        """What ``run`` returns, which adds up gradients group by group; where memory is short it starts again with halves."""
+        return self._room.fit(groups, run, lambda: self.optimizer.zero_grad(set_to_none=True))
 
     def step(self, taken: int) -> Step:
         """Step along the gradients that have been added up, and clear them; ``taken`` is what the schedule reads."""

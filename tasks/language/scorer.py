@@ -10,6 +10,7 @@ from tasks.engine.config import RuntimeConfig
 from tasks.language.batches import TokenBatch, microbatches, pad_batch
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import ScalarModel, autocast
+from tasks.language.room import Room, nothing
 
 Rows = Sequence[Sequence[int]]
 
@@ -23,12 +24,19 @@ def read_rows(
     device: torch.device,
     read: Callable[[list[int], TokenBatch], None],
 ) -> None:
-    """Call ``read`` with the row numbers and the batch of each microbatch; every row is in exactly one."""
+    """Call ``read`` with the row numbers and the batch of each microbatch; every row is in exactly one.
+
+    Where memory is short it is called again, for smaller ones: what it writes, it writes for each row.
+    """
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    for rows in microbatches(lengths, runtime.tokens_per_microbatch):
-        batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad_id)
-        with autocast(runtime):
-            read(rows, batch.to(device))
+
+    def each(groups: Sequence[list[int]]) -> None:
+        for rows in groups:
+            batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad_id)
+            with autocast(runtime):
+                read(rows, batch.to(device))
+
+    Room().fit(microbatches(lengths, runtime.tokens_per_microbatch), each, nothing)
 
 
 def score_rows(model: ScalarModel, prompts: Rows, responses: Rows, pad_id: int, runtime: RuntimeConfig) -> list[float]:

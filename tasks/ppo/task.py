@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,10 +15,13 @@ from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.ppo.brake import JUDGE
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
+from tasks.ppo.reward_parts import value_model_without_reward_model
 from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import Row
 from tasks.ppo.watch import CURVES, GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner
 from tasks.records.data import PreparedData
+from tasks.rewards.models import own_reward_models
+from tasks.rewards.rewards import Rewards
 from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
@@ -27,20 +31,17 @@ INDEPENDENT = "independent_reward_model"
 
 @stage("PPO", cpus=2, gpus=1)
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
-    """Optimise the policy against the reward model, held near PPO-init, with pretraining gradients of weight gamma.
+    """Optimise the policy against the reward model, or the declared list of rewards, held near PPO-init.
 
-    The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
-    ``independent_reward_model`` if there is one. The policy starts at the input ``start`` if there is one, else at
-    PPO-init, which is the reference either way. The artifact holds ``policy/``, ``history.json`` (one row per iteration)
-    and ``sentinel.json`` (the warnings, and whose weights the policy holds).
+    Pretraining gradients have weight gamma. The policy starts from PPO-init, or from the input ``start``, where a later round
+    goes on or another road ended; its KL is measured to PPO-init. The rollouts are also scored by whoever is not optimised:
+    the gold labeler of the embedded world, and the input ``independent_reward_model`` if there is one. The artifact holds
+    ``policy/``, ``history.json`` (one row per iteration) and ``sentinel.json`` (the warnings, and whose weights the policy
+    holds).
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    reference, judge, device = (
-        shop.input("ppo_init") / "policy",
-        shop.input("reward_model") / "model",
-        shop.runtime.device,
-    )
+    reference, device = shop.input("ppo_init") / "policy", shop.runtime.device
     start = shop.input("start") / "policy" if "start" in shop.inputs else reference
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
@@ -54,16 +55,19 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             f"{shop.stage}: ppo.brake is {config.brake}, which asks the independent reward model, and the held-out judges here "
             f"are {', '.join(names) or 'none'}; give an independent_reward_model, or set ppo.brake=off"
         )
+    own = own_reward_models(shop) if config.rewards.own is not None else []
     networks = Networks(
         policy=load_policy(start, device),
         reference=load_policy(reference, device),
-        reward_model=ScalarModel.load(judge, device),
-        value_model=ScalarModel.load(judge, device) if config.reads_values else None,
+        reward_model=own[0] if own else None,
+        value_model=_value_model(shop, start, config),
     )
+    listed = len(own) > 1 or not config.rewards.plain
+    rewards = Rewards(config.rewards, own, int(tokenizer.pad_token_id), shop.runtime) if listed else None
     prompts = data.rl_prompts("train")
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
     learner = WatchedLearner(
-        PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime), judges
+        PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime, rewards), judges
     )
     for _ in shop.train(learner):
         for warning in learner.report().warnings:
@@ -81,11 +85,10 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     save_policy(learner.final_policy(), tokenizer, shop.folder / "policy")
     write_json(shop.folder / "history.json", learner.history)
     write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
-    return (
-        last_means(learner.history)
-        | costs(learner.history, config)
-        | {"sentinel/warnings": float(len(report.warnings))}
-    )
+    counts = {"sentinel/warnings": float(len(report.warnings))}
+    if config.brake != "off":
+        counts["brake/interventions"] = float(len(report.interventions))
+    return last_means(learner.history) | costs(learner.history, config) | counts
 
 
 def costs(history: Sequence[Row], config: PPOConfig) -> dict[str, float]:
@@ -98,6 +101,15 @@ def costs(history: Sequence[Row], config: PPOConfig) -> dict[str, float]:
         "cost/tokens_drawn": float(round(drawn)),
         "cost/tokens_learned": float(round(drawn) * config.inner_epochs + pretraining),
     }
+
+
+def _value_model(shop: Workshop, start: Path, config: PPOConfig) -> ScalarModel | None:
+    """It starts as the reward model where there is one (section 3.5), and else knows nothing of rewards."""
+    if not config.reads_values:
+        return None
+    if config.rewards.own is None:
+        return value_model_without_reward_model(start, shop.runtime.device)
+    return ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
 
 
 def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:

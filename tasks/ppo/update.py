@@ -13,10 +13,11 @@ from tasks.engine.config import RuntimeConfig
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
+from tasks.language.room import Room
 from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss, reference_kl_loss
-from tasks.ppo.ptx import compare_gradients, copy_gradients, loss_divisor, pretraining_loss
+from tasks.ppo.ptx import compare_gradients, copy_gradients, loss_divisor, pretraining_loss, put_gradients
 from tasks.ppo.rollout import Microbatch, Networks, Rollout, write_rows
 from tasks.ppo.statistics import GradientPair
 
@@ -67,6 +68,7 @@ class MinibatchUpdate:
 
     def __init__(self, networks: Networks, optimizers: Optimizers, config: PPOConfig, runtime: RuntimeConfig) -> None:
         self.networks, self.optimizers, self.config, self.runtime = networks, optimizers, config, runtime
+        self._ptx_room = Room()
 
     def __call__(
         self,
@@ -77,12 +79,19 @@ class MinibatchUpdate:
         iteration: int,
     ) -> MinibatchReport:
         """Every optimizer takes one step."""
-        self._policy_backward(minibatch, experience, forwarded.logprobs)
+        self.optimizers.policy.add_up(
+            minibatch, lambda cuts: self._policy_backward(cuts, experience, forwarded.logprobs)
+        )
         ptx_loss = gradients = None
         if rows is not None:
             parameters = self.optimizers.policy.parameters
             policy_gradients = copy_gradients(parameters)
-            ptx_loss = self._ptx_backward(rows)
+            parts = torch.split(rows, max(1, self.runtime.tokens_per_microbatch // rows.shape[1]))
+            ptx_loss = self._ptx_room.fit(
+                parts,
+                lambda parts: self._ptx_backward(parts, rows.shape),
+                lambda: put_gradients(policy_gradients, parameters),
+            )
             gradients = compare_gradients(policy_gradients, parameters)
         taken = self.optimizers.policy.step(iteration)
         value_norm = self._value_step(minibatch, experience, forwarded.values, iteration)
@@ -110,11 +119,11 @@ class MinibatchUpdate:
             loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, logprobs)
 
-    def _ptx_backward(self, rows: Tensor) -> float:
-        count, length = rows.shape
+    def _ptx_backward(self, parts: Sequence[Tensor], shape: torch.Size) -> float:
+        count, length = shape
         divisor = loss_divisor(count, length, self.config.ptx_reduction)
-        total = torch.zeros((), device=rows.device)
-        for part in torch.split(rows, max(1, self.runtime.tokens_per_microbatch // rows.shape[1])):
+        total = torch.zeros((), device=parts[0].device)
+        for part in parts:
             with autocast(self.runtime):
                 loss = pretraining_loss(self.networks.policy, part, divisor=divisor)
             (self.config.gamma * loss).backward()  # type: ignore[no-untyped-call]
@@ -129,20 +138,24 @@ class MinibatchUpdate:
         if model is None or descent is None or targets is None:
             return None
         token_count = sum(cut.value_tokens for cut in minibatch)
-        for cut in minibatch:
-            with autocast(self.runtime):
-                values = model.values(cut.valued).float()
-            part = (cut.rows, slice(values.shape[1]))
-            loss = clipped_value_loss(
-                values,
-                targets.old[part],
-                targets.returns[part],
-                experience.rollout.placement.value_mask[part],
-                clip=self.config.value_clip,
-                token_count=token_count,
-            )
-            loss.backward()  # type: ignore[no-untyped-call]
-            write_rows(table, cut.rows, values)
+
+        def backward(cuts: Sequence[Microbatch]) -> None:
+            for cut in cuts:
+                with autocast(self.runtime):
+                    values = model.values(cut.valued).float()
+                part = (cut.rows, slice(values.shape[1]))
+                loss = clipped_value_loss(
+                    values,
+                    targets.old[part],
+                    targets.returns[part],
+                    experience.rollout.placement.value_mask[part],
+                    clip=self.config.value_clip,
+                    token_count=token_count,
+                )
+                loss.backward()  # type: ignore[no-untyped-call]
+                write_rows(table, cut.rows, values)
+
+        descent.add_up(minibatch, backward)
         return descent.step(iteration).grad_norm
 
 

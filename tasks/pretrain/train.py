@@ -5,6 +5,7 @@ needs a base model. AdamW, linear warm-up, cosine decay; every token of a row bu
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -86,11 +87,16 @@ class PretrainLearner:
         started = time.perf_counter()
         rows = self.cursor.draw(self.config.batch_rows)
         predicted = rows.shape[0] * (rows.shape[1] - 1)
-        loss = torch.zeros((), device=self.model.device)
-        for part in split_rows(rows, self.runtime):
-            share = summed_row_nll(self.model, part, self.runtime) / predicted
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
+
+        def add_up(parts: Sequence[Tensor]) -> Tensor:
+            loss = torch.zeros((), device=self.model.device)
+            for part in parts:
+                share = summed_row_nll(self.model, part, self.runtime) / predicted
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += share.detach()
+            return loss
+
+        loss = self.descent.add_up(split_rows(rows, self.runtime), add_up)
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
         metrics = {

@@ -92,22 +92,28 @@ class RewardLearner:
         started = time.perf_counter()
         # 1. Take the batch's elements.
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
+
         # 2. Score every completion once and add up the prompts' losses; a prompt is never cut in two.
-        loss, right = (torch.zeros((), device=self.device) for _ in range(2))
-        ordered = tokens = 0
-        for together in group_prompts(elements, self.runtime.tokens_per_microbatch):
-            members = [elements[index] for index in together]
-            prompts = [member.prompt for member in members for _ in member.completions]
-            completions = [ids for member in members for ids in member.completions]
-            scores = self._scores(prompts, completions)
-            ranked = rank_pairs([member.ranks for member in members], self.config.tie_normaliser)
-            pairs = RankedPairs(*(values.to(self.device) for values in ranked))
-            share = summed_ranking_loss(scores, pairs, self.config.margin) / len(elements)
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
-            right += (scores[pairs.winners] > scores[pairs.losers]).sum()
-            ordered += len(pairs.winners)
-            tokens += sum(map(len, prompts)) + sum(map(len, completions))
+        def add_up(groups: Sequence[list[int]]) -> tuple[Tensor, Tensor, int, int]:
+            loss, right = (torch.zeros((), device=self.device) for _ in range(2))
+            ordered = tokens = 0
+            for together in groups:
+                members = [elements[index] for index in together]
+                prompts = [member.prompt for member in members for _ in member.completions]
+                completions = [ids for member in members for ids in member.completions]
+                scores = self._scores(prompts, completions)
+                ranked = rank_pairs([member.ranks for member in members], self.config.tie_normaliser)
+                pairs = RankedPairs(*(values.to(self.device) for values in ranked))
+                share = summed_ranking_loss(scores, pairs, self.config.margin) / len(elements)
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += share.detach()
+                right += (scores[pairs.winners] > scores[pairs.losers]).sum()
+                ordered += len(pairs.winners)
+                tokens += sum(map(len, prompts)) + sum(map(len, completions))
+            return loss, right, ordered, tokens
+
+        groups = group_prompts(elements, self.runtime.tokens_per_microbatch)
+        loss, right, ordered, tokens = self.descent.add_up(groups, add_up)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1

@@ -129,12 +129,19 @@ class SFTLearner:
         sequences = self._sequences_of(planned)
         # 2. Sum the loss over all counted tokens, micro-batch by micro-batch.
         counted = sum(len(sequence.counted) for sequence in sequences)
-        loss = torch.zeros((), device=self.model.device)
-        with self._dropout():
-            for rows in self._microbatches(sequences):
-                share = self._summed_nll([sequences[row] for row in rows]) / counted
-                share.backward()  # type: ignore[no-untyped-call]
-                loss += share.detach()
+        drawn = self.dropout_draws.get_state()
+
+        def add_up(groups: Sequence[list[int]]) -> Tensor:
+            self.dropout_draws.set_state(drawn)
+            loss = torch.zeros((), device=self.model.device)
+            with self._dropout():
+                for rows in groups:
+                    share = self._summed_nll([sequences[row] for row in rows]) / counted
+                    share.backward()  # type: ignore[no-untyped-call]
+                    loss += share.detach()
+            return loss
+
+        loss = self.descent.add_up(self._microbatches(sequences), add_up)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1

@@ -51,7 +51,10 @@ def test_own_data_and_the_paper_are_two_words() -> None:
         "experiment",
     }
     assert {path.parent.name for path in CONF.glob("*/paper.yaml")} == {*ON_PAPER, "recipe"}
-    assert shipped("comparisons", "own_data") == shipped("comparisons", "paper") | {"source": "given"}
+    assert shipped("comparisons", "own_data") == shipped("comparisons", "paper") | {
+        "source": "given",
+        "prompts_from": "rl_prompts",
+    }
 
 
 def model_that_reads(folder: Path, **shape: object) -> str:

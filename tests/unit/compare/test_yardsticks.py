@@ -44,8 +44,8 @@ def test_a_second_measurement_of_base_tells_what_chance_does() -> None:
 
 
 def test_the_second_measurement_draws_other_numbers_and_changes_nothing_else() -> None:
-    evaluation = load(["noise_floor=true"]).evaluation
-    once, again = evaluation.measured, evaluation.measured_again
+    config = load(["noise_floor=true"])
+    once, again = config.measured, config.measured_again
     assert once.seed != again.seed and again.model_copy(update={"seed": once.seed}) == once
 
 
