@@ -14,9 +14,9 @@ from typing import Any, Self
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.process.logs import listen, speak_through
-from flows.process.parent import die_with_parent
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
+from tasks.engine.parent import die_with_parent
 
 
 def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
@@ -93,7 +93,8 @@ def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
     Raises:
         ConfigError: Ray has no GPU although ``runtime.device`` is one; the task would stay pending for ever.
     """
-    gpus = task.resources["gpus"] if runtime.device.startswith("cuda") else 0
+    ranks = runtime.processes if task.divided else 1
+    gpus = ranks * task.resources["gpus"] if runtime.device.startswith("cuda") else 0
     cpus = min(task.resources["cpus"], runtime.max_workers)
     if runtime.runner == "ray":
         import ray

@@ -8,6 +8,7 @@ from torch import nn
 
 from tasks.engine.config import AdamConfig
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.share import add_gradients
 
 Schedule = Callable[[int], float]
 """Multiplier of the peak learning rate by the number of steps taken so far."""
@@ -44,15 +45,24 @@ class Descent:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.config, self.schedule = config, schedule
         self.optimizer: torch.optim.Optimizer = make_adamw(self.parameters, config)
+        self._complete = False
+
+    def complete(self) -> None:
+        """Add up the gradients of all ranks; done once before each step, by the step itself if by nobody before it."""
+        if not self._complete:
+            add_gradients(self.parameters)
+            self._complete = True
 
     def step(self, taken: int) -> Step:
         """Step along the gradients that have been added up, and clear them; ``taken`` is what the schedule reads."""
+        self.complete()
         learning_rate = self.config.learning_rate * self.schedule(taken)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         norm = clip_grad_norm(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._complete = False
         return Step(learning_rate, norm)
 
     def state_dict(self) -> dict[str, Any]:

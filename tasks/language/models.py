@@ -30,8 +30,16 @@ from transformers.utils.logging import disable_progress_bar
 
 from tasks.engine.config import ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
+from tasks.engine.ranks import here
 from tasks.language.batches import TokenBatch
-from tasks.language.families import hidden_states, logits_of, residual_branches, switch_dropout_off, trunk_of
+from tasks.language.families import (
+    hidden_states,
+    logits_of,
+    residual_branches,
+    switch_dropout_off,
+    tokens_per_branch,
+    trunk_of,
+)
 from tasks.language.loading import (
     ONE_AT_A_TIME,
     cannot_load,
@@ -64,7 +72,7 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
     """Weights as safetensors, configuration and tokenizer, in the layout that ``transformers`` and vLLM read.
 
-    The same weights and tokenizer give the same bytes.
+    The same weights and tokenizer give the same bytes. All ranks have the same, so that only the first one writes.
     """
     eos, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
     # A pad token that was added to the tokenizer only has no row in the embedding, and needs none: see pad_batch.
@@ -72,6 +80,8 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     for config in (model.config, model.generation_config):
         if config is not None:
             config.eos_token_id, config.pad_token_id = eos, known_pad
+    if not here().first:
+        return
     disable_progress_bar()
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
@@ -153,7 +163,9 @@ class ScalarModel(nn.Module):
         return on_grid(self._read(states), mask)
 
     def save(self, folder: Path | str) -> None:
-        """Trunk, head and bias; the same model gives the same bytes."""
+        """Trunk, head and bias; the same model gives the same bytes. The first rank writes."""
+        if not here().first:
+            return
         disable_progress_bar()
         self.backbone.save_pretrained(folder)
         head = {"weight": self.head.weight, "bias": self.head.bias, "score_bias": self.score_bias}
@@ -215,6 +227,18 @@ def residual_dropout(model: nn.Module, probability: float, generator: torch.Gene
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@torch.no_grad()
+def draw_residual_dropout(
+    model: PreTrainedModel, batch: TokenBatch, probability: float, generator: torch.Generator
+) -> None:
+    """Draw, and throw away, what ``residual_dropout`` draws while ``response_logprobs`` reads a batch."""
+    width, device = model.config.get_text_config().hidden_size, model.device
+    kind = device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    for tokens in tokens_per_branch(trunk_of(model), batch):
+        torch.empty(tokens, width, device=device, dtype=dtype).bernoulli_(1.0 - probability, generator=generator)
 
 
 def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> PreTrainedTokenizerBase:

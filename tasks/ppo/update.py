@@ -3,13 +3,13 @@
 Without a value model, the policy's alone.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.ranks import here
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
@@ -17,7 +17,7 @@ from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss, reference_kl_loss
 from tasks.ppo.ptx import compare_gradients, copy_gradients, loss_divisor, pretraining_loss
-from tasks.ppo.rollout import Microbatch, Networks, Rollout, write_rows
+from tasks.ppo.rollout import Minibatch, Networks, Rollout, write_rows
 from tasks.ppo.statistics import GradientPair
 
 
@@ -70,10 +70,10 @@ class MinibatchUpdate:
 
     def __call__(
         self,
-        minibatch: Sequence[Microbatch],
+        minibatch: Minibatch,
         experience: Experience,
         rows: Tensor | None,  # (N, L) pretraining rows, None for plain PPO
-        forwarded: Forwarded,  # written to
+        forwarded: Forwarded,  # written to, in this rank's rows
         iteration: int,
     ) -> MinibatchReport:
         """Every optimizer takes one step."""
@@ -82,16 +82,17 @@ class MinibatchUpdate:
         if rows is not None:
             parameters = self.optimizers.policy.parameters
             policy_gradients = copy_gradients(parameters)
+            here().add(*policy_gradients)
             ptx_loss = self._ptx_backward(rows)
+            self.optimizers.policy.complete()
             gradients = compare_gradients(policy_gradients, parameters)
         taken = self.optimizers.policy.step(iteration)
         value_norm = self._value_step(minibatch, experience, forwarded.values, iteration)
         return MinibatchReport(taken.learning_rate, taken.grad_norm, value_norm, ptx_loss, gradients)
 
-    def _policy_backward(self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor) -> None:
+    def _policy_backward(self, minibatch: Minibatch, experience: Experience, table: Tensor) -> None:
         rollout = experience.rollout
-        token_count = sum(cut.response_tokens for cut in minibatch)
-        for cut in minibatch:
+        for cut in minibatch.cuts:
             with autocast(self.runtime):
                 logprobs = response_logprobs(self.networks.policy, cut.batch, self.config.temperature)
             part = (cut.rows, slice(logprobs.shape[1]))
@@ -101,11 +102,11 @@ class MinibatchUpdate:
                 experience.advantages[part],
                 rollout.placement.response_mask[part],
                 clip=self.config.policy_clip,
-                token_count=token_count,
+                token_count=minibatch.response_tokens,
             )
             if experience.kl_price:
                 reference, mask = rollout.reference_logprobs[part], rollout.placement.response_mask[part]
-                kl = reference_kl_loss(logprobs, reference, mask, token_count=token_count)
+                kl = reference_kl_loss(logprobs, reference, mask, token_count=minibatch.response_tokens)
                 loss = loss + experience.kl_price * kl
             loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, logprobs)
@@ -114,22 +115,22 @@ class MinibatchUpdate:
         count, length = rows.shape
         divisor = loss_divisor(count, length, self.config.ptx_reduction)
         total = torch.zeros((), device=rows.device)
-        for part in torch.split(rows, max(1, self.runtime.tokens_per_microbatch // rows.shape[1])):
+        mine = rows[here().deal([length] * count)]
+        parts = torch.split(mine, max(1, self.runtime.tokens_per_microbatch // length)) if len(mine) else ()
+        for part in parts:
             with autocast(self.runtime):
                 loss = pretraining_loss(self.networks.policy, part, divisor=divisor)
             (self.config.gamma * loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        here().add(total)
         return total.item() * (divisor / loss_divisor(count, length, "token_mean"))  # reported per token
 
-    def _value_step(
-        self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor, iteration: int
-    ) -> float | None:
+    def _value_step(self, minibatch: Minibatch, experience: Experience, table: Tensor, iteration: int) -> float | None:
         """The value model's whole step; its gradient norm before clipping."""
         model, descent, targets = self.networks.value_model, self.optimizers.value, experience.targets
         if model is None or descent is None or targets is None:
             return None
-        token_count = sum(cut.value_tokens for cut in minibatch)
-        for cut in minibatch:
+        for cut in minibatch.cuts:
             with autocast(self.runtime):
                 values = model.values(cut.valued).float()
             part = (cut.rows, slice(values.shape[1]))
@@ -139,7 +140,7 @@ class MinibatchUpdate:
                 targets.returns[part],
                 experience.rollout.placement.value_mask[part],
                 clip=self.config.value_clip,
-                token_count=token_count,
+                token_count=minibatch.value_tokens,
             )
             loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, values)
@@ -151,6 +152,7 @@ def training_statistics(
 ) -> dict[str, float]:
     """Over every token of every inner epoch; gradient norms are means over optimizer steps."""
     rollout, count = experience.rollout, len(epochs)
+    here().add(*(table for epoch in epochs for table in epoch))
     found = statistics.policy_statistics(
         torch.cat([epoch.logprobs for epoch in epochs]),
         rollout.logprobs.repeat(count, 1),

@@ -120,6 +120,11 @@ class RankedSequences(NamedTuple):
     completions: list[list[int]]
     ranks: list[int]
 
+    @property
+    def tokens(self) -> int:
+        """What reading every completion with its prompt takes."""
+        return sum(len(self.prompt) + len(completion) for completion in self.completions)
+
 
 def tokens_of(comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config: SequenceLimits) -> RankedSequences:
     """Encode one comparison; a completion that was cut off keeps its last token and gets no EOS."""

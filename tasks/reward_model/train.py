@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.engine.ranks import here
 from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.models import ScalarModel, autocast
@@ -91,10 +92,10 @@ class RewardLearner:
         # 1. Take the batch's elements.
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
         # 2. Score every completion once and add up the prompts' losses; a prompt is never cut in two.
-        loss, right = (torch.zeros((), device=self.device) for _ in range(2))
-        ordered = tokens = 0
-        for together in group_prompts(elements, self.runtime.tokens_per_microbatch):
-            members = [elements[index] for index in together]
+        loss, right, ordered = (torch.zeros((), device=self.device) for _ in range(3))
+        mine = [elements[index] for index in here().deal([element.tokens for element in elements])]
+        for together in group_prompts(mine, self.runtime.tokens_per_microbatch):
+            members = [mine[index] for index in together]
             prompts = [member.prompt for member in members for _ in member.completions]
             completions = [ids for member in members for ids in member.completions]
             scores = self._scores(prompts, completions)
@@ -105,7 +106,7 @@ class RewardLearner:
             loss += share.detach()
             right += (scores[pairs.winners] > scores[pairs.losers]).sum()
             ordered += len(pairs.winners)
-            tokens += sum(map(len, prompts)) + sum(map(len, completions))
+        here().add(loss, right, ordered)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
@@ -113,9 +114,9 @@ class RewardLearner:
             "train/loss": float(loss),
             "train/learning_rate": taken.learning_rate,
             "train/grad_norm": taken.grad_norm,
-            "train/tokens_per_second": tokens / (time.perf_counter() - started),
+            "train/tokens_per_second": sum(item.tokens for item in elements) / (time.perf_counter() - started),
         }
-        return metrics | {"train/accuracy": float(right) / ordered} if ordered else metrics
+        return metrics | {"train/accuracy": float(right) / float(ordered)} if ordered else metrics
 
     def score(self, comparisons: Sequence[Comparison]) -> list[list[float]]:
         """Scores of the completions of other comparisons, for validation; one list per comparison."""

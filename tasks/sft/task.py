@@ -8,6 +8,7 @@ from statistics import fmean
 from transformers import PreTrainedModel
 
 from tasks.engine.caching import stage
+from tasks.engine.ranks import here
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.scorer import score_rows
@@ -23,7 +24,7 @@ from tasks.sft.train import SFTLearner
 logger = logging.getLogger("plumbline")
 
 
-@stage("supervised fine-tuning", cpus=1, gpus=1)
+@stage("supervised fine-tuning", cpus=1, gpus=1, divided=True)
 def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     """Train on demonstrations, with or without a share of pretraining text."""
     data = PreparedData(shop.input("data"))
@@ -49,7 +50,7 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     losses: list[float] = [metrics["train/loss"] for metrics in shop.train(learner)]
     epoch = learner.load_selected()
     save_policy(learner.model, tokenizer, shop.folder / "policy")
-    if epochs.is_dir():
+    if epochs.is_dir() and here().first:
         shutil.copytree(epochs, shop.folder / "epochs")
     final = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
     if losses:  # none when a run was killed between its last checkpoint and here

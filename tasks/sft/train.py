@@ -6,7 +6,7 @@ demonstrations slot by slot.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -16,12 +16,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
-from tasks.language.batches import microbatches, pad_batch
+from tasks.engine.ranks import here
+from tasks.language.batches import TokenBatch, microbatches, pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast, residual_dropout
+from tasks.language.models import autocast, draw_residual_dropout, residual_dropout
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
 from tasks.language.seeds import named_generator
+from tasks.language.share import my_microbatches
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Demonstration, Document
 from tasks.sft.config import SFTConfig
@@ -35,6 +37,11 @@ class TrainingSequence(NamedTuple):
 
     given: list[int]
     counted: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Of both."""
+        return len(self.given) + len(self.counted)
 
 
 def demonstration_sequence(
@@ -123,14 +130,15 @@ class SFTLearner:
         counted = sum(len(sequence.counted) for sequence in sequences)
         loss = torch.zeros((), device=self.model.device)
         with self._dropout():
-            for rows in self._microbatches(sequences):
+            for rows in self._training_microbatches(sequences):
                 share = self._summed_nll([sequences[row] for row in rows]) / counted
                 share.backward()  # type: ignore[no-untyped-call]
                 loss += share.detach()
+        here().add(loss)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
-        tokens = sum(len(sequence.given) + len(sequence.counted) for sequence in sequences)
+        tokens = sum(sequence.tokens for sequence in sequences)
         metrics = {
             "train/loss": float(loss),
             "train/learning_rate": taken.learning_rate,
@@ -147,6 +155,7 @@ class SFTLearner:
         total = torch.zeros((), dtype=torch.float64, device=self.model.device)
         for rows in self._microbatches(self.valid):
             total += self._summed_nll([self.valid[row] for row in rows])
+        here().add(total)
         return float(total) / counted
 
     def load_selected(self) -> int:
@@ -192,13 +201,30 @@ class SFTLearner:
         return sequences
 
     def _microbatches(self, sequences: Sequence[TrainingSequence]) -> list[list[int]]:
-        lengths = [len(sequence.given) + len(sequence.counted) for sequence in sequences]
-        return microbatches(lengths, self.runtime.tokens_per_microbatch)
+        return my_microbatches([sequence.tokens for sequence in sequences], self.runtime.tokens_per_microbatch)
+
+    def _training_microbatches(self, sequences: Sequence[TrainingSequence]) -> Iterator[list[int]]:
+        """This rank's. With dropout ranks divide whole microbatches and draw for those of the others, as one rank would."""
+        ranks, probability = here(), self.config.residual_dropout
+        if ranks.count == 1 or not probability:
+            yield from self._microbatches(sequences)
+            return
+        cut = microbatches([sequence.tokens for sequence in sequences], self.runtime.tokens_per_microbatch)
+        for number, rows in enumerate(cut):
+            if number % ranks.count == ranks.number:
+                yield rows
+            else:
+                with autocast(self.runtime):
+                    draw_residual_dropout(
+                        self.model, self._batch([sequences[row] for row in rows]), probability, self.dropout_draws
+                    )
+
+    def _batch(self, sequences: Sequence[TrainingSequence]) -> TokenBatch:
+        given, counted = [sequence.given for sequence in sequences], [sequence.counted for sequence in sequences]
+        return pad_batch(given, counted, self.pad_id).to(self.model.device)
 
     def _summed_nll(self, sequences: Sequence[TrainingSequence]) -> Tensor:
-        batch = pad_batch(
-            [sequence.given for sequence in sequences], [sequence.counted for sequence in sequences], self.pad_id
-        ).to(self.model.device)
+        batch = self._batch(sequences)
         with autocast(self.runtime):
             logprobs = response_logprobs(self.model, batch, 1.0)
         return summed_nll(logprobs, batch.response_mask)

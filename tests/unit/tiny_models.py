@@ -42,6 +42,7 @@ def runtime(**changes: Any) -> RuntimeConfig:
         "device": "cpu",
         "precision": "fp32",
         "threads": 1,
+        "processes": 1,
         "tokens_per_microbatch": 10_000,
         "generation_batch": 16,
         "runner": "threads",

@@ -26,6 +26,7 @@ RUNTIME = RuntimeConfig(
     device="cpu",
     precision="fp32",
     threads=1,
+    processes=1,
     tokens_per_microbatch=64,
     generation_batch=8,
     runner="threads",

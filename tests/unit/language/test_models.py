@@ -421,6 +421,7 @@ def runtime(precision: str) -> RuntimeConfig:
             "device": "cpu",
             "precision": precision,
             "threads": 1,
+            "processes": 1,
             "tokens_per_microbatch": 100,
             "generation_batch": 4,
             "runner": "threads",

@@ -1,0 +1,269 @@
+"""A stage on several processes of this machine: they are started, watched, and ended together.
+
+The stage's own process holds the locks, the MLflow run and the draft of the artifact, and waits. Torch's elastic launcher starts
+the ranks. The first one has the stage's workshop; the others have one that writes nowhere.
+"""
+
+import importlib
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from tasks.engine.checkpoint import latest_step
+from tasks.engine.collective import Collective, RankLost
+from tasks.engine.errors import PlumblineError, WorkerKilled
+from tasks.engine.parent import die_with_parent
+from tasks.engine.ranks import among, here
+
+if TYPE_CHECKING:
+    from tasks.engine.stage import Workshop
+
+BEAT_SECONDS = 1.0
+STUCK_SECONDS = 25.0
+"""Without a beat; a step may take as long as it likes, its rank beats from a thread of its own."""
+LINGER_SECONDS = 20
+"""For the other ranks to end by themselves once one has failed."""
+COLLECTIVE_MINUTES = 30
+"""Longest time that ranks wait for one another, for instance while the first one saves."""
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+
+class RankFailed(RuntimeError):
+    """A rank raised what no user can put right."""
+
+
+class _Post(NamedTuple):
+    """What every rank is told."""
+
+    folder: Path
+    """Of the gang, as long as it is wanted."""
+    parent: int
+    story: tuple[str, str]
+    """Module and name."""
+    devices: Sequence[str]
+    sentences: Any
+    """Queue of what the first rank logs."""
+
+
+def run_ranks(
+    story: Callable[..., Mapping[str, float]], shop: "Workshop", config: Any, devices: Sequence[str]
+) -> dict[str, float]:
+    """Have one rank on each device tell a stage's story; returns the metrics of the first.
+
+    Raises:
+        PlumblineError: what a rank raised.
+        WorkerKilled: a rank was killed, or did not move any more.
+        RankFailed: a rank raised something else.
+    """
+    logging.getLogger("torch.distributed.elastic").propagate = False  # what it reports is told in one sentence
+    logging.getLogger("torch.distributed.elastic").addHandler(logging.NullHandler())
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # they meet in a file; no port is opened for it
+    sentences = multiprocessing.get_context("spawn").Queue()
+    listener = logging.handlers.QueueListener(sentences, _Repeat())
+    listener.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="plumbline-ranks-") as name:
+            folder = Path(name)
+            post = _Post(folder, os.getpid(), (story.__module__, story.__qualname__), devices, sentences)
+            launch = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=len(devices),
+                run_id="ranks",
+                rdzv_backend="c10d",
+                rdzv_endpoint=str(folder / "meeting"),
+                rdzv_configs={"store_type": "file"},
+                local_addr="127.0.0.1",
+                max_restarts=0,
+                logs_specs=DefaultLogsSpecs(str(folder / "logs")),
+                shutdown_timeout=LINGER_SECONDS,
+            )
+            return _watched(elastic_launch(launch, _rank), (post, shop, config), shop, len(devices), folder)
+    finally:
+        listener.stop()
+        sentences.close()
+
+
+def _watched(
+    launch: Callable[..., dict[int, Any]], arguments: tuple[Any, ...], shop: "Workshop", count: int, folder: Path
+) -> dict[str, float]:
+    """Wait for the launcher, which runs in a thread so that it leaves this process's signals alone."""
+    ended: Future[dict[int, Any]] = Future()
+
+    def start() -> None:
+        try:
+            ended.set_result(launch(*arguments))
+        except BaseException as error:
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=start, name="launcher of ranks", daemon=True)
+    thread.start()
+    beats = _Beats(folder)
+    try:
+        while not ended.done():
+            wait([ended], timeout=0.2)
+            beats.look()
+        metrics: dict[str, float] = ended.result()[0]
+        return metrics
+    except ChildFailedError as error:
+        raise _reason(error, shop, count, folder, beats.stuck) from None
+    finally:
+        if not ended.done():  # this stage is being ended
+            beats.kill_all()
+
+
+class _Beats:
+    """Looks at the files in which ranks show that they are alive, and ends one that is stuck."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stuck: int | None = None
+        self._seen: dict[Path, tuple[int, float]] = {}
+
+    def look(self) -> None:
+        """Compare every file with what it was."""
+        for path in self.folder.glob("beat.*"):
+            beat, now = path.stat().st_mtime_ns, time.monotonic()
+            known, since = self._seen.get(path, (0, now))
+            self._seen[path] = (beat, now if beat != known else since)
+            if beat == known and now - since > STUCK_SECONDS and self.stuck is None:
+                self.stuck = int(path.suffix[1:])
+                self.kill(path)
+
+    def kill(self, path: Path) -> None:
+        """End one rank."""
+        with suppress(OSError, ValueError):
+            os.kill(int(path.read_text(encoding="utf-8")), signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """End them all."""
+        for path in self.folder.glob("beat.*"):
+            self.kill(path)
+
+
+def _reason(error: ChildFailedError, shop: "Workshop", count: int, folder: Path, stuck: int | None) -> Exception:
+    """Which rank failed, and why: what others raised because they lost it is no reason."""
+    raised: dict[int, tuple[BaseException | None, str]] = {}
+    for path in folder.glob("error.*"):
+        with suppress(OSError, EOFError, pickle.UnpicklingError):  # killed while it wrote
+            raised[int(path.suffix[1:])] = pickle.loads(path.read_bytes())
+    step = latest_step(shop.checkpoints)
+    left = "it has no checkpoint and starts again" if step is None else f"its last checkpoint is step {step}"
+    ending = f"{left}; the same command goes on from there"
+    if stuck is not None:
+        return WorkerKilled(
+            f"{shop.stage}: rank {stuck} of {count} has shown no sign of life for {STUCK_SECONDS:.0f} s and was ended, and "
+            f"the others with it; {ending}"
+        )
+    for number, (cause, told) in sorted(raised.items()):
+        if isinstance(cause, PlumblineError):
+            return cause
+        if not isinstance(cause, RankLost):
+            return RankFailed(f"{shop.stage}: rank {number} of {count} failed:\n{told}")
+    failed = {number: failure.exitcode for number, failure in error.failures.items() if number not in raised}
+    number = min(failed, default=min(set(range(count)) - raised.keys(), default=0))
+    code = failed.get(number, -signal.SIGKILL)
+    how = f"exit status {code}" if code >= 0 else f"signal {-code}" + ("; out of memory?" if code == -9 else "")
+    return WorkerKilled(
+        f"{shop.stage}: rank {number} of {count} was killed ({how}), and the others ended with it; {ending}"
+    )
+
+
+class _Repeat(logging.Handler):
+    """In the stage's process: say what the first rank says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger(record.name).handle(record)
+
+
+def _rank(post: _Post, shop: "Workshop", config: Any) -> dict[str, float]:
+    """What each rank runs; ends the process when it fails, so that the launcher ends the others."""
+    number = int(os.environ["RANK"])
+    die_with_parent()
+    for asked_politely in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler tell every process of a run
+        signal.signal(asked_politely, signal.SIG_IGN)
+    threading.Thread(target=_beat, args=(post, number), name="beats", daemon=True).start()
+    if number:
+        logging.disable()
+        warnings.simplefilter("ignore")
+    else:
+        logging.getLogger().handlers[:] = [logging.handlers.QueueHandler(post.sentences)]
+    try:
+        torch.set_num_threads(shop.runtime.threads)
+        module, name = post.story
+        found = getattr(importlib.import_module(module), name)
+        with _together(post, number) as ranks, among(ranks), tempfile.TemporaryDirectory() as aside:
+            own = shop.of_rank(post.devices[number], Path(aside) if number else None)
+            metrics = dict(getattr(found, "story", found)(own, config))
+            own.log.flush()
+            here().wait()  # nobody leaves while another may still ask
+        return metrics
+    except BaseException as error:
+        _leave_word(post.folder / f"error.{number}", error)
+        os._exit(1)
+
+
+@contextmanager
+def _together(post: _Post, number: int) -> Iterator[Collective]:
+    """The process group, which meets in a file and talks through the loopback device."""
+    os.environ.update(LOOPBACK)
+    count, on_gpu = len(post.devices), post.devices[number].startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(post.devices[number])
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=dist.FileStore(str(post.folder / "store"), count),
+        rank=number,
+        world_size=count,
+        timeout=timedelta(minutes=COLLECTIVE_MINUTES),
+    )
+    group = dist.group.WORLD
+    assert group is not None
+    try:
+        yield Collective(group)
+    finally:
+        dist.destroy_process_group()
+
+
+def _beat(post: _Post, number: int) -> None:
+    """Show that this rank is alive; end it when nobody looks any more."""
+    path = post.folder / f"beat.{number}"
+    with suppress(OSError):
+        path.write_text(str(os.getpid()), encoding="utf-8")
+    while path.exists() and os.getppid() == post.parent:
+        with suppress(OSError):
+            os.utime(path)
+        time.sleep(BEAT_SECONDS)
+    os._exit(1)
+
+
+def _leave_word(path: Path, error: BaseException) -> None:
+    """Write down why this rank ends; an exception that cannot be pickled is told in words."""
+    told = "".join(traceback.format_exception(error))
+    try:
+        content = pickle.dumps((error, told))
+        pickle.loads(content)
+    except Exception:
+        content = pickle.dumps((None, told))
+    with suppress(OSError):
+        path.write_bytes(content)
