@@ -15,9 +15,10 @@ from rich.table import Table
 from flows.config import load
 from flows.process import environment  # noqa: F401  first: sets where the answers lie
 from flows.terminal import console
+from tasks.chat.model import answer_cache
 from tasks.compare.judges.agreement import Agreement
 from tasks.compare.judges.annotated import JudgeAgreement, longer_response, measure, read_annotated
-from tasks.compare.judges.chat import ChatJudge, answer_cache
+from tasks.compare.judges.chat import ChatJudge
 from tasks.engine.errors import PlumblineError
 from tasks.results.judge import CHAT, Pair, PairJudge, PairVerdicts, judge_both_orders
 from tasks.results.verdict import bias, percent_interval

@@ -17,7 +17,8 @@ from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
-from tasks.comparisons.config import ComparisonsConfig
+from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
+from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
@@ -28,6 +29,7 @@ from tasks.language.seeds import derived_seed
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
+from tasks.revise.config import ReviseConfig
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.job import AcrossLabelersJob
 from tasks.sft.config import SFTConfig
@@ -43,6 +45,9 @@ class RLHFConfig(Config):
 
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
+    rounds: int = Field(ge=1)
+    """Rounds of labelling and optimisation. From the second on, the last round's policy writes the responses that are ranked, the
+    reward models learn from all rankings so far, and PPO goes on from that policy, its KL still measured to PPO-init."""
     plain_ppo: bool
     """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
     train_dpo: bool
@@ -57,6 +62,8 @@ class RLHFConfig(Config):
     """Base model."""
     data_prep: DataPrepConfig
     """Sources, splits, cleaning."""
+    revise: ReviseConfig
+    """Demonstrations that a chat model makes by critique and revision."""
     pretrain: PretrainConfig
     """Training of a base model built from scratch."""
     sft: SFTConfig
@@ -102,6 +109,19 @@ class RLHFConfig(Config):
         """The base model: what it is and how it is trained."""
         return PretrainJob(pretrain=self.pretrain, model=self.model)
 
+    def sampling_job(self, number: int) -> SamplingJob:
+        """Responses of a round that are kept apart from their rankings."""
+        return SamplingJob(
+            sampling=self.comparisons.part(SamplingConfig), round=number, policy=self._sampled_from(number)
+        )
+
+    def comparisons_job(self, number: int) -> ComparisonsJob:
+        """Rankings of a round."""
+        return ComparisonsJob(comparisons=self.comparisons, round=number, policy=self._sampled_from(number))
+
+    def _sampled_from(self, number: int) -> str:
+        return "sft" if number == 1 else f"{next(iter(self.ppo_runs))}, round {number - 1}"
+
     @property
     def reward_model_run(self) -> RewardModelConfig:
         """The reward model that PPO optimises."""
@@ -144,6 +164,15 @@ class RLHFConfig(Config):
             return {"ppo": plain}
         return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
+    def ppo_runs_of(self, number: int) -> dict[str, PPOConfig]:
+        """The PPO runs of a round; each round draws prompts and responses of its own."""
+        if number == 1:
+            return self.ppo_runs
+        return {
+            name: knobs.model_copy(update={"seed": derived_seed(knobs.seed, "round", number) % 2**31})
+            for name, knobs in self.ppo_runs.items()
+        }
+
     @model_validator(mode="after")
     def _lengths_fit(self) -> "RLHFConfig":
         context = self.model.context_tokens
@@ -157,6 +186,24 @@ class RLHFConfig(Config):
         if none := [role for role, rows in minimum.items() if rows == 0 and role != OPTIONAL]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_sample(self) -> "RLHFConfig":
+        if self.rounds > 1 and not self.comparisons.samples:
+            raise ValueError(
+                f"rounds is {self.rounds} and comparisons.source is given, whose rankings are no policy's of this run; set "
+                "rounds=1, or comparisons.source=sample_and_label with comparisons.labelers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labelers_exist(self) -> "RLHFConfig":
+        if self.data_prep.source != "sandbox" and self.comparisons.samples and "simulated" in self.comparisons.labelers:
+            raise ValueError(
+                f"comparisons.labelers contains simulated, who exist in the embedded world only, and data_prep.source is "
+                f"{self.data_prep.source}; set comparisons.labelers=[people], or another labeler"
             )
         return self
 

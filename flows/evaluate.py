@@ -42,7 +42,7 @@ from tasks.engine.os_errors import probe
 from tasks.engine.registry import artifacts_of, register_model, weights_of
 from tasks.engine.tracking import import_mlflow, open_run
 from tasks.gate.task import check_budget
-from tasks.measure.scores import check_other_weights, check_reward_model
+from tasks.language.reward_folder import check_other_weights, check_reward_model
 from tasks.measure.task import evaluate_policy
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.table import markdown_table, terminal_table

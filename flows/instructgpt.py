@@ -1,19 +1,34 @@
 """The stages in their order; reads like the paper's figure 2, one line a stage."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from flows.config import RLHFConfig
-from tasks.compare.task import compare_policies
-from tasks.comparisons.task import collect_comparisons
+from tasks.compare.task import compare_policies, compare_rounds
+from tasks.comparisons.task import collect_comparisons, sample_responses
 from tasks.data_prep.task import prepare_data
 from tasks.dpo.task import train_dpo
 from tasks.measure.task import evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
+from tasks.revise.task import revise_demonstrations
 from tasks.reward_model.across_labelers import validate_across_labelers
-from tasks.reward_model.task import train_reward_model
+from tasks.reward_model.task import train_reward_model, validate_reward_model
 from tasks.sft.task import fine_tune, select_epoch
+
+
+class Round(NamedTuple):
+    """What a round of labelling and optimisation made."""
+
+    comparisons: Any
+    """Of this round and of all before it."""
+    reward_model: Any
+    independent: dict[str, Any]
+    """The reward model that nothing is optimised against, where there is one."""
+    before: dict[str, Any]
+    """How the reward model of the round before it does on this round's responses."""
+    ppo: dict[str, Any]
+    """By stage name."""
 
 
 def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
@@ -23,42 +38,103 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         What ``run`` returned for the report and for the policy.
     """
     data = run(prepare_data, "data_prep", config.data_prep_job)
+    if config.revise.prompts:
+        data = run(revise_demonstrations, "revise", config.revise, data=data)
     base = run(train_base, "pretrain", config.pretrain_job, data=data)
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
     ppo_init = run(fine_tune, "ppo_init", config.ppo_init, data=data, base=base)
     world = {"world": data} if config.data_prep.source == "sandbox" else {}
-    comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft, **world)
-    ranked = {"data": data, "comparisons": comparisons, "sft": sft}
-    reward_model = run(train_reward_model, "reward_model", config.reward_model_run, **ranked)
-    independent = {}
-    if config.independent_reward_model != "none":
-        knobs = config.independent_reward_model_run
-        independent["independent_reward_model"] = run(
-            train_reward_model, "reward_model", knobs, about="independent", **ranked
-        )
+    start = {"data": data, "sft": sft, "ppo_init": ppo_init, **world}
+    rounds: list[Round] = []
+    for number in range(1, config.rounds + 1):
+        rounds.append(one_round(config, run, number, start, rounds[-1:]))
+    last = rounds[-1]
 
     if config.labeler_folds:
+        ranked = {"data": data, "comparisons": last.comparisons, "sft": sft}
         run(validate_across_labelers, "across_labelers", config.across_labelers, **ranked)
-
     if config.sft.selection == "reward_model":
-        sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=reward_model)
-    trained = {"data": data, "ppo_init": ppo_init, "reward_model": reward_model, **independent, **world}
-    ppo = {name: run(train_ppo, name, knobs, **trained) for name, knobs in config.ppo_runs.items()}
-    ranked = {"data": data, "comparisons": comparisons, "ppo_init": ppo_init}
+        sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=last.reward_model)
+    ranked = {"data": data, "comparisons": last.comparisons, "ppo_init": ppo_init}
     rivals = {name: run(train_dpo, name, knobs, **ranked) for name, knobs in config.rivals.items()}
-    policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **rivals, **ppo}
+    policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **rivals, **last.ppo}
 
-    judged = {"data": data, "reference": ppo_init, "reward_model": reward_model, **world}
+    judged = {"data": data, "reference": ppo_init, "reward_model": last.reward_model, **world}
     if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
-        judged |= independent
+        judged |= last.independent
     sheets = {
         name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=policy, **judged)
         for name, policy in policies.items()
         if name != "ppo_init" or not config.starts_from_sft
     }
     sheets.setdefault("ppo_init", sheets["sft"])
-    curves = {f"{name}_policy": policy for name, policy in ppo.items()}
+    if len(rounds) > 1:
+        over_rounds(config, run, rounds, sheets, judged)
+    curves = {f"{name}_policy": policy for name, policy in last.ppo.items()}
     if config.sft.selection == "reward_model":
         curves["sft_policy"] = sft
     report = run(compare_policies, "evaluation", config.evaluation.compared, **sheets, **curves)
-    return report, next(iter(ppo.values()))
+    return report, next(iter(last.ppo.values()))
+
+
+def one_round(
+    config: RLHFConfig, run: Callable[..., Any], number: int, start: dict[str, Any], earlier: list[Round]
+) -> Round:
+    """Responses of the last round's policy are ranked, reward models learn from all rankings so far, PPO goes on.
+
+    The policy starts where the last round's ended; its KL is measured to PPO-init in every round, so that beta bounds the whole
+    way. A reward model starts from SFT each time.
+
+    Args:
+        config: the whole run.
+        run: as in ``instructgpt``.
+        number: of the round, from 1.
+        start: data, sft, ppo_init, and the world where there is one.
+        earlier: the round before this one, if there is one.
+    """
+    named = {} if number == 1 else {"about": f"round_{number}"}
+    data, sft = {"data": start["data"]}, {"sft": start["sft"]}
+    world = {"world": start["world"]} if "world" in start else {}
+    policy = {"policy": next(iter(earlier[0].ppo.values())) if earlier else start["sft"]}
+    source = policy
+    if config.comparisons.sampled_apart:
+        source = {
+            "candidates": run(sample_responses, "candidates", config.sampling_job(number), **named, **data, **policy)
+        }
+    before = {"earlier": earlier[0].comparisons} if earlier else {}
+    job = config.comparisons_job(number)
+    comparisons = run(collect_comparisons, "comparisons", job, **named, **data, **source, **before, **world)
+    ranked = {**data, "comparisons": comparisons, **sft}
+    reward_model = run(train_reward_model, "reward_model", config.reward_model_run, **named, **ranked)
+    independent = {}
+    if config.independent_reward_model != "none":
+        about = "independent" if number == 1 else f"independent-round_{number}"
+        independent["independent_reward_model"] = run(
+            train_reward_model, "reward_model", config.independent_reward_model_run, about=about, **ranked
+        )
+    checked = {}
+    if earlier:
+        old = {**data, "comparisons": comparisons, "reward_model": earlier[0].reward_model}
+        checked["before"] = run(validate_reward_model, "reward_model_before", config.reward_model_run, **named, **old)
+    trained = {**data, "ppo_init": start["ppo_init"], "reward_model": reward_model, **independent, **world}
+    ppo = {}
+    for name, knobs in config.ppo_runs_of(number).items():
+        goes_on = {"start": earlier[0].ppo[name]} if earlier else {}
+        ppo[name] = run(train_ppo, name, knobs, **named, **trained, **goes_on)
+    return Round(comparisons, reward_model, independent, checked, ppo)
+
+
+def over_rounds(
+    config: RLHFConfig, run: Callable[..., Any], rounds: list[Round], sheets: dict[str, Any], judged: dict[str, Any]
+) -> None:
+    """The run's own policy after each round, measured alike: by the last round's reward models, on the same prompts."""
+    own = next(iter(rounds[-1].ppo))
+    compared = {"sft": sheets["sft"]}
+    for number, made in enumerate(rounds, start=1):
+        knobs, about = config.evaluation.measured, f"{own}_round_{number}"
+        last = number == len(rounds)
+        policy = made.ppo[own]
+        sheet = sheets[own] if last else run(evaluate_policy, "evaluation", knobs, about=about, policy=policy, **judged)
+        compared |= {f"sheet_{number}": sheet, f"reward_model_{number}": made.reward_model}
+        compared |= {f"{name}_{number}": stage for name, stage in made.before.items()}
+    run(compare_rounds, "rounds", config.evaluation.compared, **compared)

@@ -14,6 +14,7 @@ COMMANDS = {
     "study": "the findings of the papers on the embedded world",
     "store": "what the artifact store holds: list, verify, gc",
     "pages": "the page of Prefect or MLflow",
+    "label": "the page on which people rank responses, and its files",
     "agreement": "a judge beside people's verdicts",
 }
 

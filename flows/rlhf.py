@@ -33,9 +33,11 @@ from flows.run.data_account import say_what_happened
 from flows.run.pipeline import Pipeline
 from flows.run.promotion import EXIT_STATUS, GateFailed, promote
 from flows.run.summary import Outcome, say_goodbye
+from flows.run.waiting import EXIT_STATUS as AWAITING
+from flows.run.waiting import await_labels
 from flows.sweep.point import run_point
 from flows.sweep.session import reported_at_the_end
-from tasks.engine.errors import PlumblineError
+from tasks.engine.errors import AwaitingLabels, PlumblineError
 from tasks.engine.os_errors import probe, readable_os_errors
 from tasks.engine.tracking import import_mlflow
 
@@ -52,12 +54,18 @@ def rlhf(config: RLHFConfig) -> Outcome:
 
     Raises:
         GateFailed: the policy broke its budget; the flow's state has the same name, and the results are complete.
+        AwaitingLabels: people have to label first; the flow's state has the same name.
         PlumblineError: a stage found something that the user can put right.
     """
-    with Pipeline(config) as run:
-        report, policy = instructgpt(config, run)
-        run.when_done("data_prep", say_what_happened)
-        return promote(run, config, report, policy)
+    while True:
+        try:
+            with Pipeline(config) as run:
+                report, policy = instructgpt(config, run)
+                run.when_done("data_prep", say_what_happened)
+                return promote(run, config, report, policy)
+        except AwaitingLabels as waiting:
+            if (ended := await_labels(waiting, Outcome)) is not None:
+                return ended
 
 
 @hydra.main(config_path="../conf", config_name="rlhf", version_base="1.3")
@@ -85,6 +93,9 @@ def main(values: DictConfig) -> list[float] | None:
         say_goodbye(failed.outcome, config)
         print(f"\n{failed}", file=sys.stderr)
         sys.exit(EXIT_STATUS)
+    except AwaitingLabels as waiting:
+        print(f"\n{waiting}", file=sys.stderr)
+        sys.exit(AWAITING)
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
     return None

@@ -21,6 +21,8 @@ class TrackingConfig(Config):
     """MLflow experiment that collects the pipeline runs."""
     run_name: str
     """Name of the pipeline's run in MLflow and Prefect."""
+    system_metrics: bool
+    """Whether MLflow samples processor, memory, disk, network and GPUs while a stage runs; results do not depend on it."""
 
     @field_validator("experiment", "run_name")
     @classmethod

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flows.ask.arithmetic.counts import Counts, Rows, fine_tuning, optimisation, preference, ranking, training_rows
 from flows.ask.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
 from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
+from flows.ask.processor import advice
 from flows.config import RLHFConfig
 from tasks.dpo.config import DPOConfig
 
@@ -53,6 +54,9 @@ def page(config: RLHFConfig) -> str:
             peak_table(config, shapes, unit),
         ),
     ]
+    advised = advice(config.runtime, shapes.policy.parameters)
+    if advised is not None:
+        sections.append(("processor", [advised]))
     head = f"Dry run: {config.tracking.run_name}; nothing is trained"
     return "\n\n".join([head, *(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections)])
 

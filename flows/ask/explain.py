@@ -54,7 +54,7 @@ class Lookup:
         """Plan one stage; later stages take the plan as their input."""
         stage = str(StageName(group=group, about=about))
         known = {name: plan.ref for name, plan in inputs.items() if plan.ref is not None}
-        depends_on = dependencies(task.package, config, known)  # type: ignore[attr-defined]
+        depends_on = dependencies(task.package, config, known, self.store.root.parent)  # type: ignore[attr-defined]
         awaited = {name: plan.stage for name, plan in inputs.items() if plan.ref is None}
         made = "" if awaited else fingerprint(depends_on)
         found = self.store.find(stage, made) if made else None

@@ -8,15 +8,18 @@ from flows.config import RLHFConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.process import environment
+from tasks.chat.model import ChatModel, answer_cache
 from tasks.compare.judges.asked import pair_judges
+from tasks.comparisons.labelers.hired import check_labelers
 from tasks.data_prep.enough import no_documents
 from tasks.data_prep.sources.folder import benchmark_task, choose_files
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
-from tasks.measure.scores import check_reward_model
+from tasks.language.reward_folder import check_reward_model
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
+from tasks.revise.revise import KNOB, WITHOUT
 
 
 def check(config: RLHFConfig) -> None:
@@ -33,6 +36,9 @@ def check(config: RLHFConfig) -> None:
     check_engine(config)
     check_data(config)
     check_model(config)
+    check_labelers(config.comparisons, config.tracking.folder, config.runtime)
+    if config.revise.prompts:
+        ChatModel(config.revise.chat, answer_cache(config.tracking.folder), KNOB, WITHOUT).check()
     check_judges(config.evaluation)
     check_measures(config.evaluation, config.model.context_tokens)
     check_gate(config)

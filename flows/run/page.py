@@ -17,6 +17,7 @@ from flows.config import RLHFConfig
 from flows.run.curves import over_iterations
 from flows.run.data_account import account_rows
 from flows.run.pipeline import Pipeline
+from flows.run.rounds import of_last_round
 from flows.run.summary import Outcome, StageRecord, run_link
 from flows.tools.tracked import stage_work
 from tasks.compare.report import data_uri
@@ -25,6 +26,7 @@ from tasks.engine.tracking import open_run
 from tasks.results.comparison import REPORT
 from tasks.results.decision import GateDecision
 from tasks.results.policies import POLICIES
+from tasks.results.rounds import FIGURE
 from tasks.results.table import markdown_table
 
 PLACES = ("when", "contents", "run")
@@ -48,6 +50,10 @@ class RunFacts(NamedTuple):
     """The labelers are simulated, and their noise was chosen for the paper's agreement."""
     curves: Mapping[str, str]
     """Title of a PPO run -> its picture."""
+    rounds: Sequence[Sequence[str]]
+    """Headings and rows of the table over rounds; empty in a run of one round."""
+    rounds_picture: str
+    """Win rate, KL and accuracy over rounds."""
     cost: Sequence[tuple[str, str, str, str]]
     """Stage, minutes, tokens sampled, device; a stage that was found cost nothing."""
 
@@ -79,7 +85,7 @@ def publish_page(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: 
 
 def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: GateDecision, link: str) -> RunFacts:
     """Gather them from the artifacts of the run and from MLflow."""
-    made = {name: run.store.open(future.result()) for name, future in run.futures.items()}
+    made = {name: run.store.open(future.result()) for name, future in of_last_round(run.futures).items()}
     audit = json.loads((made["data_prep"] / "audit.json").read_text(encoding="utf-8"))
     histories = {
         name: json.loads((made[name] / "history.json").read_text(encoding="utf-8")) for name in config.ppo_runs
@@ -95,6 +101,8 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
         figures=_figures(run, made),
         agreement_is_set=audit["source"] == "sandbox" and config.comparisons.source == "sample_and_label",
         curves={POLICIES[name].title: data_uri(over_iterations(rows)) for name, rows in histories.items()},
+        rounds=[rounds.headings, *rounds.cells()] if (rounds := outcome.over_rounds) else [],
+        rounds_picture=data_uri((made["rounds"] / FIGURE).read_text(encoding="utf-8")) if "rounds" in made else "",
         cost=cost_of(outcome.stages, _seconds(run), tokens, config.runtime.device),
     )
 
@@ -143,11 +151,25 @@ def _figures(run: Pipeline, made: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("reward_model", "Reward model:"),
         ("reward_model-independent", "Independent reward model:"),
     ):
-        ref = run.futures[stage].result() if stage in made else None
+        ref = of_last_round(run.futures)[stage].result() if stage in made else None
         manifest = run.store.manifest(ref.stage, ref.fingerprint) if ref else None
         for name, value in (manifest.metrics if manifest else {}).items():
             if name in TOLD:
                 error = manifest.metrics.get(f"{name}_standard_error") if manifest else None
                 spread = f" ± {100 * error:.1f}" if error is not None else ""
                 found.append((f"{title} {TOLD[name]}", f"{100 * value:.1f}{spread} %"))
+        found += _between_kinds(manifest.metrics if manifest else {})
+    return found
+
+
+def _between_kinds(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Agreement of every two kinds of labelers, with its interval."""
+    found = []
+    for name, value in metrics.items():
+        if name.startswith("agreement/") and f"{name}_low" in metrics:
+            first, _, second = name.removeprefix("agreement/").partition("-")
+            other = "each other" if first == second else second.replace("_", " ")
+            low, high = (100 * metrics[f"{name}_{end}"] for end in ("low", "high"))
+            title = f"Agreement of {first.replace('_', ' ')} with {other}"
+            found.append((title, f"{100 * value:.1f} [{low:.1f}, {high:.1f}] %"))
     return found

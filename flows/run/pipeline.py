@@ -97,6 +97,7 @@ class Pipeline:
         self.context = StageContext(
             store=str(self.store.root),
             tracking_uri=tracking.uri,
+            system_metrics=tracking.system_metrics,
             experiment_id=experiment_id,
             parent_run_id=self.run_id,
             runtime=self.config.runtime,

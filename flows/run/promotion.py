@@ -14,6 +14,7 @@ from flows.ask.preflight import looks_local
 from flows.config import RLHFConfig
 from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
+from flows.run.rounds import of_last_round
 from flows.run.summary import Outcome
 from flows.run.warnings import publish_warnings
 from flows.sweep.membership import is_point
@@ -72,6 +73,8 @@ def promote(
     decision = read_decision(run, gate)
     released = release_stage(run, config, report, policy, gate) if decision.passed else None
     outcome = run.outcome(config, report, policy)
+    if (rounds := run.futures.get("rounds")) is not None:
+        outcome = outcome.model_copy(update={"rounds": str(run.store.open(rounds.result()))})
     outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs))})
     if released is not None:
         folder = run.store.open(released.result()) / POLICY
@@ -106,7 +109,7 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
     champion = champion_of(run.context.tracking_uri, gate.model_name, gate.alias)
     if champion is None or champion.weights == weights_of(run.store, run.finished(policy)):
         return {}
-    made, name = run.futures, next(iter(config.ppo_runs))
+    made, name = of_last_round(run.futures), next(iter(config.ppo_runs))
     judged = {"data": made["data_prep"], "reference": made["ppo_init"], "reward_model": made["reward_model"]}
     if config.data_prep.source == "sandbox":
         judged["world"] = made["data_prep"]
@@ -131,8 +134,9 @@ def gate_stage(run: Stages, config: RLHFConfig, report: Any, **compared: Any) ->
 def release_stage(run: Stages, config: RLHFConfig, report: Any, policy: Any, gate: Any) -> Any:
     """Release the run's own policy, with a card that names what it was made from."""
     name = next(iter(config.ppo_runs))
-    chain = {stage: run.futures[stage] for stage in ANCESTRY if stage in run.futures}
-    inputs = {"data": run.futures["data_prep"], **chain, "policy": policy, "evaluation": report, "gate": gate}
+    made = of_last_round(run.futures)
+    chain = {stage: made[stage] for stage in ANCESTRY if stage in made}
+    inputs = {"data": made["data_prep"], **chain, "policy": policy, "evaluation": report, "gate": gate}
     return run(release_policy, "release", release_job(config, name), about=name, **inputs)
 
 

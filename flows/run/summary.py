@@ -11,6 +11,7 @@ from flows.config import RLHFConfig
 from flows.terminal import console
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
+from tasks.results.rounds import ROUNDS, Rounds
 from tasks.results.table import BEHAVIOUR, PREFERENCE, markdown_table, policy_table, terminal_table
 
 
@@ -41,6 +42,8 @@ class Outcome(BaseModel):
     """The published page: the report, and what only this run knows."""
     metrics: dict[str, float]
     stages: list[StageRecord]
+    rounds: str | None = None
+    """Folder of the table over rounds; None in a run of one round."""
     warnings: list[str] = []
     """What the sentinel found during PPO, one sentence each."""
     gate: str = ""
@@ -54,6 +57,13 @@ class Outcome(BaseModel):
     def comparison(self) -> PolicyComparison:
         """The comparison of all policies."""
         return PolicyComparison.model_validate_json((Path(self.report) / COMPARISON).read_text(encoding="utf-8"))
+
+    @property
+    def over_rounds(self) -> Rounds | None:
+        """The run's own policy after every round."""
+        if self.rounds is None:
+            return None
+        return Rounds.model_validate_json((Path(self.rounds) / ROUNDS).read_text(encoding="utf-8"))
 
 
 def outcome_of(
@@ -158,6 +168,9 @@ def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
     screen.print()
     screen.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
     screen.print(terminal_table(outcome.comparison))
+    if rounds := outcome.over_rounds:
+        screen.print()
+        screen.print(rounds.terminal())
     ran = [record.stage for record in outcome.stages if record.ran]
     if ran:
         screen.print(f"{len(ran)} of {len(outcome.stages)} stages ran: {', '.join(ran)}", soft_wrap=True)

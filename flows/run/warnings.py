@@ -3,6 +3,7 @@
 from prefect.artifacts import create_markdown_artifact
 
 from flows.run.pipeline import Pipeline
+from flows.run.rounds import of_last_round
 from tasks.engine.tracking import open_run
 from tasks.ppo.watch import WatchReport
 
@@ -21,7 +22,7 @@ def publish_warnings(run: Pipeline, stages: list[str]) -> list[str]:
     """
     said = []
     for stage in stages:
-        folder = run.store.open(run.futures[stage].result())
+        folder = run.store.open(of_last_round(run.futures)[stage].result())
         report = WatchReport.model_validate_json((folder / SENTINEL).read_text(encoding="utf-8"))
         found = [f"{stage}, iteration {item.first_iteration}: {item.reason}" for item in report.warnings]
         create_markdown_artifact(

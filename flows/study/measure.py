@@ -117,7 +117,7 @@ def _up_to_reward_model(run: Pipeline, config: RLHFConfig) -> dict[str, PrefectF
     data = run(prepare_data, "data_prep", config.data_prep_job)
     base = run(train_base, "pretrain", config.pretrain_job, data=data)
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
-    comparisons = run(collect_comparisons, "comparisons", config.comparisons, data=data, sft=sft)
+    comparisons = run(collect_comparisons, "comparisons", config.comparisons_job(1), data=data, policy=sft)
     judge = run(train_reward_model, "reward_model", config.reward_model, data=data, comparisons=comparisons, sft=sft)
     return {"data_prep": data, "pretrain": base, "sft": sft, "comparisons": comparisons, "reward_model": judge}
 

@@ -10,10 +10,12 @@ from tasks.compare.judges.asked import pair_judges
 from tasks.compare.judges.chat import ChatJudge
 from tasks.compare.judges.humans import pairs_for_humans, write_pairs
 from tasks.compare.report import ReportInputs, write_report
+from tasks.compare.rounds import accuracy_in, rounds_figure, rows_of
 from tasks.compare.rulings import resampling
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
+from tasks.results.rounds import FIGURE, ROUNDS
 from tasks.results.sheet import BASELINE, REWARD_MODEL, PolicySheet, read_sheet
 from tasks.results.verdict import leading_policy
 
@@ -60,6 +62,34 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     shop.log.file(shop.folder / COMPARISON)
     shop.log.file(shop.folder / REPORT)
     return comparison.metrics
+
+
+@stage("rounds")
+def compare_rounds(shop: Workshop, config: CompareConfig) -> Metrics:
+    """The run's own policy after every round, against the same baseline, as numbers and as a picture."""
+    numbers = sorted(int(name.rpartition("_")[2]) for name in shop.inputs if name.startswith("sheet_"))
+    accuracies = {
+        number: (
+            accuracy_in(shop.input(f"before_{number}")) if f"before_{number}" in shop.inputs else None,
+            accuracy_in(shop.input(f"reward_model_{number}")),
+        )
+        for number in numbers
+    }
+    sheets = {number: read_sheet(shop.input(f"sheet_{number}")) for number in numbers}
+    rounds = rows_of(read_sheet(shop.input(BASELINE)), sheets, accuracies, config)
+    (shop.folder / ROUNDS).write_text(rounds.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (shop.folder / FIGURE).write_text(rounds_figure(rounds), encoding="utf-8")
+    shop.log.file(shop.folder / ROUNDS)
+    shop.log.file(shop.folder / FIGURE)
+    metrics: dict[str, float] = {}
+    for row in rounds.rows:
+        place = f"rounds/{row.number}"
+        metrics |= {f"{place}/win_rate_{judge}": win.rate for judge, win in row.win.items()}
+        metrics |= {f"{place}/score_{judge}": score for judge, score in row.scores.items()}
+        kl = None if row.kl is None else row.kl.estimate
+        named = {"kl": kl, "accuracy_before": row.accuracy_before, "accuracy": row.accuracy}
+        metrics |= {f"{place}/{name}": value for name, value in named.items() if value is not None}
+    return metrics
 
 
 def _selection(policy: Path) -> str:

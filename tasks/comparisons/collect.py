@@ -1,21 +1,30 @@
 """The comparisons stage: sample and have ranked, or take rankings that were given."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.comparisons.agreement import Agreement, agreement_with_gold, labeler_agreement
-from tasks.comparisons.config import ComparisonsConfig
+from tasks.comparisons.between import agreement_between
+from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
 from tasks.comparisons.label import GOLD_LABELER, label, label_by_everyone, label_by_gold, rankings_by_labeler
+from tasks.comparisons.labelers.labeler import Item, Labeler
 from tasks.comparisons.sample import Candidates, sample_candidates
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
 from tasks.language.seeds import derived_seed, named_random
+from tasks.records.labels import choose_shared
+from tasks.records.rankings import require_signal
 from tasks.records.records import Comparison, Prompt
-from tasks.sandbox.labelers import Labeler, Panel
+from tasks.results.win_rate import Resampling
+from tasks.sandbox.labelers import Labeler as Simulated
+from tasks.sandbox.labelers import Panel
 from tasks.sandbox.world import World
+
+Drawn = Mapping[str, Sequence[Candidates]]
+"""train and valid -> the responses drawn for each of their prompts."""
 
 
 class Collected(NamedTuple):
@@ -25,42 +34,99 @@ class Collected(NamedTuple):
     metrics: dict[str, float]
 
 
-def sample_and_label(
+def draw(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     train_prompts: Sequence[Prompt],
     valid_prompts: Sequence[Prompt],
-    world: World,
-    panel: Panel,
-    config: ComparisonsConfig,
+    config: SamplingConfig,
     runtime: RuntimeConfig,
-) -> Collected:
-    """Draw K responses per prompt from the policy and have them ranked by the sandbox's labelers.
+    seed: int,
+) -> Drawn:
+    """Draw K responses per prompt from the policy."""
+    train, valid = train_prompts[: config.max_prompts], valid_prompts[: config.max_valid_prompts]
+    return {
+        name: _sample(policy, tokenizer, prompts, config, runtime, derived_seed(seed, "comparisons", name))
+        for name, prompts in (("train", train), ("valid", valid))
+    }
 
-    Training prompts are ranked by the training panel alone. Validation prompts are ranked three times over: by the
-    training panel, by the held-out panel, and by gold.
+
+def collect(
+    drawn: Drawn,
+    labelers: Mapping[str, Labeler],
+    readable: Callable[[str], str],
+    world: World | None,
+    config: ComparisonsConfig,
+    seed: int,
+) -> Collected:
+    """Have responses ranked: each prompt by one of the labelers, the shared ones by all of them.
+
+    Args:
+        drawn: the responses.
+        labelers: by name, in the configured order.
+        readable: a prompt's text without the model's layout.
+        world: the embedded world, which ranks validation prompts in their true order, and by a panel of labelers who never
+            rank training prompts; None for data of your own.
+        config: shares, sizes.
+        seed: of who ranks what, and of simulated labelers' noise.
+
+    Raises:
+        AwaitingLabels: people have not ranked enough yet.
+        DataError: nothing is left to train on.
     """
-    # 1. Sample.
-    drawn = {
-        name: _sample(policy, tokenizer, prompts, config, runtime, derived_seed(config.seed, "comparisons", name))
-        for name, prompts in (
-            ("train", train_prompts[: config.max_prompts]),
-            ("valid", valid_prompts[: config.max_valid_prompts]),
+    # 1. Rank; people first, because a run that waits for them asks nobody else.
+    items = list(_items(drawn, readable, config.shared_share))
+    assigned = _assign(items, list(labelers), seed)
+    asked = {name: labelers[name].label(assigned[name]) for name in sorted(labelers, key=lambda name: name != "people")}
+    sets: dict[str, list[Comparison]] = {"train": [], "valid": []}
+    for item in items:
+        for name in labelers:
+            sets[item.split] += asked[name].get(item.item_id, ())
+    if not sets["train"]:
+        raise DataError(
+            f"comparisons: found no ranking of {len(drawn['train'])} training prompts, expected some; all were skipped"
         )
-    }
-    # 2. Rank.
-    sets = {
-        "train": label(drawn["train"], panel.training, derived_seed(config.seed, "labels/train")),
-        "valid": label(drawn["valid"], panel.training, derived_seed(config.seed, "labels/valid")),
-        "valid_heldout_labelers": label(
-            drawn["valid"], panel.held_out, derived_seed(config.seed, "labels/valid_heldout_labelers")
-        ),
-        "valid_gold": label_by_gold(drawn["valid"], world),
-    }
-    # 3. Measure how far labelers agree with each other and with gold.
-    shared = drawn["valid"][: config.agreement_prompts]
-    seed = derived_seed(config.seed, "labels/agreement")
-    return Collected(sets, set_sizes(sets) | measure_agreement(shared, panel, sets["valid_gold"], seed))
+    require_signal(sets["train"], "comparisons: training")
+    # 2. What the embedded world knows.
+    metrics: dict[str, float] = {}
+    if world is not None:
+        gold = label_by_gold(drawn["valid"], world)
+        if "simulated" in labelers:
+            panel = Panel.of(world, config.seed)
+            sets["valid_heldout_labelers"] = label(
+                drawn["valid"], panel.held_out, derived_seed(seed, "labels/valid_heldout_labelers")
+            )
+            common = drawn["valid"][: config.agreement_prompts]
+            metrics |= measure_agreement(common, panel, gold, derived_seed(seed, "labels/agreement"))
+        sets["valid_gold"] = gold
+    # 3. How far kinds of labelers agree.
+    if list(labelers) != ["simulated"]:
+        kinds = {name: [one for rankings in asked[name].values() for one in rankings] for name in labelers}
+        metrics |= agreement_between(
+            kinds | ({GOLD_LABELER: sets["valid_gold"]} if world is not None else {}),
+            Resampling(config.confidence, config.bootstrap_samples, seed),
+        )
+        unranked = sum(not asked[name].get(item.item_id) for name in labelers for item in assigned[name])
+        metrics["comparisons/unranked"] = float(unranked)
+    for one in labelers.values():
+        metrics |= one.measured()
+    return Collected(sets, set_sizes(sets) | metrics)
+
+
+def _items(drawn: Drawn, readable: Callable[[str], str], shared_share: float) -> Iterator[Item]:
+    ids = {split: [f"{split}/{one.prompt.prompt_id}" for one in candidates] for split, candidates in drawn.items()}
+    shared = choose_shared([item for split in ids.values() for item in split], shared_share)
+    for split, candidates in drawn.items():
+        for item_id, one in zip(ids[split], candidates, strict=True):
+            yield Item(item_id, readable(one.prompt.text), one, item_id in shared)
+
+
+def _assign(items: Sequence[Item], names: Sequence[str], seed: int) -> dict[str, list[Item]]:
+    """Shared items to everyone, the others to one labeler each: equally many, give or take one, in random order."""
+    turns = [names[index % len(names)] for index in range(len(items))]
+    named_random(seed, "labels/who").shuffle(turns)
+    pairs = list(zip(items, turns, strict=True))
+    return {name: [item for item, turn in pairs if item.shared or turn == name] for name in names}
 
 
 def measure_agreement(
@@ -71,7 +137,7 @@ def measure_agreement(
         return {}
     gold_ranks = rankings_by_labeler(gold)[GOLD_LABELER]
     metrics: dict[str, float] = {}
-    panels: Mapping[str, Sequence[Labeler]] = {"training": panel.training, "heldout": panel.held_out}
+    panels: Mapping[str, Sequence[Simulated]] = {"training": panel.training, "heldout": panel.held_out}
     for name, labelers in panels.items():
         rankings = rankings_by_labeler(label_by_everyone(candidates, labelers, seed))
         metrics |= _named(f"agreement/{name}_labelers", labeler_agreement(rankings))
@@ -102,7 +168,7 @@ def take_given(train: Sequence[Comparison], valid: Sequence[Comparison], config:
     if "train" not in sets:
         raise DataError(
             "comparisons: source is 'given' but the train split holds no comparisons, expected at least one; "
-            "give comparisons, or use comparisons.source=sample_and_label in the sandbox"
+            "give comparisons, or use comparisons.source=sample_and_label with labelers"
         )
     agreement = labeler_agreement(rankings_by_labeler([*train, *valid]))
     return Collected(sets, set_sizes(sets) | _named("agreement/labelers", agreement))
@@ -119,7 +185,7 @@ def _sample(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
-    config: ComparisonsConfig,
+    config: SamplingConfig,
     runtime: RuntimeConfig,
     seed: int,
 ) -> list[Candidates]:

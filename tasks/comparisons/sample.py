@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.comparisons.config import ComparisonsConfig
+from tasks.comparisons.config import SamplingConfig
 from tasks.engine.config import RuntimeConfig
 from tasks.language.seeds import named_generator, named_random
 from tasks.language.speaker import Speaker
@@ -20,9 +20,11 @@ class Candidates(NamedTuple):
     completions: list[str]
     finished: list[bool]
     """Whether each completion ended with EOS rather than at the length limit."""
+    policy: str = "sft"
+    """Who wrote them."""
 
 
-def completions_per_prompt(prompts: int, config: ComparisonsConfig, seed: int) -> list[int]:
+def completions_per_prompt(prompts: int, config: SamplingConfig, seed: int) -> list[int]:
     """K for every prompt, uniform from ``completions_min`` to ``completions_max`` (InstructGPT section 3.5: 4 to
     9)."""
     draws = named_random(seed, "completions")
@@ -33,7 +35,7 @@ def sample_candidates(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
-    config: ComparisonsConfig,
+    config: SamplingConfig,
     runtime: RuntimeConfig,
     seed: int,
 ) -> list[Candidates]:
@@ -69,8 +71,7 @@ def distinct(candidates: Candidates) -> Candidates:
     for index, response in enumerate(zip(candidates.completions, candidates.finished, strict=True)):
         first.setdefault(response, index)
     kept = list(first.values())
-    return Candidates(
-        candidates.prompt,
-        [candidates.completions[index] for index in kept],
-        [candidates.finished[index] for index in kept],
+    return candidates._replace(
+        completions=[candidates.completions[index] for index in kept],
+        finished=[candidates.finished[index] for index in kept],
     )

@@ -1,41 +1,103 @@
-"""Collecting comparisons as a task."""
+"""Collecting comparisons as tasks: responses are drawn, and then ranked."""
 
-from tasks.comparisons.collect import sample_and_label, take_given
-from tasks.comparisons.config import ComparisonsConfig
+from collections.abc import Sequence
+
+from tasks.comparisons.collect import Collected, Drawn, collect, draw, take_given
+from tasks.comparisons.config import SamplingConfig
+from tasks.comparisons.drawn import read_drawn, write_drawn
+from tasks.comparisons.job import ComparisonsJob, SamplingJob
+from tasks.comparisons.labelers.hired import Surroundings, labeler
+from tasks.comparisons.labelers.labeler import Labeler
 from tasks.engine.caching import stage
-from tasks.engine.errors import DataError
+from tasks.engine.errors import AwaitingLabels, DataError
+from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import load_policy
-from tasks.records.comparison_sets import write_comparisons
-from tasks.records.data import PreparedData
+from tasks.language.readable import reader
+from tasks.records.comparison_sets import read_comparisons, write_comparisons
+from tasks.records.data import PreparedData, Split
+from tasks.records.records import Prompt
 from tasks.sandbox.labelers import Panel
 from tasks.sandbox.world import World
 
 
-@stage("comparisons", cpus=1, gpus=1)
-def collect_comparisons(shop: Workshop, config: ComparisonsConfig) -> Metrics:
-    """Sample K responses per prompt from the SFT policy and have them ranked, or take the rankings in the data."""
-    data = PreparedData(shop.input("data"))
+@stage("responses to compare", cpus=1, gpus=1)
+def sample_responses(shop: Workshop, job: SamplingJob) -> Metrics:
+    """Sample K responses per prompt from a policy and keep them, for labelers whose rankings come later or cost something."""
     with shop.progress(1, "set") as bar:
-        if config.source == "given":
-            collected = take_given(data.comparisons("train"), data.comparisons("valid"), config)
-        else:
-            if "world" not in shop.inputs:
-                raise DataError(
-                    "comparisons.source is sample_and_label, which needs the labelers of the embedded world, and the "
-                    "data is not the sandbox's; set comparisons.source=given"
-                )
-            world = World.read(shop.input("world"))
-            collected = sample_and_label(
-                load_policy(shop.input("sft") / "policy", shop.runtime.device),
-                data.tokenizer(),
-                data.comparison_prompts("train"),
-                data.comparison_prompts("valid"),
-                world,
-                Panel.of(world, config.seed),
-                config,
-                shop.runtime,
-            )
+        drawn = _drawn(shop, job.sampling, job.round, job.seed(job.sampling.seed), job.policy)
+        write_drawn(shop.folder, drawn)
         bar.update()
-    write_comparisons(shop.folder, collected.sets)
+    return {f"candidates/{split}": float(len(candidates)) for split, candidates in drawn.items()}
+
+
+@stage("comparisons", cpus=1, gpus=1)
+def collect_comparisons(shop: Workshop, job: ComparisonsJob) -> Metrics:
+    """Have K responses per prompt ranked by labelers, or take the rankings in the data.
+
+    The training set holds the rankings of the input ``earlier`` as well, if there is one; the other sets are this round's.
+    """
+    data, config = PreparedData(shop.input("data")), job.comparisons
+    with shop.progress(1, "set") as bar:
+        if config.samples:
+            collected = _ranked(shop, job)
+        else:
+            collected = take_given(data.comparisons("train"), data.comparisons("valid"), config)
+        bar.update()
+    sets = dict(collected.sets)
+    if "earlier" in shop.inputs:
+        sets["train"] = [*read_comparisons(shop.input("earlier"))["train"], *sets["train"]]
+    write_comparisons(shop.folder, sets)
     return collected.metrics
+
+
+def _ranked(shop: Workshop, job: ComparisonsJob) -> Collected:
+    config, seed = job.comparisons, job.seed(job.comparisons.seed)
+    tokenizer = PreparedData(shop.input("data")).tokenizer()
+    world = World.read(shop.input("world")) if "world" in shop.inputs else None
+    drawn: Drawn
+    if "candidates" in shop.inputs:
+        drawn, batch_id = read_drawn(shop.input("candidates")), job.batch_id(shop.inputs["candidates"].digest)
+    else:
+        drawn, batch_id = _drawn(shop, config, job.round, seed, job.policy), ""
+    panel = None if world is None else Panel.of(world, config.seed)
+    around = Surroundings(shop.store.root.parent, shop.runtime, tokenizer, panel, batch_id, seed)
+    labelers: dict[str, Labeler] = {name: labeler(name, config, around) for name in config.labelers}
+    collected = collect(drawn, labelers, reader(tokenizer), world, config, seed)
+    for one in labelers.values():
+        shop.log.metrics(one.spent())
+    _require_the_labels_of_the_key(shop, job)
+    return collected
+
+
+def _require_the_labels_of_the_key(shop: Workshop, job: ComparisonsJob) -> None:
+    """A label that came in while the stage read them is in its result and not in its key, or the other way round."""
+    now = dependencies("tasks.comparisons", job, shop.inputs, shop.store.root.parent)
+    if fingerprint(now) != shop.key.rpartition("/")[2]:
+        batch = job.batch_id(shop.inputs["candidates"].digest)
+        raise AwaitingLabels(
+            "labels came in while they were read; the same command reads them again",
+            str(shop.store.root.parent / "labels" / batch),
+            0,
+        )
+
+
+def _drawn(shop: Workshop, config: SamplingConfig, number: int, seed: int, policy: str) -> Drawn:
+    data = PreparedData(shop.input("data"))
+    asked = {split: _prompts(data, split, config, number) for split in ("train", "valid")}
+    model = load_policy(shop.input("policy") / "policy", shop.runtime.device)
+    drawn = draw(model, data.tokenizer(), asked["train"], asked["valid"], config, shop.runtime, seed)
+    return {split: [one._replace(policy=policy) for one in candidates] for split, candidates in drawn.items()}
+
+
+def _prompts(data: PreparedData, split: Split, config: SamplingConfig, number: int) -> Sequence[Prompt]:
+    """The prompts of a round: the first ``max_prompts``, then the next ones, from the start again when all were used."""
+    role = data.comparison_prompts if config.prompts_from == "comparison_prompts" else data.rl_prompts
+    prompts = role(split)
+    if not prompts:
+        raise DataError(
+            f"comparisons.prompts_from: found no {config.prompts_from} in the {split} split, expected some to sample "
+            "responses to; use comparisons.prompts_from=rl_prompts for data of your own, or give more prompts"
+        )
+    start = (number - 1) * (config.max_prompts if split == "train" else config.max_valid_prompts) % len(prompts)
+    return [*prompts[start:], *prompts[:start]]

@@ -155,7 +155,7 @@ class ArtifactStore:
         return (self.folder(stage, fingerprint) / MANIFEST).stat().st_mtime
 
     def open(self, ref: ArtifactRef) -> Path:
-        """The folder of an artifact, after every file was compared with its digest (once per process).
+        """The folder of an artifact, after every file was compared with its digest; a process reads a file once.
 
         Raises:
             ArtifactError: a file is missing, differs from what was published, or was not published with it.
@@ -164,7 +164,7 @@ class ArtifactStore:
         self._refuse_strangers(ref.stage, ref.fingerprint)
         if ref.digest in self._verified and folder.is_dir():
             return folder
-        problem = self.damage(ref.stage, ref.fingerprint)
+        problem = self.damage(ref.stage, ref.fingerprint, digest_if_changed)
         manifest = self.manifest(ref.stage, ref.fingerprint)
         if problem is None and manifest is not None and manifest.digest != ref.digest:
             problem = f"it holds digest {manifest.digest[:12]}, expected {ref.digest[:12]}"

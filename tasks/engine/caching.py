@@ -6,11 +6,11 @@ from typing import Any, cast
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.context import StageContext, StageName
-from tasks.engine.errors import PlumblineError
+from tasks.engine.errors import AwaitingLabels, PlumblineError
 from tasks.engine.stage import Metrics, Workshop, run_stage
 
 
@@ -29,6 +29,8 @@ for _of_runs in ("prefect.task_runs", "prefect.flow_runs"):
 
 CACHED = "Cached"
 """Name of the state of a task whose artifact was found."""
+AWAITING_LABELS = "AwaitingLabels"
+"""Name of the state of a task, and of a run, that can go on only when people have labelled more."""
 
 
 Story = Callable[[Workshop, Any], Metrics]
@@ -54,7 +56,10 @@ def stage(
         def found_or_made(
             stage: StageName, config: Any, context: StageContext, inputs: dict[str, ArtifactRef]
         ) -> ArtifactRef:
-            ref, found = run_stage(stage, config, context, inputs, story, package=package, divided=divided)
+            try:
+                ref, found = run_stage(stage, config, context, inputs, story, package=package, divided=divided)
+            except AwaitingLabels as waiting:
+                return cast("ArtifactRef", Failed(name=AWAITING_LABELS, message=str(waiting), data=waiting))
             # A task that returns a state ends in it, and whoever waits for the task gets the state's data.
             return cast("ArtifactRef", Completed(name=CACHED, data=ref)) if found else ref
 

@@ -5,6 +5,7 @@ Values live in ``conf/``; types and meaning live here. There are no defaults: wh
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -38,6 +39,15 @@ class Config(BaseModel):
     def fingerprint_fields(self) -> dict[str, Any]:
         """What a stage's result depends on, as plain JSON types."""
         return self.model_dump(mode="json")
+
+    def fields_that_grow(self, home: Path, inputs: Mapping[str, str]) -> dict[str, Any]:
+        """What a result depends on and what may grow between two runs, such as labels.
+
+        Args:
+            home: folder around the store.
+            inputs: name -> digest of each input that is known.
+        """
+        return {}
 
     @property
     def calls_the_world(self) -> bool:

@@ -31,6 +31,8 @@ class StageContext(Config):
     """MLflow experiment of the pipeline run."""
     parent_run_id: str
     """MLflow run of the pipeline; the stages become its children."""
+    system_metrics: bool = False
+    """Whether MLflow samples the machine while a stage runs."""
     runtime: RuntimeConfig
     """Device, precision, batch limits."""
     command: str = ""

@@ -1,11 +1,14 @@
 """SHA-256 of files and folders, and what differs from the digests that were written down."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+MOMENT = 100_000_000
+"""Nanoseconds after a change for which a digest is not remembered."""
+_known: dict[tuple[int, ...], str] = {}
 
 
 def file_digest(path: Path) -> str:
@@ -14,20 +17,25 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@lru_cache(maxsize=65536)
-def _known_digest(path: Path, size: int, modified: int) -> str:
-    return file_digest(path)
-
-
 def digest_if_changed(path: Path) -> str:
-    """SHA-256 of a file, which is read again only if its size or its time of change differ from when it was last read."""
+    """SHA-256 of a file, which a process reads once, and again only if the file has changed since.
+
+    The number and the time of change tell a file that was exchanged for one of equal size and age; both stay when a draft
+    becomes an artifact. What was written a moment ago is not remembered: the file system's clock may not tell the next change.
+    """
     state = path.stat()
-    return _known_digest(path, state.st_size, state.st_mtime_ns)
+    facts = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if facts in _known:
+        return _known[facts]
+    found = file_digest(path)
+    if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > MOMENT:
+        _known[facts] = found
+    return found
 
 
 def folder_digests(folder: Path) -> dict[str, str]:
     """Relative POSIX path -> SHA-256 of every file below a folder, its manifest excepted."""
-    return {name: file_digest(folder / name) for name in _files(folder)}
+    return {name: digest_if_changed(folder / name) for name in _files(folder)}
 
 
 def content_digest(stage: str, files: Mapping[str, str]) -> str:

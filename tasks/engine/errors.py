@@ -33,6 +33,20 @@ class JudgeError(PlumblineError):
     """A judge that cannot be asked, or does not give verdicts."""
 
 
+class AwaitingLabels(PlumblineError):
+    """A run that can go on only when people have labelled more.
+
+    ``batch`` is the folder of what they are asked, ``wanted`` how many labels are enough.
+    """
+
+    def __init__(self, sentence: str, batch: str, wanted: int) -> None:
+        super().__init__(sentence, batch, wanted)
+        self.sentence, self.batch, self.wanted = sentence, batch, wanted
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 class TrainingDiverged(PlumblineError):
     """A training metric is no longer a finite number."""
 

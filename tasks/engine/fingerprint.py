@@ -126,9 +126,13 @@ def source_digests(package: str, world: bool = True) -> dict[str, str]:
     return digests
 
 
-def dependencies(package: str, config: Config | Mapping[str, Any], inputs: Mapping[str, ArtifactRef]) -> dict[str, Any]:
-    """The three parts of a fingerprint, as plain JSON types."""
+def dependencies(
+    package: str, config: Config | Mapping[str, Any], inputs: Mapping[str, ArtifactRef], home: Path | None = None
+) -> dict[str, Any]:
+    """The three parts of a fingerprint, as plain JSON types; ``home`` is the folder around the store."""
     fields = config.fingerprint_fields() if isinstance(config, Config) else dict(config)
+    if isinstance(config, Config) and home is not None:
+        fields |= config.fields_that_grow(home, {name: ref.digest for name, ref in inputs.items()})
     world = "world" in inputs or (isinstance(config, Config) and config.calls_the_world)
     return {
         "config": fields,

@@ -6,20 +6,14 @@ file is read which the key does not know.
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tasks.engine.config import ModelConfig
-from tasks.engine.digests import file_digest
+from tasks.engine.digests import digest_if_changed
 from tasks.engine.errors import DataError
 
 LINK_TO_NOTHING = "a link to nothing"
-
-
-@lru_cache(maxsize=4096)
-def _known_digest(path: Path, *_state: int) -> str:
-    return file_digest(path)
 
 
 def files_below(folder: Path) -> dict[str, Path]:
@@ -80,9 +74,7 @@ def _require_readable_name(path: Path) -> None:
 
 def _digest(path: Path) -> str:
     try:
-        state = path.stat()
-        # The number and the time of change tell a file that was exchanged for one of equal size and age.
-        return _known_digest(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev)
+        return digest_if_changed(path)
     except FileNotFoundError:
         return LINK_TO_NOTHING
     except OSError as error:

@@ -189,7 +189,7 @@ def run_stage(
     torch.set_num_threads(context.runtime.threads)
     stage = str(name)
     store = ArtifactStore(context.store)
-    depends_on = dependencies(package, config, inputs)
+    depends_on = dependencies(package, config, inputs, store.root.parent)
     made = fingerprint(depends_on)
     params = config.tracked_params(name.group)
     tags = {f"input.{given}": ref.digest for given, ref in inputs.items()} | {"fingerprint": made}

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
 from tasks.language.fused import fused
+from tasks.language.half_gradients import LONGEST, with_short_gradients
 
 LOOPS_ON = frozenset({"cpu"})
 """Devices where calls are cheap and padding is dear: sequences of equal length are attended together, others apart."""
@@ -72,6 +73,38 @@ def packed_attention(
         (1, N, H, d), and no attention weights.
     """
     assert attention_mask is None and query.shape[0] == 1 and sum(sequence_lengths) == query.shape[2]
+    plain = softcap is None and not dropout and (sliding_window is None or max(sequence_lengths) <= sliding_window)
+    if plain and max(sequence_lengths) <= LONGEST and _half_gradients(query, key, value):
+
+        def forward(*tokens_first: Tensor) -> Tensor:  # (N, H, d)
+            parts = (part.transpose(0, 1)[None] for part in tokens_first)
+            return _attended(*parts, sequence_lengths, scaling, 0.0, None, None)
+
+        heads_second = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
+        together = with_short_gradients(forward, [*heads_second], sequence_lengths, scaling)
+        return together.unsqueeze(0), None
+    together = _attended(query, key, value, sequence_lengths, scaling, dropout, sliding_window, softcap)
+    return together.unsqueeze(0), None
+
+
+def _half_gradients(*parts: Tensor) -> bool:
+    """Whether the backward pass of these will compute in bf16 on a CPU."""
+    if not (torch.is_grad_enabled() and any(part.requires_grad for part in parts) and parts[0].is_cpu):
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else parts[0].dtype
+    return dtype == torch.bfloat16
+
+
+def _attended(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sequence_lengths: Sequence[int],
+    scaling: float | None,
+    dropout: float,
+    sliding_window: int | None,
+    softcap: float | None,
+) -> Tensor:  # (N, H, d)
     key, value = (_repeat_heads(part, query.shape[1]) for part in (key, value))
     loops = query.device.type in LOOPS_ON
     if loops:
@@ -98,7 +131,7 @@ def packed_attention(
     together = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
     if not loops:
         together = together[_real_places(sequence_lengths, together.device)]
-    return together.unsqueeze(0), None
+    return together
 
 
 def decoding_attention(

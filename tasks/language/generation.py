@@ -16,7 +16,7 @@ from tasks.engine.errors import DataError, ModelError
 from tasks.engine.ranks import here
 from tasks.language.decoding import PackedReader, PaddedReader, columns_first
 from tasks.language.families import logits_of, packs, trunk_of
-from tasks.language.logprobs import TokenStatistics, entropy_of, log_probs_of
+from tasks.language.logprobs import TokenStatistics, scaled
 
 COMPACT_BELOW = 0.8
 """Ended rows are taken out when at most this fraction of the rows is still running."""
@@ -155,7 +155,20 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
     """
     if uniform is None:
         return logits.argmax(dim=-1)
-    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    return _drawn(torch.softmax(scaled(logits.float(), temperature), dim=-1), uniform)
+
+
+def draw_with_statistics(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, TokenStatistics]:
+    """The tokens that ``draw`` draws, and how likely each was, (B,), and the entropy it was drawn at, (B,)."""
+    by_temperature = scaled(logits.float(), temperature)
+    probabilities = torch.softmax(by_temperature, dim=-1)
+    logprobs = torch.log_softmax(by_temperature, dim=-1)
+    tokens = _drawn(probabilities, uniform)
+    entropy = -torch.sum(probabilities * logprobs, dim=-1)
+    return tokens, TokenStatistics(logprobs.gather(1, tokens[:, None]).squeeze(1), entropy)
+
+
+def _drawn(probabilities: Tensor, uniform: Tensor) -> Tensor:  # (B, V), (B,) -> (B,)
     cumulative = torch.cumsum(probabilities, dim=-1, dtype=torch.float64)
     threshold = uniform[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
@@ -194,11 +207,14 @@ class _Decoding:
         running = torch.ones_like(self.rows, dtype=torch.bool)  # has not ended, at this token or at an earlier one
         for step in range(self.steps):
             logits = logits_of(self.model, states)
-            tokens = draw(logits, temperature, None if uniform is None else uniform[self.rows, step])
+            row_uniform = None if uniform is None else uniform[self.rows, step]
+            if self.statistics is None or row_uniform is None:
+                tokens = draw(logits, temperature, row_uniform)
+            else:
+                tokens, found = draw_with_statistics(logits, temperature, row_uniform)
+                for table, part in zip(self.statistics, found, strict=True):
+                    table[self.rows, step] = part
             self.said[self.rows, step] = tokens
-            if self.statistics is not None:
-                self.statistics.logprobs[self.rows, step] = log_probs_of(logits, tokens, temperature)
-                self.statistics.entropy[self.rows, step] = entropy_of(logits, temperature)
             running = running & (tokens != eos_id)
             count = int(running.sum())
             if count == 0 or step + 1 == self.steps:

@@ -33,14 +33,14 @@ def log_probs_of(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Te
     Returns:
         (...) in fp32, or in fp64 for fp64 logits.
     """
-    scaled = _scaled(logits, temperature)
-    losses = F.cross_entropy(scaled.reshape(-1, scaled.shape[-1]), labels.reshape(-1), reduction="none")
+    by_temperature = scaled(logits, temperature)
+    losses = F.cross_entropy(by_temperature.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
     return -losses.view(labels.shape)
 
 
 def entropy_of(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Entropy in nats of softmax(logits / temperature). (..., V) -> (...)."""
-    logprobs = torch.log_softmax(_scaled(logits, temperature), dim=-1)
+    logprobs = torch.log_softmax(scaled(logits, temperature), dim=-1)
     return -torch.sum(logprobs.exp() * logprobs, dim=-1)
 
 
@@ -142,7 +142,8 @@ def on_grid(values: Tensor, mask: Tensor) -> Tensor:  # (N,) -> (B, R)
     return grid.masked_scatter(mask, values)
 
 
-def _scaled(logits: Tensor, temperature: float) -> Tensor:
+def scaled(logits: Tensor, temperature: float) -> Tensor:
+    """logits / temperature, half precision in fp32."""
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     return logits if temperature == 1.0 else logits / temperature

@@ -1,16 +1,10 @@
 """Judges that give every response a number."""
 
 from collections.abc import Sequence
-from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
-from tasks.engine.digests import file_digest
-from tasks.engine.errors import ModelError
-from tasks.language.models import HEAD_FILE, ScalarModel
+from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
-from tasks.language.vocabulary import rows_for_text, rows_of
 from tasks.records.records import Prompt
 from tasks.results.judge import Answers
 from tasks.sandbox.gold import gold_score
@@ -42,55 +36,3 @@ class RewardModelJudge:
     def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
         """The scalar at the end of each response, in reward-model points."""
         return score_rows(self._model, answers.prompts, answers.tokens, self._pad, self._runtime)
-
-
-INDEPENDENT_KNOB = "evaluation.judges.independent_reward_model"
-
-
-def check_reward_model(folder: Path, knob: str = INDEPENDENT_KNOB) -> None:
-    """Whether a folder holds a reward model, as far as its files tell; ``knob`` is where it was named.
-
-    Raises:
-        ModelError: it does not.
-    """
-    missing = [name for name in ("config.json", HEAD_FILE) if not (folder.expanduser() / name).is_file()]
-    if missing:
-        raise ModelError(
-            f"{knob}: {folder} has no {' and no '.join(missing)}; give the `model` folder of a reward model that this "
-            "program trained"
-        )
-
-
-def check_other_weights(folder: Path, optimised: Path, knob: str = INDEPENDENT_KNOB) -> None:
-    """A reward model that a policy was optimised against is no independent judge of it, wherever its copy lies.
-
-    Raises:
-        ModelError: both folders hold the same weights.
-    """
-    mine, theirs = (
-        sorted(file_digest(file) for file in path.expanduser().glob("*.safetensors")) for path in (folder, optimised)
-    )
-    if mine == theirs:
-        raise ModelError(
-            f"{knob}: {folder} holds the weights of the reward model that was optimised, expected another one; train it with "
-            "another seed or on other comparisons, or set null"
-        )
-
-
-def load_reward_model(
-    folder: Path, device: str, tokenizer: PreTrainedTokenizerBase, knob: str = INDEPENDENT_KNOB
-) -> ScalarModel:
-    """A reward model given by its folder; it must know the ids that this tokenizer gives to text. ``knob`` is where it was
-    named.
-
-    Raises:
-        ModelError: there is none, or its embedding has too few rows.
-    """
-    model = ScalarModel.load(folder.expanduser(), device).eval()
-    known, needed = rows_of(model.backbone), rows_for_text(tokenizer)
-    if known < needed:
-        raise ModelError(
-            f"{knob}: {folder} knows {known} tokens, the tokenizer of the evaluated policies gives text ids up to "
-            f"{needed - 1}; give a reward model trained with the same tokenizer"
-        )
-    return model

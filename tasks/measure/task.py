@@ -9,11 +9,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy, load_tokenizer
+from tasks.language.reward_folder import check_other_weights, load_reward_model
 from tasks.measure.benchmarks import Subject
 from tasks.measure.config import MeasureConfig
 from tasks.measure.policy_sheet import Yardsticks
 from tasks.measure.policy_sheet import evaluate_policy as measure
-from tasks.measure.scores import check_other_weights, load_reward_model
 from tasks.measure.vocabularies import same_vocabulary
 from tasks.records.data import PreparedData
 from tasks.results.sheet import BASELINE, write_sheet

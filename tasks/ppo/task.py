@@ -28,17 +28,19 @@ INDEPENDENT = "independent_reward_model"
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """Optimise the policy against the reward model, held near PPO-init, with pretraining gradients of weight gamma.
 
+    The policy starts from PPO-init, or from the input ``start``, where a later round goes on; its KL is measured to PPO-init.
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
     ``independent_reward_model`` if there is one. The artifact holds ``policy/``, ``history.json`` (one row per
     iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds).
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    start, judge, device = (
+    reference, judge, device = (
         shop.input("ppo_init") / "policy",
         shop.input("reward_model") / "model",
         shop.runtime.device,
     )
+    start = shop.input("start") / "policy" if "start" in shop.inputs else reference
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
     if config.selection not in ("last", *names):
@@ -48,7 +50,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
         )
     networks = Networks(
         policy=load_policy(start, device),
-        reference=load_policy(start, device),
+        reference=load_policy(reference, device),
         reward_model=ScalarModel.load(judge, device),
         value_model=ScalarModel.load(judge, device) if config.reads_values else None,
     )

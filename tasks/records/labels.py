@@ -129,8 +129,8 @@ class Label(Strict):
     """Names of the flags of each response; empty when the item was skipped."""
     skipped: str | None
     """Why the item was not ranked."""
-    seconds: float = Field(ge=0)
-    """How long the labeler looked at the item."""
+    seconds: float | None = Field(ge=0)
+    """How long the labeler looked at the item; None when unknown."""
     time: AwareDatetime
 
 

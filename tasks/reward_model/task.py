@@ -1,5 +1,7 @@
 """The reward model as a task."""
 
+from collections.abc import Mapping, Sequence
+
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
@@ -7,6 +9,7 @@ from tasks.language.models import ScalarModel
 from tasks.language.seeds import named_generator
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
+from tasks.records.records import Comparison
 from tasks.reward_model.accuracy import accuracy_report
 from tasks.reward_model.body import load_body
 from tasks.reward_model.config import RewardModelConfig
@@ -34,7 +37,22 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     for _ in shop.train(learner):
         pass
     metrics = learner.normalise(data.demonstrations("train"))
-    reports = {}
+    model.save(shop.folder / "model")
+    return metrics | _accuracy(shop, learner, sets)
+
+
+@stage("reward model on new responses", cpus=1, gpus=1)
+def validate_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
+    """Measure the reward model of the round before on this round's rankings: what the policy has learnt to write since."""
+    data = PreparedData(shop.input("data"))
+    sets = read_comparisons(shop.input("comparisons"))
+    model = ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
+    return _accuracy(shop, RewardLearner(model, sets["train"], data.tokenizer(), config, shop.runtime), sets)
+
+
+def _accuracy(shop: Workshop, learner: RewardLearner, sets: Mapping[str, Sequence[Comparison]]) -> dict[str, float]:
+    """On every set of held-out rankings, as metrics and as a file."""
+    metrics, reports = {}, {}
     for name, comparisons in sets.items():
         if name in ACCURACY:
             report = reports[name] = accuracy_report(comparisons, learner.score(comparisons))
@@ -42,7 +60,6 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
                 metrics[ACCURACY[name]] = report["accuracy"]
     if reports.get("valid", {}).get("pairs"):
         metrics["valid/ece"] = reports["valid"]["ece"]
-    model.save(shop.folder / "model")
     write_json(shop.folder / "accuracy.json", reports)
     shop.log.file(shop.folder / "accuracy.json")
     return metrics

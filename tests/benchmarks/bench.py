@@ -25,6 +25,14 @@ TRL = ("trl==1.12.0", "accelerate==1.15.0")
 """The last release of TRL that trains with PPO, and what it needs beside torch, transformers and datasets."""
 FIXED = 48
 PHASES = ("generation", "scoring", "update", "total")
+HEADLINE_BATCH = 32
+"""Episodes of an iteration where ten minutes must do."""
+GROWTH: dict[str, dict[str, tuple[Any, ...]]] = {
+    "full": {"batch": (16, 64, 256), "response": (32, 64, 128, 256), "size": ("3M", "9M", "30M")},
+    "headline": {"batch": (16, 64), "response": (32, 128), "size": ("3M", "9M")},
+}
+"""Values along each axis of growth."""
+PARAMETERS = {"3M": 3.05e6, "9M": 8.9e6, "30M": 29.9e6}
 Result = dict[str, Any]
 
 
@@ -73,12 +81,15 @@ def ratio(trl: list[Result], ours: list[Result], phase: str) -> tuple[float, flo
     return median(trl, phase) / median(ours, phase), min(each), max(each)
 
 
-def headline(trl: Path, size: str, lengths: str, rounds: int, iterations: int, peak_gflops: float) -> Result:
+def headline(
+    trl: Path, size: str, lengths: str, rounds: int, iterations: int, peak_gflops: float, batch: int = 64
+) -> Result:
     """One row of the first table: TRL, ours, ours as it comes, TRL with oneDNN, ours in bf16.
 
     TRL takes old log-probabilities from sampling, so on equal work we do too; our default recomputes them.
     """
-    work = Work(size, lengths, response=FIXED if lengths == "fixed" else 64, iterations=iterations)
+    response = FIXED if lengths == "fixed" else 64
+    work = Work(size, lengths, batch=batch, response=response, iterations=iterations)
     sides = [
         ("trl_side", work),
         ("our_side", work),
@@ -130,6 +141,19 @@ def growth(trl: Path, works: list[Work], axis: list[float]) -> Result:
     }
 
 
+def growths(trl: Path, axes: dict[str, tuple[Any, ...]]) -> Result:
+    """``growth`` along every axis, with the smallest model otherwise."""
+    small = Work("3M", "fixed", batch=axes["batch"][-2], response=FIXED, iterations=1)
+    along = {
+        name: [replace(small, **{field: value}) for value in axes[field]]
+        for name, field in (("episodes", "batch"), ("response tokens", "response"), ("parameters", "size"))
+    }
+    return {
+        name: growth(trl, works, [float(PARAMETERS.get(value, value)) for value in axes[field]])
+        for (name, works), field in zip(along.items(), ("batch", "response", "size"), strict=True)
+    }
+
+
 def pretraining_cost(size: str, rounds: int, iterations: int) -> Result:
     """A PPO-ptx iteration against a plain one: what it costs beyond the operations of its extra tokens."""
     from tests.benchmarks.our_side import PTX_ROW_TOKENS
@@ -154,7 +178,7 @@ def report(results: Result) -> str:
     """The tables."""
     lines = [
         f"processor: {results['processor']}",
-        f"one core: {results['gemm_gflops']:.0f} GFLOP/s fp32, {results['bf16_gflops']:.0f} bf16; "
+        f"one core: {results['gemm_gflops']:.0f} GFLOP/s fp32 ({results['gemm_of']}), {results['bf16_gflops']:.0f} bf16; "
         f"memory {results['read_gb_per_s']:.1f} GB/s; torch {results['torch']}; CPU seconds of one thread",
         "",
         f"{'work':<14}{'TRL s':>8}{'ours s':>8}{'ratio':>7} {'(rounds)':<13}{'/token':>7}{'gen':>6}{'score':>7}{'update':>7}"
@@ -178,6 +202,8 @@ def report(results: Result) -> str:
             for at, a, b in zip(row["axis"], row["trl_seconds"], row["our_seconds"], strict=True)
         ]
     ptx = results["ptx"]
+    if ptx is None:
+        return "\n".join(lines)
     lines += [
         "",
         f"PPO-ptx iteration: {ptx['ptx_seconds']:.2f} s, plain {ptx['plain_seconds']:.2f} s: "
@@ -189,42 +215,42 @@ def report(results: Result) -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", action="store_true", help="models of 124M parameters too")
-    parser.add_argument("--quick", action="store_true", help="one round of the 3M models, no growth: a few minutes")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=2, help="measured in every run")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--large", action="store_true", help="models of 124M parameters too")
+    extent.add_argument("--quick", action="store_true", help="one round of the 3M models, no growth: a few minutes")
+    extent.add_argument(
+        "--headline", action="store_true", help="the 30M model and growth, under ten minutes on one core"
+    )
+    parser.add_argument("--rounds", type=int, help="of alternated runs; 3, with --headline 2, with --quick 1")
+    parser.add_argument("--iterations", type=int, help="measured in every run; 2, with --headline 1")
     parser.add_argument("--environment", type=Path, default=ROOT / ".plumbline" / "trl", help="where TRL is installed")
     parser.add_argument("--output", type=Path, default=ROOT / ".plumbline" / "bench.json")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    trl, rounds = trl_python(asked.environment), 1 if asked.quick else asked.rounds
+    trl = trl_python(asked.environment)
+    rounds = asked.rounds or (1 if asked.quick else 2 if asked.headline else 3)
+    iterations = asked.iterations or (1 if asked.headline else 2)
+    rates = machine.fp32_gflops()
     results: Result = {
         "processor": machine.processor(),
         "torch": torch.__version__,
-        "gemm_gflops": machine.gemm_gflops(),
+        "gemm_gflops": max(rates.values()),
+        "gemm_of": max(rates, key=lambda name: rates[name]),
         "bf16_gflops": machine.gemm_gflops(torch.bfloat16),
         "read_gb_per_s": machine.read_gb_per_s(),
     }
-    sizes = ["3M"] if asked.quick else ["3M", "30M"] + (["124M"] if asked.large else [])
+    if asked.headline:
+        works = [("30M", "varlen", HEADLINE_BATCH)]
+    else:
+        sizes = ["3M"] if asked.quick else ["3M", "30M"] + (["124M"] if asked.large else [])
+        works = [(size, lengths, 64) for size in sizes for lengths in ("varlen", "fixed")]
     results["headline"] = [
-        headline(trl, size, lengths, rounds, asked.iterations, results["gemm_gflops"])
-        for size in sizes
-        for lengths in ("varlen", "fixed")
+        headline(trl, size, lengths, rounds, iterations, results["gemm_gflops"], batch)
+        for size, lengths, batch in works
     ]
-    results["growth"] = {}
-    if not asked.quick:
-        small = Work("3M", "fixed", response=FIXED, iterations=1)
-        batches, responses = [16, 64, 256], [32, 64, 128, 256]
-        shapes = {"3M": 3.05e6, "9M": 8.9e6, "30M": 29.9e6}
-        results["growth"] = {
-            "episodes": growth(trl, [replace(small, batch=batch) for batch in batches], [float(b) for b in batches]),
-            "response tokens": growth(
-                trl, [replace(small, response=r) for r in responses], [float(r) for r in responses]
-            ),
-            "parameters": growth(trl, [replace(small, size=name) for name in shapes], list(shapes.values())),
-        }
-    results["ptx"] = pretraining_cost(sizes[-1], rounds, asked.iterations)
+    results["growth"] = {} if asked.quick else growths(trl, GROWTH["headline" if asked.headline else "full"])
+    results["ptx"] = None if asked.headline else pretraining_cost(works[-1][0], rounds, iterations)
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(json.dumps(results, indent=1) + "\n")
     print("\n" + report(results) + f"\n\neverything: {asked.output}")

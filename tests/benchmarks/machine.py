@@ -6,6 +6,7 @@ Behind the last layer a state is only needed where somebody reads it, so that la
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,15 +33,25 @@ def best_seconds(run: Callable[[], object], repeats: int = 9) -> float:
     return min(times[2:])
 
 
-def gemm_gflops(dtype: torch.dtype = torch.float32) -> float:
-    """Best rate of a linear layer on one core, GFLOP/s."""
+def gemm_gflops(dtype: torch.dtype = torch.float32, packed: bool = False) -> float:
+    """Best rate of a linear layer on one core, GFLOP/s; ``packed``: by oneDNN, with its weight laid out beforehand."""
     rates = []
     for rows, inputs, outputs in PRODUCTS:
         x, weight = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
-        rates.append(
-            2e-9 * rows * inputs * outputs / best_seconds(lambda x=x, w=weight: torch.nn.functional.linear(x, w))
-        )
+        run: Callable[[], object] = partial(torch.nn.functional.linear, x, weight)
+        if packed:
+            laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+            run = partial(torch.ops.mkldnn._linear_pointwise, x, laid_out, None, "none", [], "")
+        rates.append(2e-9 * rows * inputs * outputs / best_seconds(run))
     return max(rates)
+
+
+def fp32_gflops() -> dict[str, float]:
+    """Best rate in fp32 of each library that multiplies without rounding its operands: the bound goes by the faster one."""
+    rates = {"torch's own": gemm_gflops()}
+    if torch.backends.mkldnn.is_available():
+        rates["oneDNN, packed"] = gemm_gflops(packed=True)
+    return rates
 
 
 def read_gb_per_s(megabytes: int = 256) -> float:

@@ -86,10 +86,20 @@ def test_every_figure_of_the_tables_is_printed() -> None:
         100,
     )
     growth = {"axis": [1.0], "trl_seconds": [4.0], "our_seconds": [2.0], "our_exponent": 1.0, "trl_exponent": 1.1}
-    facts = {"processor": "some", "gemm_gflops": 1.0, "bf16_gflops": 2.0, "read_gb_per_s": 3.0, "torch": "9"}
+    facts = {
+        "processor": "some",
+        "gemm_gflops": 1.0,
+        "gemm_of": "oneDNN",
+        "bf16_gflops": 2.0,
+        "read_gb_per_s": 3.0,
+        "torch": "9",
+    }
     ptx = {"plain_seconds": 1.0, "ptx_seconds": 1.5, "overhead_beyond_tokens": 0.04}
     text = bench.report(facts | {"headline": [row], "growth": {"episodes": growth}, "ptx": ptx})
     assert "3M varlen         2.00    2.00   1.00 (1.00-1.00)" in text
+    assert "1 GFLOP/s fp32 (oneDNN)" in text
+    without = bench.report(facts | {"headline": [row], "growth": {}, "ptx": None})
+    assert "PPO-ptx" in text and "PPO-ptx" not in without
     assert "exponent 1.00 (TRL 1.10)" in text and "TRL 4.00, ours 2.00, ratio 2.00" in text and "+4.0%" in text
 
 

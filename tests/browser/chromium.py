@@ -68,6 +68,28 @@ class Page:
         for kind in ("mousePressed", "mouseReleased"):
             self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def keys(self, *keys: str) -> None:
+        """Press keys, by the names that a page sees."""
+        for key in keys:
+            text = "\r" if key == "Enter" else key if len(key) == 1 else ""
+            self._ask("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", key=key, text=text)
+            self._ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def scheme(self, name: str) -> None:
+        """``light`` or ``dark``."""
+        self._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
+    def scripts(self, allowed: bool) -> None:
+        """Whether pages may run scripts of their own."""
+        self._ask("Emulation.setScriptExecutionDisabled", value=not allowed)
+
+    def wait_until(self, condition: str, seconds: float = 60) -> None:
+        """Wait until a script's value is true."""
+        end = time.monotonic() + seconds
+        while self.run(condition) is not True:
+            assert time.monotonic() < end, f"never true: {condition}; the page starts:\n{self.text()[:600]}"
+            time.sleep(0.1)
+
     def text(self) -> str:
         return str(self.run("document.body ? document.body.innerText : ''"))
 

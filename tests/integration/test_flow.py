@@ -1,6 +1,7 @@
 """The whole flow on the miniature configuration, with a real Prefect server and a real MLflow database."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mlflow import MlflowClient
 
 from flows.ask.explain import CACHED, plan_of
 from flows.config import RLHFConfig, load
+from flows.process.environment import PROJECT
 from flows.rlhf import rlhf
 from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome
@@ -74,6 +76,25 @@ def test_mlflow_holds_one_parent_one_child_per_stage_and_the_curves(first: Outco
     assert [point.step for point in client.get_metric_history(ppo.info.run_id, "objective/kl")] == [1, 2]
     assert ppo.data.tags["input.reward_model"] == by_stage["reward_model"].data.tags["digest"]
     assert by_stage["data_prep"].inputs.dataset_inputs
+
+
+def documented() -> list[str]:
+    """The names in docs/metrics.md as regular expressions; `_low` after a name is its interval's end."""
+    found = []
+    for line in (PROJECT / "docs" / "metrics.md").read_text().splitlines():
+        names = re.findall("`([^`]+)`", line.split("|")[1]) if line.startswith("| `") else []
+        found += [names[index - 1] + name if name.startswith("_") else name for index, name in enumerate(names)]
+    patterns = [re.sub("<[^>]+>", "[^/]+", re.escape(name).replace(r"\*", ".*")) for name in found]
+    return [f"(final/)?{pattern}(_low|_high|_held_out)?" for pattern in patterns]
+
+
+def test_every_metric_is_on_the_page_of_metrics(first: Outcome, root: Path) -> None:
+    runs = MlflowClient(f"sqlite:///{root / 'mlflow.db'}").search_runs(["1"])
+    logged = {name for run in runs for name in run.data.metrics}
+    patterns = documented()
+    assert len(logged) > 300
+    missing = sorted(name for name in logged if not any(re.fullmatch(one, name) for one in patterns))
+    assert not missing, "\n".join(missing)
 
 
 def test_a_second_run_executes_nothing(first: Outcome, root: Path) -> None:

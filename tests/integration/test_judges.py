@@ -12,7 +12,7 @@ from flows.ask.preflight import check
 from flows.config import load
 from flows.run.reproduce import command_of, differences, results_config
 from tasks.engine.errors import PlumblineError
-from tests.unit.compare.judges.chat_server import longer_wins, serving
+from tests.unit.chat.chat_server import longer_wins, serving
 
 CHAT = ["evaluation/judges=chat", "evaluation.judges.chat.model=judge-1"]
 

@@ -247,6 +247,6 @@ def test_terminated_it_saves_the_step_it_is_in_and_loses_nothing(
     again = shlex.join(
         [Path(sys.executable).name, "-m", "flows.rlhf", *COMMAND[3:], *SMALLER, f"tracking.root={tmp_path}", *overrides]
     )
-    assert f"the same command goes on from the last checkpoint: {again}\n" in output
+    assert f"interrupted; the same command goes on from what is saved: {again}\n" in output
     finish(tmp_path, *overrides)
     assert_equal(tmp_path, whole)

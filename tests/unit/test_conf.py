@@ -36,7 +36,7 @@ def test_every_recipe_chooses_for_the_same_groups_and_experiments_switch_the_rec
         text = path.read_text()
         assert text.startswith("# @package _global_\n")
         chosen[path.stem] = [next(iter(entry)) for entry in yaml.safe_load(text)["defaults"]]
-    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 10
+    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 11
     for name in ("own_data", "own_data_from_scratch", "instructgpt_1_3b"):
         experiment = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
         assert experiment["defaults"][0] == {"override /recipe": "paper"}
@@ -51,7 +51,10 @@ def test_own_data_and_the_paper_are_two_words() -> None:
         "experiment",
     }
     assert {path.parent.name for path in CONF.glob("*/paper.yaml")} == {*ON_PAPER, "recipe"}
-    assert shipped("comparisons", "own_data") == shipped("comparisons", "paper") | {"source": "given"}
+    assert shipped("comparisons", "own_data") == shipped("comparisons", "paper") | {
+        "source": "given",
+        "prompts_from": "rl_prompts",
+    }
 
 
 def model_that_reads(folder: Path, **shape: object) -> str:

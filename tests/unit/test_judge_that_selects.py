@@ -11,7 +11,7 @@ from flows.config import load
 from tasks.compare.task import _selection
 from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.models import ScalarModel
-from tasks.measure.scores import check_other_weights
+from tasks.language.reward_folder import check_other_weights
 from tests.unit import tiny_models
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from tasks.compare.judges.chat import ChatJudge, answer_cache
+from tasks.chat.model import answer_cache
+from tasks.compare.judges.chat import ChatJudge
 from tasks.compare.judges.config import PairJudgesConfig
 from tasks.compare.judges.humans import HumanJudge
 from tasks.results.judge import CHAT, HUMANS, PairJudge

@@ -2,17 +2,15 @@
 
 import logging
 import re
-import threading
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 
 import numpy as np
 
-from tasks.compare.judges.answers import Answer, AnswerCache
+from tasks.chat.answers import Answer, AnswerCache
+from tasks.chat.endpoint import Messages, messages_of
+from tasks.chat.model import ChatModel
 from tasks.compare.judges.config import ChatJudgeConfig
-from tasks.compare.judges.endpoint import Endpoint, Messages, Patience, Refused, TryAgain, messages_of
 from tasks.engine.errors import JudgeError
 from tasks.results.judge import (
     FIRST,
@@ -28,7 +26,6 @@ from tasks.results.judge import (
 from tasks.results.win_rate import Resampling
 
 logger = logging.getLogger("plumbline")
-NO_VERDICT = "no verdict in the answer"
 _MEANING = {"first": FIRST, "tie": TIE, "second": SECOND}
 _PLACEHOLDER = re.compile(r"\{(prompt|first|second)\}")
 
@@ -42,28 +39,32 @@ class ChatJudge:
 
     def __init__(self, name: str, config: ChatJudgeConfig, cache: AnswerCache) -> None:
         self.name = name
-        self._config, self._cache = config, cache
-        self._endpoint = Endpoint(config)
+        self._config = config
+        self._model: ChatModel[Question] = ChatModel(
+            config, cache, "evaluation.judges.chat", "leave the chat judge out with evaluation/judges=scores"
+        )
         self._pattern = re.compile(config.verdict_pattern, re.IGNORECASE)
         self._meaning = {text.casefold(): _MEANING[meaning] for text, meaning in config.verdicts.items()}
-        self._lock = threading.Lock()
-        self._used: dict[Question, Answer] = {}
-        self._malformed: Counter[Question] = Counter()
-        self.requests = 0
+
+    @property
+    def requests(self) -> int:
         """Requests sent by this object, failed ones included."""
-        self.failures: Counter[str] = Counter()
+        return self._model.requests
+
+    @property
+    def failures(self) -> Counter[str]:
         """Why attempts came to nothing, and how often."""
+        return self._model.failures
 
     @property
     def usage(self) -> ChatUsage:
         """Tokens and money behind all verdicts so far."""
-        sent = sum(answer.prompt_tokens for answer in self._used.values())
-        received = sum(answer.completion_tokens for answer in self._used.values())
+        sent, received = self._model.tokens
         prices = (self._config.price_per_million_prompt_tokens, self._config.price_per_million_completion_tokens)
         cost = None if prices[0] is None or prices[1] is None else (sent * prices[0] + received * prices[1]) / 1e6
         return ChatUsage(
             model=self._config.model,
-            questions=len(self._used),
+            questions=self._model.answered,
             prompt_tokens=sent,
             completion_tokens=received,
             cost=cost,
@@ -76,7 +77,7 @@ class ChatJudge:
             ConfigError: the package or the API key is missing.
             JudgeError: nobody answers at the address, or the key is refused.
         """
-        self._endpoint.check()
+        self._model.check()
 
     def notes(self, how: Resampling) -> list[str]:
         """None: the order effects tell."""
@@ -119,7 +120,7 @@ class ChatJudge:
         if orders.unjudged > allowed:
             raise self._too_many(orders.unjudged, len(some))
         outcomes = np.concatenate([judged, np.full(len(pairs) - len(some), np.nan)])
-        malformed = sum(self._malformed[question] for question in set(asked))
+        malformed = sum(self._model.malformed[question] for question in set(asked))
         return PairVerdicts(outcomes, orders.model_copy(update={"malformed": malformed}))
 
     def verdict(self, text: str) -> Verdict:
@@ -136,66 +137,13 @@ class ChatJudge:
 
     def _ask(self, questions: Sequence[Question], allowed: float, pairs: int) -> dict[Question, Answer | None]:
         """Answer every different question; stops early when more than ``allowed`` pairs can no longer be judged."""
-        patience, answers = Patience(self._config.backoff_seconds), dict[Question, Answer | None]()
-        pool = ThreadPoolExecutor(self._config.concurrency, thread_name_prefix="judge")
-        try:
-            futures = {pool.submit(self._answer, question, patience): question for question in dict.fromkeys(questions)}
-            lost = 0
-            for future in as_completed(futures):
-                answers[futures[future]] = found = future.result()
-                lost += found is None
-                if (lost + 1) // 2 > allowed:  # even if every two lost questions were of one pair
-                    raise self._too_many((lost + 1) // 2, pairs)
-        finally:
-            patience.called_off.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-        return answers
 
-    def _answer(self, question: Question, patience: Patience) -> Answer | None:
-        messages = self.messages(question)
-        request = {"base_url": self._config.base_url, **self._endpoint.request(messages)}
-        kept = self._cache.find(request)
-        if kept is not None and self.verdict(kept.text) is not None:
-            return self._note(question, kept)
-        malformed = 0  # counted in what is kept, so that a second run, which asks nothing, reports the same
-        for attempt in range(self._config.retries + 1):
-            if patience.called_off.is_set():
-                return None
-            retry_after: float | None = None
-            with self._lock:
-                self.requests += 1
-            try:
-                text, sent, received = self._endpoint.send(messages)
-            except JudgeError:
-                patience.called_off.set()  # a wrong key or model is wrong for every question
-                raise
-            except Refused as refusal:
-                self._fail(str(refusal))
-                return None
-            except TryAgain as failure:
-                self._fail(failure.reason)
-                retry_after = failure.retry_after
-            else:
-                if self.verdict(text) is not None:
-                    answer = Answer(text=text, prompt_tokens=sent, completion_tokens=received, malformed=malformed)
-                    self._cache.keep(request, answer)
-                    return self._note(question, answer)
-                malformed += 1
-                self._fail(NO_VERDICT)
-                self._malformed[question] = malformed
-            if attempt < self._config.retries:
-                patience.wait(attempt, retry_after)
-        return None
+        def too_many(lost: int) -> JudgeError | None:
+            pairs_lost = (lost + 1) // 2  # even if every two lost questions were of one pair
+            return self._too_many(pairs_lost, pairs) if pairs_lost > allowed else None
 
-    def _note(self, question: Question, answer: Answer) -> Answer:
-        with self._lock:
-            self._used[question] = answer
-            self._malformed[question] = answer.malformed
-        return answer
-
-    def _fail(self, reason: str) -> None:
-        with self._lock:
-            self.failures[reason] += 1
+        asked = {question: self.messages(question) for question in questions}
+        return self._model.ask(asked, lambda _, text: self.verdict(text) is not None, too_many)
 
     def _too_many(self, unjudged: int, pairs: int) -> JudgeError:
         reasons = ", ".join(f"{reason} {count} times" for reason, count in self.failures.most_common())
@@ -205,8 +153,3 @@ class ChatJudge:
             f"{self._config.base_url}, or at template and verdict_pattern. Verdicts that were given are kept on disk, so "
             "the next run asks only for the others"
         )
-
-
-def answer_cache(tracking_root: Path) -> AnswerCache:
-    """Where a chat model's answers are kept, for all runs below one tracking root."""
-    return AnswerCache(tracking_root / "judge_answers")

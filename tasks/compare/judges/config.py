@@ -2,31 +2,21 @@
 
 import re
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from tasks.chat.config import ChatModelConfig
 from tasks.engine.config import Config
 from tasks.engine.inputs import path_fields
 
 _PLACEHOLDERS = ("{prompt}", "{first}", "{second}")
 
 
-class ChatJudgeConfig(Config):
-    """A chat model behind an OpenAI-compatible endpoint. Verdicts are kept on disk; equal questions are asked once."""
+class ChatJudgeConfig(ChatModelConfig):
+    """A chat model that decides which of two responses is better."""
 
-    base_url: str
-    """Root of the API, such as http://127.0.0.1:8000/v1; no user name, password or query in it."""
-    model: str
-    """Name of the model at the endpoint."""
-    api_key_env: str | None
-    """NAME of the environment variable that holds the API key; null for a server that asks for none."""
     pairs_per_row: int = Field(gt=0)
     """At most this many test prompts of each row of the table, in file order; every pair is asked in both orders."""
-    temperature: float | None = Field(ge=0)
-    """Sampling temperature; null leaves it out of the request, for models that accept none."""
-    max_tokens: int = Field(gt=0)
-    """Longest answer of the judge."""
     system: str
     """System message; empty sends none."""
     template: str
@@ -35,14 +25,6 @@ class ChatJudgeConfig(Config):
     """Regular expression with one group; its last match in the answer is the verdict."""
     verdicts: dict[str, Literal["first", "second", "tie"]]
     """What the group's text means, upper and lower case alike."""
-    concurrency: int = Field(gt=0)
-    """Requests under way at the same time."""
-    timeout_seconds: float = Field(gt=0)
-    """One request, from connecting to the last byte."""
-    retries: int = Field(ge=0)
-    """Further attempts after a failed request or an answer without a verdict."""
-    backoff_seconds: float = Field(gt=0)
-    """Wait before the first further attempt; doubles each time. A server's Retry-After is obeyed instead."""
     max_unjudged_share: float = Field(ge=0, lt=1)
     """The evaluation fails when a larger share of a row's pairs is left without a verdict."""
     price_per_million_prompt_tokens: float | None = Field(ge=0)
@@ -50,21 +32,8 @@ class ChatJudgeConfig(Config):
     price_per_million_completion_tokens: float | None = Field(ge=0)
     """The same for the tokens of the answers."""
 
-    def fingerprint_fields(self) -> dict[str, Any]:
-        """How fast and how patiently it is asked does not change what it says."""
-        patience = ("concurrency", "timeout_seconds", "retries", "backoff_seconds", "api_key_env")
-        return {name: value for name, value in super().fingerprint_fields().items() if name not in patience}
-
     @model_validator(mode="after")
     def _can_be_asked(self) -> "ChatJudgeConfig":
-        url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"base_url is {self.base_url!r}; expected http(s)://host[:port]/v1")
-        if url.username or url.password or url.query or url.fragment:
-            raise ValueError(
-                "base_url holds a user name, a password or a query; a secret belongs into the environment variable that "
-                "api_key_env names"
-            )
         missing = [name for name in _PLACEHOLDERS if name not in self.template]
         if missing:
             raise ValueError(f"template lacks {', '.join(missing)}; the judge must see prompt and both responses")

@@ -8,14 +8,14 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tasks.engine.context import StageContext
 from tasks.engine.errors import Interrupted, TrackingAway
 from tasks.engine.tracking.outbox import LONGEST_VALUE, logged_steps, outbox
-from tasks.engine.tracking.server import client, first_line, is_refusal
+from tasks.engine.tracking.server import client, first_line, is_refusal, system_metrics
 
 BUFFERED_METRICS = 500
 LONGEST_NOTE = 5000  # MLflow's limit for a tag
@@ -230,8 +230,11 @@ def stage_run(
         log = RunLog(context.tracking_uri, run_id)
         log.running()
         log.tags({"mlflow.parentRunId": context.parent_run_id, "plumbline.resumed": "true", **tags})
+    # A run that waits for its server to come back cannot be sampled into.
+    sampled = context.system_metrics and not outbox(context.tracking_uri).waits(run_id)
     try:
-        yield log
+        with system_metrics(context.tracking_uri, run_id) if sampled else nullcontext():
+            yield log
     except BaseException as error:
         stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)  # Ctrl-C and termination are none
         log.tags({"plumbline.error": first_line(error)})

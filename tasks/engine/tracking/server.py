@@ -6,10 +6,11 @@ import random
 import sqlite3
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from filelock import FileLock
 
@@ -22,6 +23,14 @@ LOCKED_SECONDS = 60.0
 PROBE_SECONDS = 3.0
 AWAY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """MLflow's codes for what may go well later; the others refuse a request for good."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""What MLflow calls model training; else its page asks, or opens on traces."""
+SEARCHES = {
+    "pipelines, best first": "tags.`plumbline.role` = 'pipeline'",
+    "gate passed": "tags.`plumbline.gate` = 'passed'",
+    "failed": "attributes.status = 'FAILED'",
+}
+"""Name -> MLflow filter, saved on the page of a new experiment."""
 DRIVERS = {"psycopg2": "postgres"}
 """Module that a database needs -> extra of this project that installs it."""
 
@@ -40,6 +49,24 @@ def import_mlflow() -> None:
     """Import MLflow and what its databases need now instead of at first use; it takes a second and a half."""
     mlflow_package()
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
+@contextmanager
+def system_metrics(uri: str, run_id: str) -> Iterator[None]:
+    """MLflow's own sampling of processor, memory, disk, network and GPUs, as ``system/*`` of a run.
+
+    The interval is ``MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL``, by default 10 s. A server that goes away ends the sampling.
+    """
+    mlflow_package()
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # the outbox tells that a server is away
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
 
 class Client:
@@ -125,6 +152,14 @@ def probe(uri: str) -> None:
             raise TrackingAway(_sentence(uri, error)) from error
 
 
+def searches(experiment_id: str) -> str:
+    """Markdown links to the searches of ``SEARCHES``, for the page of an experiment."""
+    page = f"#/experiments/{experiment_id}/runs?{{}}"
+    asked = {"orderByKey": "metrics.`policy/win_rate_gold`", "orderByAsc": "false"}
+    links = [f"[{name}]({page.format(urlencode(asked | {'searchFilter': one}))})" for name, one in SEARCHES.items()]
+    return "Searches: " + " · ".join(links)
+
+
 def prepare(uri: str, experiment: str, artifact_root: Path) -> str:
     """Create database and experiment if need be, one process at a time; returns the experiment id.
 
@@ -145,7 +180,9 @@ def prepare(uri: str, experiment: str, artifact_root: Path) -> str:
             found = tracking.get_experiment_by_name(experiment)
             if found is None:
                 location = None if is_server(uri) else artifact_root.as_uri()  # a server has its own
-                return str(tracking.create_experiment(experiment, artifact_location=location))
+                made = str(tracking.create_experiment(experiment, artifact_location=location, tags=KIND))
+                tracking.set_experiment_tag(made, "mlflow.note.content", searches(made))
+                return made
         except Exception as error:
             if refusal(error) in OF_THE_DISK:
                 raise error.__cause__ or error from None

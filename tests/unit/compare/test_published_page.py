@@ -24,6 +24,8 @@ def facts(agreement_is_set: bool = True) -> RunFacts:
         data=[("rl_prompts", "1,000", "900", "too_long 100")],
         figures=[("Reward model: accuracy on held-out comparisons", "65.1 %")],
         agreement_is_set=agreement_is_set,
+        rounds=[],
+        rounds_picture="",
         curves={"PPO-ptx": "data:image/svg+xml;base64,AAAA"},
         cost=[("ppo_ptx", "3.2", "12,345", "cpu"), ("sft", "found in the store", "", "")],
     )

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.comparisons.collect import Collected, sample_and_label, take_given
+from tasks.comparisons.collect import Collected, collect, draw, take_given
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.comparisons.label import assign_labelers
+from tasks.comparisons.labelers.simulated import SimulatedLabelers
 from tasks.comparisons.sample import Candidates, completions_per_prompt, distinct, sample_candidates
 from tasks.engine.errors import DataError
 from tasks.records.records import Comparison
@@ -31,19 +32,19 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def panel(world: World) -> Panel:
-    return Panel.of(world, 3)
+    return Panel.of(world, config().seed)
 
 
 @pytest.fixture(scope="module")
 def collected(world: World, panel: Panel) -> Collected:
-    return collect(world, panel)
+    return collect_in(world, panel)
 
 
-def collect(world: World, panel: Panel) -> Collected:
+def collect_in(world: World, panel: Panel) -> Collected:
     prompts = sandbox_prompts(world, 60, 5, 0.2)
-    return sample_and_label(
-        tiny.policy(), tiny.tokenizer(), prompts[:40], prompts[40:], world, panel, config(), tiny.runtime()
-    )
+    drawn = draw(tiny.policy(), tiny.tokenizer(), prompts[:40], prompts[40:], config(), tiny.runtime(), 7)
+    hired = {"simulated": SimulatedLabelers(panel, 7)}
+    return collect(drawn, hired, str, world, config(), 7)
 
 
 def test_k_is_uniform_between_its_bounds() -> None:
@@ -113,7 +114,7 @@ def test_agreement_is_measured(collected: Collected) -> None:
 
 
 def test_collecting_again_gives_the_same(collected: Collected, world: World, panel: Panel) -> None:
-    assert collect(world, panel) == collected
+    assert collect_in(world, panel) == collected
 
 
 def given(names: list[str], prefix: str) -> list[Comparison]:
@@ -146,11 +147,11 @@ def test_a_single_labeler_is_never_held_out() -> None:
     assert "agreement/labelers" not in found.metrics
 
 
-def test_missing_data_is_named(world: World, panel: Panel) -> None:
+def test_missing_data_is_named() -> None:
     with pytest.raises(DataError, match="the train split holds no comparisons"):
         take_given([], given(["ann"], "v"), config())
     with pytest.raises(DataError, match="none of 0 prompts got two different responses"):
-        sample_and_label(tiny.policy(), tiny.tokenizer(), [], [], world, panel, config(), tiny.runtime())
+        draw(tiny.policy(), tiny.tokenizer(), [], [], config(), tiny.runtime(), 7)
 
 
 @pytest.mark.parametrize(

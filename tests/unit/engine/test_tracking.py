@@ -1,8 +1,11 @@
 """Against a real MLflow database in a temporary folder."""
 
+import re
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -155,3 +158,42 @@ def test_what_mlflow_refuses_is_set_aside_and_training_goes_on(
     assert [record.message for record in caplog.records if "refused" in record.message and "501" not in record.message]
     left = deliver(context.tracking_uri)
     assert left is not None and "refused entries of 1 runs" in left
+
+
+def test_a_new_experiment_is_of_model_training_and_its_searches_find_runs(context: StageContext) -> None:
+    tracking = MlflowClient(context.tracking_uri)
+    tags = tracking.get_experiment(context.experiment_id).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    links = [
+        parse_qs(urlsplit(link).fragment.partition("?")[2])
+        for link in re.findall(r"\((#[^)]*)\)", tags["mlflow.note.content"])
+    ]
+    pipelines, passed, failed = (link["searchFilter"][0] for link in links)
+    here = [context.experiment_id]
+    for words, change in ((passed, {"plumbline.gate": "passed"}), (pipelines, {}), (failed, {})):
+        run = start_pipeline_run(context.tracking_uri, here[0], "one", {}, change)
+        if words == failed:
+            RunLog(context.tracking_uri, run).finish("FAILED")
+        found = tracking.search_runs(here, words, order_by=[f"{links[0]['orderByKey'][0]} DESC"])
+        assert run in {item.info.run_id for item in found}
+    assert len(tracking.search_runs(here, passed)) == 1
+    assert {item.info.status for item in tracking.search_runs(here, failed)} == {"FAILED"}
+
+
+def test_system_metrics_are_sampled_where_they_are_asked_for(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    tracking = MlflowClient(context.tracking_uri)
+    for asked in (False, True):
+        with stage_run(
+            context.model_copy(update={"system_metrics": asked}), "sft", {}, {}, tmp_path / str(asked)
+        ) as log:
+            end = time.monotonic() + (20 if asked else 0.3)
+            while (
+                time.monotonic() < end
+                and "system/cpu_utilization_percentage" not in tracking.get_run(log.run_id).data.metrics
+            ):
+                time.sleep(0.1)
+        sampled = {name for name in tracking.get_run(log.run_id).data.metrics if name.startswith("system/")}
+        assert ("system/system_memory_usage_megabytes" in sampled) is asked

@@ -170,6 +170,18 @@ def test_a_token_of_probability_zero_is_never_drawn() -> None:
     assert draw(logits, 1.0, uniform).tolist() == [1, 1, 3, 3]
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_statistics_change_no_draw_and_are_those_of_the_drawn_tokens(temperature: float) -> None:
+    draws = torch.Generator().manual_seed(2)
+    logits = 3 * torch.randn(64, 50, generator=draws)
+    uniform = torch.rand(64, generator=draws, dtype=torch.float64)
+    tokens, found = module.draw_with_statistics(logits, temperature, uniform)
+    assert torch.equal(tokens, draw(logits, temperature, uniform))
+    expected = torch.distributions.Categorical(logits=logits.double() / temperature)
+    torch.testing.assert_close(found.logprobs.double(), expected.log_prob(tokens), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.entropy.double(), expected.entropy(), atol=1e-5, rtol=0)
+
+
 def test_the_model_returns_in_the_mode_it_came_in() -> None:
     model = gpt2(resid_pdrop=0.5).train()
     first = sample(model)

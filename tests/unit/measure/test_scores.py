@@ -5,7 +5,8 @@ import torch
 
 from tasks.engine.errors import ModelError
 from tasks.language.models import ScalarModel
-from tasks.measure.scores import RewardModelJudge, check_reward_model, load_reward_model
+from tasks.language.reward_folder import check_reward_model, load_reward_model
+from tasks.measure.scores import RewardModelJudge
 from tasks.records.records import Prompt
 from tasks.results.judge import Answers
 from tests.unit import tiny_models

@@ -1,6 +1,7 @@
 """Labelling batches and labels on disk."""
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -212,6 +213,20 @@ def test_many_writers_at_once(written: LabelBatch) -> None:
     assert [process.wait() for process in processes] == [0, 0]
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted((line["by"], line["n"]) for line in lines) == sorted((by, n) for by in "xyz" for n in range(50))
+
+
+def test_one_writer_waits_for_another(written: LabelBatch) -> None:
+    path = labels_file(written, "ann")
+    path.write_bytes(b"cut off")
+    with ThreadPoolExecutor(1) as threads, path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = threads.submit(append_label, written, label())
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        assert path.read_bytes() == b"cut off"
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.result(timeout=30)
+    assert read_labels(written) == [label()]
 
 
 def test_progress_counts_shared_items_once_for_everybody(written: LabelBatch) -> None:

@@ -4,7 +4,8 @@
 
     {"prompt": ..., "chosen": ..., "rejected": ...}     texts or chat messages; what both conversations begin with is the prompt
     {"chosen": "\\n\\nHuman: ...\\n\\nAssistant: ...", "rejected": ...}      transcripts of HH, with the prompt in them
-    {"prompt": ..., "completions": [K], "ranks": [K]}   1 is best, equal ranks are ties; optional "models"
+    {"prompt": ..., "completions": [K], "ranks": [K]}   1 is best, equal ranks are ties; optional "models", and of each
+                                                        completion "quality" and "flags", and "seconds" of all
     {"prompt": ..., "completions": [K], "scores": [K]}  the highest is best
     {"instruction": ..., "completions": [{"response": ..., "overall_score": ...}, ...]}     UltraFeedback
     {"prompt": ..., "completion_a": ..., "completion_b": ..., "labels": {"annotator": "a"}}     one comparison per annotator
@@ -12,6 +13,7 @@
 The request may be carried by any field that ``requests`` reads.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tasks.data_prep.sources.formats.requests import request_of
@@ -68,7 +70,25 @@ def _ranking(row: Row) -> Comparison:
         ranks=ranks,
         labeler_id=row.labeler(),
         source_policy=[writable(row.where, "models", str(model)) for model in models] if named else [],
+        **_marked(row, len(completions)),
     )
+
+
+def _marked(row: Row, count: int) -> dict[str, Any]:
+    """What a labeler marked beside the ranks, where a field has that form; a field of another meaning is no mark."""
+    quality, flags, seconds = row.value("quality"), row.value("flags"), row.value("seconds")
+    found: dict[str, Any] = {}
+    if _each(quality, count, lambda level: level is None or (type(level) is int and 0 < level <= LARGEST)):
+        found["quality"] = quality
+    if _each(flags, count, lambda names: isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        found["flags"] = [[writable(row.where, "flags", name) for name in names] for names in flags]
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= LARGEST:
+        found["seconds"] = float(seconds)
+    return found
+
+
+def _each(values: Any, count: int, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(values, list) and len(values) == count and all(map(fits, values))
 
 
 def _pair(row: Row) -> tuple[list[Turn], list[str]]:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.compare.judges.answers import Answer, AnswerCache
-from tasks.compare.judges.chat import NO_VERDICT, ChatJudge
+from tasks.chat.answers import Answer, AnswerCache
+from tasks.chat.model import NO_VERDICT
+from tasks.compare.judges.chat import ChatJudge
 from tasks.compare.judges.config import ChatJudgeConfig
 from tasks.engine.errors import ConfigError, JudgeError
 from tasks.results.judge import Question
-from tests.unit.compare.judges.chat_server import ChatServer, Reply, chat_config, longer_wins, serving, texts
+from tests.unit.chat.chat_server import ChatServer, Reply, chat_config, longer_wins, serving, texts
 from tests.unit.results.test_judge import pairs
 
 KEY = "sk-secret-0123456789"

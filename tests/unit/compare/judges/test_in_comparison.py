@@ -17,7 +17,7 @@ from tasks.results.judge import Pair, PairVerdicts, judge_both_orders
 from tasks.results.sheet import PolicySheet, Response, write_sheet
 from tasks.results.table import PREFERENCE, judge_table, kind_table, policy_table
 from tests.unit import tiny_models
-from tests.unit.compare.judges.chat_server import Reply, chat_config, longer_wins, serving
+from tests.unit.chat.chat_server import Reply, chat_config, longer_wins, serving
 from tests.unit.results.sheets import evaluation_config, sheet, trio
 
 CONFIG = evaluation_config(best_of_n=[], bootstrap_samples=200, samples_in_report=3)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tasks.compare.judges.config import ChatJudgeConfig
+from tasks.chat.config import ChatModelConfig
 from tasks.engine.errors import ConfigError, JudgeError
 
 Messages = list[dict[str, str]]
@@ -42,19 +42,23 @@ class Refused(Exception):
 class Endpoint:
     """Sends single requests; how often to try is the caller's business.
 
+    Args:
+        config: where, and whom.
+        knob: where it is configured, for messages.
+        without: how to do without it, for messages.
+
     Raises:
         ConfigError: the package ``openai`` is not installed, or the variable of the API key is not set.
     """
 
-    def __init__(self, config: ChatJudgeConfig) -> None:
-        self._config = config
-        self._key = api_key(config)
+    def __init__(self, config: ChatModelConfig, knob: str, without: str) -> None:
+        self._config, self._knob, self._without = config, knob, without
+        self._key = api_key(config, knob)
         try:
             import openai
         except ImportError as error:
             raise ConfigError(
-                "evaluation.judges.chat: the package openai is not installed; run "
-                "`pip install -c constraints.txt -e .[judge]` or leave the chat judge out with evaluation/judges=scores"
+                f"{knob}: the package openai is not installed; run `pip install -c constraints.txt -e .[judge]` or {without}"
             ) from error
         self._openai = openai
         self._client = openai.OpenAI(
@@ -103,16 +107,16 @@ class Endpoint:
             self._client.with_options(timeout=min(_PREFLIGHT_SECONDS, self._config.timeout_seconds)).models.list()
         except openai.APIConnectionError as error:
             raise JudgeError(
-                f"evaluation.judges.chat.base_url: {where} does not answer ({type(error).__name__}); start the server, "
-                "correct the address, or leave the chat judge out with evaluation/judges=scores"
+                f"{self._knob}.base_url: {where} does not answer ({type(error).__name__}); start the server, "
+                f"correct the address, or {self._without}"
             ) from None
         except openai.APIStatusError as error:
             if error.status_code in (401, 403):
                 raise self._failure(error) from None
             if error.status_code >= 500:
                 raise JudgeError(
-                    f"evaluation.judges.chat.base_url: {where} answers HTTP {error.status_code} to GET /models; wait "
-                    "until the server is up, or leave the chat judge out with evaluation/judges=scores"
+                    f"{self._knob}.base_url: {where} answers HTTP {error.status_code} to GET /models; wait until the "
+                    f"server is up, or {self._without}"
                 ) from None
             # Some servers have no list of models: that one answered at all is what was asked.
         except (openai.OpenAIError, ValueError):
@@ -125,12 +129,12 @@ class Endpoint:
         if status in (401, 403):
             variable = self._config.api_key_env
             return JudgeError(
-                f"evaluation.judges.chat: {self._config.base_url} refuses the API key (HTTP {status}); "
+                f"{self._knob}: {self._config.base_url} refuses the API key (HTTP {status}); "
                 + (f"the key in {variable} is wrong" if variable else "api_key_env is null, and the server wants a key")
             )
         if status == 404:
             return JudgeError(
-                f"evaluation.judges.chat: {self._config.base_url} knows no chat completions of model "
+                f"{self._knob}: {self._config.base_url} knows no chat completions of model "
                 f"{self._config.model!r} (HTTP 404: {said}); check base_url (it often ends in /v1) and model"
             )
         return Refused(f"HTTP {status}")
@@ -151,7 +155,7 @@ class Patience:
         self.called_off.wait(self._backoff * 2**attempt if retry_after is None else retry_after)
 
 
-def api_key(config: ChatJudgeConfig) -> str:
+def api_key(config: ChatModelConfig, knob: str) -> str:
     """The key, or an empty text when the endpoint asks for none.
 
     Raises:
@@ -162,7 +166,7 @@ def api_key(config: ChatJudgeConfig) -> str:
     key = os.environ.get(config.api_key_env, "")
     if not key:
         raise ConfigError(
-            f"evaluation.judges.chat.api_key_env: the environment variable {config.api_key_env} is not set; export your "
+            f"{knob}.api_key_env: the environment variable {config.api_key_env} is not set; export your "
             "API key in it, or set api_key_env=null for a server without keys"
         )
     return key

@@ -20,7 +20,7 @@ class Answer(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     malformed: int
-    """Answers without a verdict that came before this one."""
+    """Answers that could not be used and came before this one."""
 
 
 class AnswerCache:
