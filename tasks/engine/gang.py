@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tasks.engine.stage import Workshop
 
 BEAT_SECONDS = 1.0
-STUCK_SECONDS = 25.0
+STUCK_SECONDS = 30.0
 """Without a beat; a step may take as long as it likes, its rank beats from a thread of its own."""
 LINGER_SECONDS = 20
 """For the other ranks to end by themselves once one has failed."""
@@ -63,6 +63,10 @@ class _Post(NamedTuple):
     devices: Sequence[str]
     sentences: Any
     """Queue of what the first rank logs."""
+    beats: Any
+    """In shared memory: when each rank last showed that it is alive, seconds of the monotonic clock; 0 before it began."""
+    processes: Any
+    """In shared memory: their numbers."""
 
 
 def run_ranks(
@@ -77,18 +81,21 @@ def run_ranks(
     """
     logging.getLogger("torch.distributed.elastic").propagate = False  # what it reports is told in one sentence
     logging.getLogger("torch.distributed.elastic").addHandler(logging.NullHandler())
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # they meet in a file; no port is opened for it
-    sentences = multiprocessing.get_context("spawn").Queue()
+    spawn, count = multiprocessing.get_context("spawn"), len(devices)
+    sentences, beats, processes = spawn.Queue(), spawn.RawArray("d", count), spawn.RawArray("l", count)
     listener = logging.handlers.QueueListener(sentences, _Repeat())
     listener.start()
     try:
         with tempfile.TemporaryDirectory(prefix="plumbline-ranks-") as name:
             folder = Path(name)
-            post = _Post(folder, os.getpid(), (story.__module__, story.__qualname__), devices, sentences)
+            told = (story.__module__, story.__qualname__)
+            post = _Post(folder, os.getpid(), told, devices, sentences, beats, processes)
             launch = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
-                nproc_per_node=len(devices),
+                nproc_per_node=count,
                 run_id="ranks",
                 rdzv_backend="c10d",
                 rdzv_endpoint=str(folder / "meeting"),
@@ -98,73 +105,54 @@ def run_ranks(
                 logs_specs=DefaultLogsSpecs(str(folder / "logs")),
                 shutdown_timeout=LINGER_SECONDS,
             )
-            return _watched(elastic_launch(launch, _rank), (post, shop, config), shop, len(devices), folder)
+            return _watched(elastic_launch(launch, _rank), post, shop, config)
     finally:
         listener.stop()
         sentences.close()
 
 
-def _watched(
-    launch: Callable[..., dict[int, Any]], arguments: tuple[Any, ...], shop: "Workshop", count: int, folder: Path
-) -> dict[str, float]:
+def _watched(launch: Callable[..., dict[int, Any]], post: _Post, shop: "Workshop", config: Any) -> dict[str, float]:
     """Wait for the launcher, which runs in a thread so that it leaves this process's signals alone."""
     ended: Future[dict[int, Any]] = Future()
 
     def start() -> None:
         try:
-            ended.set_result(launch(*arguments))
+            ended.set_result(launch(post, shop, config))
         except BaseException as error:
             ended.set_exception(error)
 
     thread = threading.Thread(target=start, name="launcher of ranks", daemon=True)
     thread.start()
-    beats = _Beats(folder)
+    stuck = None
     try:
         while not ended.done():
             wait([ended], timeout=0.2)
-            beats.look()
+            silent = [n for n, beat in enumerate(post.beats) if beat and time.monotonic() - beat > STUCK_SECONDS]
+            if silent and stuck is None:
+                stuck = silent[0]
+                _kill(post.processes[stuck])
         metrics: dict[str, float] = ended.result()[0]
         return metrics
     except ChildFailedError as error:
-        raise _reason(error, shop, count, folder, beats.stuck) from None
+        raise _reason(error, shop, post, stuck) from None
     finally:
         if not ended.done():  # this stage is being ended
-            beats.kill_all()
+            for process in post.processes:
+                _kill(process)
 
 
-class _Beats:
-    """Looks at the files in which ranks show that they are alive, and ends one that is stuck."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stuck: int | None = None
-        self._seen: dict[Path, tuple[int, float]] = {}
-
-    def look(self) -> None:
-        """Compare every file with what it was."""
-        for path in self.folder.glob("beat.*"):
-            beat, now = path.stat().st_mtime_ns, time.monotonic()
-            known, since = self._seen.get(path, (0, now))
-            self._seen[path] = (beat, now if beat != known else since)
-            if beat == known and now - since > STUCK_SECONDS and self.stuck is None:
-                self.stuck = int(path.suffix[1:])
-                self.kill(path)
-
-    def kill(self, path: Path) -> None:
-        """End one rank."""
-        with suppress(OSError, ValueError):
-            os.kill(int(path.read_text(encoding="utf-8")), signal.SIGKILL)
-
-    def kill_all(self) -> None:
-        """End them all."""
-        for path in self.folder.glob("beat.*"):
-            self.kill(path)
+def _kill(process: int) -> None:
+    """End a rank that has begun."""
+    if process:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
-def _reason(error: ChildFailedError, shop: "Workshop", count: int, folder: Path, stuck: int | None) -> Exception:
+def _reason(error: ChildFailedError, shop: "Workshop", post: _Post, stuck: int | None) -> Exception:
     """Which rank failed, and why: what others raised because they lost it is no reason."""
+    count = len(post.devices)
     raised: dict[int, tuple[BaseException | None, str]] = {}
-    for path in folder.glob("error.*"):
+    for path in post.folder.glob("error.*"):
         with suppress(OSError, EOFError, pickle.UnpicklingError):  # killed while it wrote
             raised[int(path.suffix[1:])] = pickle.loads(path.read_bytes())
     step = latest_step(shop.checkpoints)
@@ -247,12 +235,9 @@ def _together(post: _Post, number: int) -> Iterator[Collective]:
 
 def _beat(post: _Post, number: int) -> None:
     """Show that this rank is alive; end it when nobody looks any more."""
-    path = post.folder / f"beat.{number}"
-    with suppress(OSError):
-        path.write_text(str(os.getpid()), encoding="utf-8")
-    while path.exists() and os.getppid() == post.parent:
-        with suppress(OSError):
-            os.utime(path)
+    post.processes[number] = os.getpid()
+    while post.folder.is_dir() and os.getppid() == post.parent:
+        post.beats[number] = time.monotonic()
         time.sleep(BEAT_SECONDS)
     os._exit(1)
 
