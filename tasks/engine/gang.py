@@ -31,7 +31,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tasks.engine.checkpoint import latest_step
 from tasks.engine.collective import Collective, RankLost
-from tasks.engine.errors import PlumblineError, WorkerKilled
+from tasks.engine.errors import Interrupted, PlumblineError, WorkerKilled
 from tasks.engine.parent import die_with_parent
 from tasks.engine.ranks import among, here
 
@@ -171,6 +171,8 @@ def _reason(error: ChildFailedError, shop: "Workshop", post: _Post, stuck: int |
     failed = {number: failure.exitcode for number, failure in error.failures.items() if number not in raised}
     number = min(failed, default=min(set(range(count)) - raised.keys(), default=0))
     code = failed.get(number, -signal.SIGKILL)
+    if shop.told_to_stop and code != -signal.SIGKILL:  # what tells a run may tell its ranks too, before they are deaf to it
+        return Interrupted(f"{shop.stage}: stopped, as it was told to, while its ranks started; {left}")
     how = f"exit status {code}" if code >= 0 else f"signal {-code}" + ("; out of memory?" if code == -9 else "")
     return WorkerKilled(
         f"{shop.stage}: rank {number} of {count} was killed ({how}), and the others ended with it; {ending}"

@@ -77,6 +77,11 @@ class Workshop:
         """The verified folder of one input."""
         return self.store.open(self.inputs[name])
 
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether the run was."""
+        return self._sign.asked()
+
     def train(self, learner: Learner) -> Iterator[dict[str, float]]:
         """Run a learner to its end, from its last checkpoint if there is one; yields the metrics of every step.
 
