@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tasks.engine import gang
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.checkpoint import latest_step
+from tasks.engine.config import Config
 from tasks.engine.context import StageContext, StageName
 from tasks.engine.errors import DataError, Interrupted, WorkerKilled
 from tasks.engine.progress import read_progress
@@ -25,10 +26,26 @@ from tasks.engine.ranks import here
 from tasks.engine.stage import Workshop, run_stage
 from tasks.engine.stop import StopSign
 from tasks.language.models import save_policy
-from tests.unit.engine.test_stage import Knobs, context, ppo_learner, tiny
+from tasks.ppo.learner import PPOLearner
+from tests.unit.ppo import tiny
 
 pytestmark = pytest.mark.slow
 STEPS = 12
+
+
+class Knobs(Config):
+    steps: int
+
+
+def context(root: Path) -> StageContext:
+    runtime = tiny.runtime(checkpoint_every=3)
+    return StageContext(
+        store=str(root / "store"), tracking_uri="", experiment_id="", parent_run_id="run", runtime=runtime
+    )
+
+
+def ppo_learner() -> PPOLearner:
+    return tiny.learner(episodes=16 * STEPS, runtime_changes={"debug": False})
 
 
 def train(shop: Workshop, _: Knobs) -> Mapping[str, float]:
@@ -196,7 +213,7 @@ def test_ranks_do_not_outlive_their_stage(tmp_path: Path) -> None:
 from pathlib import Path
 from tests.unit.engine.test_gang import context, of
 if __name__ == "__main__":
-    of(2, context(Path({str(tmp_path)!r}), tracked=False))
+    of(2, context(Path({str(tmp_path)!r})))
 """
     script = tmp_path / "stage.py"
     script.write_text(program, encoding="utf-8")
