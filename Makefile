@@ -33,7 +33,7 @@ test: lint       ## checks, then unit, golden and fast integration tests
 test-slow: $(SETUP) ## minutes: kill and resume, every task runner, real servers
 	$(BIN)/pytest -m slow
 
-bench: $(SETUP)  ## PPO beside TRL's on the same work, in an environment made for TRL; BENCH="--quick" or "--large"
+bench: $(SETUP)  ## PPO beside TRL's on the same work, in an environment made for TRL; BENCH="--headline", "--quick" or "--large"
 	$(BIN)/python -m tests.benchmarks.bench $(BENCH)
 
 bench-gpu: $(SETUP) ## decoding and PPO on one GPU, against transformers and the roofline

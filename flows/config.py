@@ -1,6 +1,5 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
-from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 from hydra import compose, initialize_config_dir
@@ -11,10 +10,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
+from flows.complaints import describe, leave_out_what_is_not_there
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
-from flows.misspelt import KEYS, did_you_mean, flat_keys, missing_keys, refused
+from flows.misspelt import flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
+from flows.reward_ensemble import ensemble_problem, members
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
 from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
@@ -24,8 +25,8 @@ from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
 from tasks.engine.config import Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
-from tasks.engine.urls import without_password
 from tasks.language.seeds import derived_seed
+from tasks.measure.config import MeasureConfig
 from tasks.ppo.config import PPOConfig
 from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
@@ -36,8 +37,6 @@ from tasks.sft.config import SFTConfig
 
 OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
-SHOWN = 200
-"""Characters of a refused value that its message repeats."""
 
 
 class RLHFConfig(Config):
@@ -55,6 +54,10 @@ class RLHFConfig(Config):
     independent_reward_model: Literal["none", "other_seed", "disjoint_half"]
     """A second reward model that nothing is optimised against: it watches PPO and judges in the evaluation. other_seed
     trains it on the same comparisons; disjoint_half gives each model the comparisons of half of the prompts."""
+    reward_ensemble: int = Field(ge=1)
+    """Reward models that PPO optimises as one: mean less ppo.rewards' spread_penalty times standard deviation."""
+    reward_ensemble_on: Literal["all", "disjoint_halves"]
+    """all: members of other seeds on the same comparisons; disjoint_halves: two, each on those of half of the prompts."""
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""
@@ -92,7 +95,9 @@ class RLHFConfig(Config):
     @property
     def data_prep_job(self) -> DataPrepJob:
         """Data preparation, with the tokenizer it needs."""
-        return DataPrepJob(data_prep=self.data_prep, model=self.model, documents_for=self.documents_for)
+        data, unread = self.data_prep, {} if self.reads_comparisons else {"comparisons": 0}
+        data = data.model_copy(update={"minimum_rows": data.minimum_rows.model_copy(update=unread)})
+        return DataPrepJob(data_prep=data, model=self.model, documents_for=self.documents_for)
 
     @property
     def documents_for(self) -> list[str]:
@@ -126,6 +131,23 @@ class RLHFConfig(Config):
     def reward_model_run(self) -> RewardModelConfig:
         """The reward model that PPO optimises."""
         return self._beside_the_independent(self.reward_model)
+
+    @property
+    def reward_model_runs(self) -> dict[str, RewardModelConfig]:
+        """Input of PPO -> each of the run's own reward models; none where nobody asks for one."""
+        wanted = self.ppo.rewards.own is not None or self.sft.selection == "reward_model"
+        return members(self.reward_model_run, self.reward_ensemble, self.reward_ensemble_on) if wanted else {}
+
+    @property
+    def reads_comparisons(self) -> bool:
+        """Whether any stage learns from rankings: a reward that is a function needs none."""
+        return any((self.reward_model_runs, self.independent_reward_model != "none", self.labeler_folds, self.rivals))
+
+    @property
+    def measured(self) -> MeasureConfig:
+        """The measurement of one policy; the judge that was optimised gives the scores that PPO optimised."""
+        plain = (self.ppo.rewards.plain and self.reward_ensemble == 1) or self.evaluation.rewards is not None
+        return self.evaluation.measured.model_copy(update={} if plain else {"rewards": self.ppo.rewards})
 
     @property
     def independent_reward_model_run(self) -> RewardModelConfig:
@@ -183,7 +205,8 @@ class RLHFConfig(Config):
     @model_validator(mode="after")
     def _every_stage_has_rows(self) -> "RLHFConfig":
         minimum = self.data_prep.minimum_rows.model_dump()
-        if none := [role for role, rows in minimum.items() if rows == 0 and role != OPTIONAL]:
+        unread = () if self.reads_comparisons else ("comparisons",)
+        if none := [role for role, rows in minimum.items() if rows == 0 and role not in (OPTIONAL, *unread)]:
             raise ValueError(
                 f"data_prep.minimum_rows.{none[0]} is 0, expected at least 1: every run needs {none[0].replace('_', ' ')}"
             )
@@ -200,7 +223,8 @@ class RLHFConfig(Config):
 
     @model_validator(mode="after")
     def _labelers_exist(self) -> "RLHFConfig":
-        if self.data_prep.source != "sandbox" and self.comparisons.samples and "simulated" in self.comparisons.labelers:
+        read = self.reads_comparisons and self.comparisons.samples
+        if self.data_prep.source != "sandbox" and read and "simulated" in self.comparisons.labelers:
             raise ValueError(
                 f"comparisons.labelers contains simulated, who exist in the embedded world only, and data_prep.source is "
                 f"{self.data_prep.source}; set comparisons.labelers=[people], or another labeler"
@@ -222,6 +246,13 @@ class RLHFConfig(Config):
             raise ValueError(
                 "labeler_folds is 1, which holds every labeler out and trains on none; use 0 or at least 2"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_ensemble_has_use(self) -> "RLHFConfig":
+        knobs = (self.reward_ensemble, self.reward_ensemble_on, self.rounds, self.independent_reward_model)
+        if found := ensemble_problem(*knobs, self.ppo.rewards, self.reward_model):
+            raise ValueError(found)
         return self
 
     @model_validator(mode="after")
@@ -274,7 +305,7 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
             if missing:
                 raise MissingMandatoryValue(missing[0])
             plain = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        _leave_out_what_is_not_there(plain)
+        leave_out_what_is_not_there(plain)
         return RLHFConfig.model_validate(plain)
     except MissingMandatoryValue as error:
         path = str(error).split(": ")[-1].splitlines()[0]
@@ -287,47 +318,6 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
     except ValidationError as error:
         known = flat_keys(values) if isinstance(values, DictConfig) else ()
         raise ConfigError(describe(error, known)) from None
-
-
-def _leave_out_what_is_not_there(plain: Any) -> None:
-    """``scale=miniature`` shrinks the embedded world and the model that is built; a run with neither has no use for that."""
-    if not isinstance(plain, dict):
-        return
-    model, data = plain.get("model"), plain.get("data_prep")
-    if (
-        isinstance(model, dict)
-        and model.get("name_or_path")
-        and "tie_embeddings" not in (model.get("architecture") or {})
-    ):
-        model["architecture"] = None
-    if (
-        isinstance(data, dict)
-        and data.get("source") != "sandbox"
-        and "held_out_share" not in (data.get("sandbox") or {})
-    ):
-        data["sandbox"] = None
-
-
-def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """Pydantic's findings, one line each: path, what is wrong, what was found; ``known`` are the keys that were given."""
-    lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "configuration"
-        if item["type"] == "extra_forbidden":
-            meant = did_you_mean(path, (key for key in known if key != path))
-            lines.append(f"{path}: unknown key{meant or ';'} {KEYS}")
-        elif item["type"] == "missing":
-            lines.append(f"{path}: missing; every key is set in conf/")
-        elif item["type"] == "value_error":
-            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
-        else:
-            lines.append(f"{path}: {item['msg']}, found {_short(item['input'])}")
-    return without_password("invalid configuration\n  " + "\n  ".join(lines))
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}... ({len(shown)} characters)"
 
 
 def load(overrides: list[str] | None = None, config_name: str = "rlhf") -> RLHFConfig:

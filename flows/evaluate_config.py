@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
-from flows.config import describe
+from flows.complaints import describe
 from flows.evaluation_config import EvaluationConfig
 from flows.misspelt import missing_keys
 from flows.run.reproduce import is_place

@@ -21,8 +21,9 @@ class Round(NamedTuple):
     """What a round of labelling and optimisation made."""
 
     comparisons: Any
-    """Of this round and of all before it."""
-    reward_model: Any
+    """Of this round and of all before it; None where no stage learns from rankings."""
+    reward_models: dict[str, Any]
+    """By the name of PPO's input: one, an ensemble, or none where nobody asks for one."""
     independent: dict[str, Any]
     """The reward model that nothing is optimised against, where there is one."""
     before: dict[str, Any]
@@ -54,16 +55,23 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         ranked = {"data": data, "comparisons": last.comparisons, "sft": sft}
         run(validate_across_labelers, "across_labelers", config.across_labelers, **ranked)
     if config.sft.selection == "reward_model":
-        sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=last.reward_model)
+        sft = run(
+            select_epoch,
+            "sft_selected",
+            config.sft,
+            data=data,
+            sft=sft,
+            reward_model=last.reward_models["reward_model"],
+        )
     ranked = {"data": data, "comparisons": last.comparisons, "ppo_init": ppo_init}
     rivals = {name: run(train_dpo, name, knobs, **ranked) for name, knobs in config.rivals.items()}
     policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **rivals, **last.ppo}
 
-    judged = {"data": data, "reference": ppo_init, "reward_model": last.reward_model, **world}
+    judged = {"data": data, "reference": ppo_init, **last.reward_models, **world}
     if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
         judged |= last.independent
     sheets = {
-        name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=policy, **judged)
+        name: run(evaluate_policy, "evaluation", config.measured, about=name, policy=policy, **judged)
         for name, policy in policies.items()
         if name != "ppo_init" or not config.starts_from_sft
     }
@@ -96,16 +104,21 @@ def one_round(
     data, sft = {"data": start["data"]}, {"sft": start["sft"]}
     world = {"world": start["world"]} if "world" in start else {}
     policy = {"policy": next(iter(earlier[0].ppo.values())) if earlier else start["sft"]}
-    source = policy
-    if config.comparisons.sampled_apart:
+    source, ranked, comparisons = policy, {}, None
+    if config.reads_comparisons and config.comparisons.sampled_apart:
         source = {
             "candidates": run(sample_responses, "candidates", config.sampling_job(number), **named, **data, **policy)
         }
     before = {"earlier": earlier[0].comparisons} if earlier else {}
-    job = config.comparisons_job(number)
-    comparisons = run(collect_comparisons, "comparisons", job, **named, **data, **source, **before, **world)
-    ranked = {**data, "comparisons": comparisons, **sft}
-    reward_model = run(train_reward_model, "reward_model", config.reward_model_run, **named, **ranked)
+    if config.reads_comparisons:
+        job = config.comparisons_job(number)
+        comparisons = run(collect_comparisons, "comparisons", job, **named, **data, **source, **before, **world)
+        ranked = {**data, "comparisons": comparisons, **sft}
+    reward_models = {}
+    for name, knobs in config.reward_model_runs.items():
+        member = [f"member_{number}" for number in name.split("reward_model_")[1:]]
+        about = "-".join([*member, *named.values()])
+        reward_models[name] = run(train_reward_model, "reward_model", knobs, about=about, **ranked)
     independent = {}
     if config.independent_reward_model != "none":
         about = "independent" if number == 1 else f"independent-round_{number}"
@@ -114,14 +127,14 @@ def one_round(
         )
     checked = {}
     if earlier:
-        old = {**data, "comparisons": comparisons, "reward_model": earlier[0].reward_model}
+        old = {**data, "comparisons": comparisons, "reward_model": earlier[0].reward_models["reward_model"]}
         checked["before"] = run(validate_reward_model, "reward_model_before", config.reward_model_run, **named, **old)
-    trained = {**data, "ppo_init": start["ppo_init"], "reward_model": reward_model, **independent, **world}
+    trained = {**data, "ppo_init": start["ppo_init"], **reward_models, **independent, **world}
     ppo = {}
-    for name, knobs in config.ppo_runs_of(number).items():
+    for name, of_policy in config.ppo_runs_of(number).items():
         goes_on = {"start": earlier[0].ppo[name]} if earlier else {}
-        ppo[name] = run(train_ppo, name, knobs, **named, **trained, **goes_on)
-    return Round(comparisons, reward_model, independent, checked, ppo)
+        ppo[name] = run(train_ppo, name, of_policy, **named, **trained, **goes_on)
+    return Round(comparisons, reward_models, independent, checked, ppo)
 
 
 def over_rounds(
@@ -131,10 +144,10 @@ def over_rounds(
     own = next(iter(rounds[-1].ppo))
     compared = {"sft": sheets["sft"]}
     for number, made in enumerate(rounds, start=1):
-        knobs, about = config.evaluation.measured, f"{own}_round_{number}"
+        knobs, about = config.measured, f"{own}_round_{number}"
         last = number == len(rounds)
         policy = made.ppo[own]
         sheet = sheets[own] if last else run(evaluate_policy, "evaluation", knobs, about=about, policy=policy, **judged)
-        compared |= {f"sheet_{number}": sheet, f"reward_model_{number}": made.reward_model}
+        compared |= {f"sheet_{number}": sheet, f"reward_model_{number}": made.reward_models["reward_model"]}
         compared |= {f"{name}_{number}": stage for name, stage in made.before.items()}
     run(compare_rounds, "rounds", config.evaluation.compared, **compared)

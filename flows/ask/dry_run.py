@@ -83,7 +83,9 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
             f"{name:<14}{count:,} demonstrations -> {found.steps:,} steps of {knobs.batch_size}, "
             f"{_times(knobs.epochs, 'epoch')}{mixed}"
         )
-    if rows.comparisons is None:
+    if not config.reward_model_runs:
+        lines.append(f"{'reward_model':<14}none: no part of ppo.rewards asks for the run's own")
+    elif rows.comparisons is None:
         lines.append(f"{'reward_model':<14}{UNKNOWN.format('comparisons')}")
     else:
         ranked = ranking(config, rows.comparisons.number, rows.comparisons.completions)
@@ -92,6 +94,11 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
             f"{'reward_model':<14}{rows.comparisons.number:,} rankings -> {ranked.steps:,} steps of {model.batch_size} "
             f"{model.batch_element}s, {_times(model.epochs, 'epoch')}; at most {ranked.largest_batch_pairs:,} pairs a "
             f"step, {ranked.fewest_pairs:,} to {ranked.most_pairs:,} in all"
+            + (
+                f"; {config.reward_ensemble} members, on {config.reward_ensemble_on}"
+                if config.reward_ensemble > 1
+                else ""
+            )
         )
     lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.rivals.items()]
     return lines + _ppo_lines(config, rows.rl_prompts)
@@ -115,6 +122,9 @@ def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
         f"{counts.minibatches_per_iteration} minibatches of {ppo.minibatch_size}{epochs} = {counts.optimizer_steps:,} "
         "optimizer steps"
     ]
+    parts = ", ".join(f"{part.weight:g} x {part.name} ({part.kind})" for part in ppo.rewards.parts)
+    if not ppo.rewards.plain:
+        lines.append(f"{'':<14}reward: {parts}; rule {ppo.rewards.rule}; models in folders are not in the memory below")
     if prompts is not None:
         lines.append(f"{'':<14}{counts.prompts / prompts.number:.1f} passes over {prompts.number:,} prompts")
     if counts.pretraining_rows:

@@ -16,6 +16,7 @@ from tasks.data_prep.sources.folder import benchmark_task, choose_files
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.os_errors import probe
+from tasks.language.loading import check_files
 from tasks.language.reward_folder import check_reward_model
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
@@ -36,10 +37,12 @@ def check(config: RLHFConfig) -> None:
     check_engine(config)
     check_data(config)
     check_model(config)
-    check_labelers(config.comparisons, config.tracking.folder, config.runtime)
+    if config.reads_comparisons:
+        check_labelers(config.comparisons, config.tracking.folder, config.runtime)
     if config.revise.prompts:
         ChatModel(config.revise.chat, answer_cache(config.tracking.folder), KNOB, WITHOUT).check()
     check_judges(config.evaluation)
+    check_rewards(config)
     check_measures(config.evaluation, config.model.context_tokens)
     check_gate(config)
 
@@ -173,6 +176,27 @@ def check_judges(config: EvaluationConfig) -> None:
         judge.check()
     if config.judges.independent_reward_model is not None:
         check_reward_model(Path(config.judges.independent_reward_model))
+
+
+def check_rewards(config: RLHFConfig) -> None:
+    """Functions must import, chat models answer, and folders contain a reward model with its tokenizer.
+
+    Raises:
+        PlumblineError: the first part that cannot be asked.
+    """
+    from tasks.rewards.chat import ChatReward
+    from tasks.rewards.config import ChatPart, FunctionPart
+    from tasks.rewards.function import load_function
+
+    for part in config.ppo.rewards.parts:
+        if isinstance(part, FunctionPart):
+            load_function(part.function)
+        elif isinstance(part, ChatPart):
+            ChatReward(part, environment.HOME).model.check()
+        elif part.folder is not None:
+            key = f"ppo.rewards part {part.name}"
+            check_folder(key, part.folder)
+            check_files(Path(part.folder).expanduser())
 
 
 def check_gate(config: RLHFConfig) -> None:

@@ -10,6 +10,7 @@ import uvicorn
 from flows.label.app import create_app
 from flows.label.formats import FORMATS, export_labels, import_labels
 from flows.label.tokens import Labelers
+from flows.label.waiting import wake_meanwhile, wake_runs
 from flows.pages import check_port
 from flows.process import environment
 from tasks.engine.errors import ConfigError, PlumblineError
@@ -40,7 +41,7 @@ def serve(host: str, port: int, names: list[str]) -> None:
         print(
             "it is open to the network without encryption: tokens and texts can be read on the way; put TLS before it"
         )
-    app = create_app(environment.HOME, names)
+    app = create_app(environment.HOME, names, stored=wake_meanwhile)
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", server_header=False)
 
 
@@ -118,8 +119,9 @@ def main(typed: list[str]) -> None:
                 for path in export_labels(given.format, chosen(home, given.batch), given.folder):
                     print(path)
             case "import":
-                new, old = import_labels(given.format, chosen(home, given.batch), given.file)
-                print(f"{new} labels added, {old} were there already")
+                batch = chosen(home, given.batch)
+                new, old = import_labels(given.format, batch, given.file)
+                print("\n".join([f"{new} labels added, {old} were there already", *wake_runs(batch.folder)]))
     except PlumblineError as error:
         sys.exit(f"error: {error}")
 

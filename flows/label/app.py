@@ -50,16 +50,22 @@ NO_TOKEN = (
 )
 
 
-def create_app(home: Path, hosts: Sequence[str] = (), clock: Callable[[], float] = time.time) -> FastAPI:
+def create_app(
+    home: Path,
+    hosts: Sequence[str] = (),
+    clock: Callable[[], float] = time.time,
+    stored: Callable[[Path], None] = lambda batch: None,
+) -> FastAPI:
     """The page for the batches of one home folder.
 
     Args:
         home: the folder with ``labels/``.
         hosts: names under which the page may be asked for, beside those of this machine.
         clock: seconds since 1970.
+        stored: told the folder of a batch after each label that was stored.
     """
     app = FastAPI(title="Plumbline labelling", docs_url=None, redoc_url=None, openapi_url=None)
-    page = LabelPage(Labelers(home), Desk(home), clock)
+    page = LabelPage(Labelers(home), Desk(home), clock, stored)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", *hosts])
 
     @app.middleware("http")
@@ -121,6 +127,7 @@ class LabelPage:
     labelers: Labelers
     desk: Desk
     clock: Callable[[], float]
+    stored: Callable[[Path], None]
 
     def labeler(self, request: Request) -> str:
         """Who asks."""
@@ -169,6 +176,7 @@ class LabelPage:
             return self._form(labeler, batch, item, fields, 422, problem=f"Not stored: {error}.")
         except ArtifactError as error:
             return self._form(labeler, batch, item, fields, 507, problem=f"Not stored: {error}. Submit again then.")
+        self.stored(batch.folder)
         return RedirectResponse(f"/batch/{batch_id}?after={number}", 303)
 
     def _form(

@@ -12,6 +12,7 @@ from prefect.states import Failed
 
 from flows.ask.preflight import looks_local
 from flows.config import RLHFConfig
+from flows.run.logged_models import log_models
 from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
 from flows.run.rounds import of_last_round
@@ -73,6 +74,7 @@ def promote(
     decision = read_decision(run, gate)
     released = release_stage(run, config, report, policy, gate) if decision.passed else None
     outcome = run.outcome(config, report, policy)
+    log_models(run, config, outcome.metrics)
     if (rounds := run.futures.get("rounds")) is not None:
         outcome = outcome.model_copy(update={"rounds": str(run.store.open(rounds.result()))})
     outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs))})
@@ -110,7 +112,9 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
     if champion is None or champion.weights == weights_of(run.store, run.finished(policy)):
         return {}
     made, name = of_last_round(run.futures), next(iter(config.ppo_runs))
-    judged = {"data": made["data_prep"], "reference": made["ppo_init"], "reward_model": made["reward_model"]}
+    judged = {"data": made["data_prep"], "reference": made["ppo_init"]}
+    for model in config.reward_model_runs:
+        judged[model] = made[model.replace("model_", "model-member_")]  # as the stages of an ensemble are called
     if config.data_prep.source == "sandbox":
         judged["world"] = made["data_prep"]
     if "reward_model-independent" in made and config.evaluation.judges.independent_reward_model is None:
@@ -121,7 +125,7 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
         AdoptJob(folder=str(champion.folder), kind="policy", knob="evaluation.gate.model_name"),
         about="champion",
     )
-    sheet = run(evaluate_policy, "evaluation", config.evaluation.measured, about="champion", policy=adopted, **judged)
+    sheet = run(evaluate_policy, "evaluation", config.measured, about="champion", policy=adopted, **judged)
     return {"champion": sheet, "candidate": made[f"evaluation-{name}"]}
 
 

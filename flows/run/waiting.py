@@ -2,7 +2,8 @@
 
 A deployment's run does not stay suspended. It ends in the state ``AwaitingLabels`` and is scheduled again, as a crashed run is:
 its stages are found in the store, so nothing is lost, and no worker, timeout or paused process has to live for as long as people
-take. A run that waits leaves a file with its id beside the batch; whoever adds the last label wakes those runs.
+take. A run that waits leaves a file with its id in the batch, and in it how many labels it waits for; whoever adds the last of
+them wakes it: the labelling page, and the import of labels.
 """
 
 import os
@@ -19,12 +20,10 @@ from prefect.states import Failed, Scheduled
 
 from tasks.engine.caching import AWAITING_LABELS
 from tasks.engine.errors import AwaitingLabels
-from tasks.records.labels import progress, read_batch, read_labels
+from tasks.records.labels import WAITING, progress, read_batch, read_labels
 
 EXIT_STATUS = 4
 """Of the command line when people have to label first."""
-WAITING = "waiting"
-"""Folder in a batch with an empty file for each run that waits for it."""
 PATIENCE = 30.0
 """Seconds in which a run that has just found labels missing reaches its state."""
 Ended = TypeVar("Ended")
@@ -41,7 +40,7 @@ def await_labels(waiting: AwaitingLabels, kind: type[Ended]) -> Ended | None:
     if deployment.id is not None:
         place = folder / WAITING / str(flow_run.id)
         place.parent.mkdir(exist_ok=True)
-        place.touch()
+        place.write_text(str(waiting.wanted), encoding="utf-8")
         if enough(folder, waiting.wanted):  # whoever gave the last one may not have seen the file
             place.unlink(missing_ok=True)
             return None
@@ -57,12 +56,14 @@ def enough(folder: Path, wanted: int) -> bool:
 
 
 def wake(folder: Path) -> list[str]:
-    """Schedule the deployment runs that wait for a batch again; returns what to tell about those that could not be.
+    """Schedule the deployment runs again that wait for the labels that a batch has; returns what to tell about the others.
 
     Nothing is lost where there is no server to ask: a run looks at the labels whenever it is started again.
     """
     told = []
     for place in sorted((folder / WAITING).glob("*")):
+        if not enough(folder, int(place.read_text(encoding="utf-8") or 0)):
+            continue
         if "PREFECT_API_URL" not in os.environ:
             told.append(
                 f"run {place.name} waits for these labels: set PREFECT_API_URL, or start it again on its Prefect page"

@@ -4,7 +4,7 @@ import re
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from flows.config import describe
+from flows.complaints import describe
 from tasks.engine.config import Config
 from tasks.engine.errors import ConfigError
 

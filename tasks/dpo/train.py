@@ -21,7 +21,7 @@ from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
-from tasks.records.rankings import RankedSequences, epoch_batches, group_prompts, ordered_pairs, rank_pairs, tokens_of
+from tasks.records.rankings import RankedSequences, epoch_batches, my_prompts, ordered_pairs, rank_pairs, tokens_of
 from tasks.records.records import Comparison
 
 
@@ -85,27 +85,37 @@ class DPOLearner:
         started = time.perf_counter()
         # 1. Take the batch's prompts.
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
+
         # 2. Read every completion once with both models and add up the prompts' losses.
-        loss, right, margin, ordered = (torch.zeros((), device=self.device) for _ in range(4))
-        for members in self._microbatches(elements):
-            found, weights = self._pairs(members)
-            share = (found.losses * weights).sum() / len(elements)
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
-            right += (found.chosen_rewards > found.rejected_rewards).sum()
-            margin += (found.chosen_rewards - found.rejected_rewards).sum()
-            ordered += len(weights)
-        here().add(loss, right, margin, ordered)
+        def add_up(groups: Sequence[list[int]]) -> tuple[Tensor, Tensor, Tensor, int, int]:
+            loss, right, margin = (torch.zeros((), device=self.device) for _ in range(3))
+            ordered = tokens = 0
+            for together in groups:
+                members = [elements[index] for index in together]
+                found, weights = self._pairs(members)
+                share = (found.losses * weights).sum() / len(elements)
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += share.detach()
+                right += (found.chosen_rewards > found.rejected_rewards).sum()
+                margin += (found.chosen_rewards - found.rejected_rewards).sum()
+                ordered += len(weights)
+                tokens += sum(len(member.prompt) + len(ids) for member in members for ids in member.completions)
+            return loss, right, margin, ordered, tokens
+
+        groups = my_prompts(elements, self.runtime.tokens_per_microbatch)
+        loss, right, margin, ordered, tokens = self.descent.add_up(groups, add_up)
+        here().add(loss, right, margin)
+        ordered, tokens = here().total(ordered, tokens)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
         return {
             "train/loss": float(loss),
-            "train/accuracy": float(right) / float(ordered),
-            "train/margin": float(margin) / float(ordered),
+            "train/accuracy": float(right) / ordered,
+            "train/margin": float(margin) / ordered,
             "train/learning_rate": taken.learning_rate,
             "train/grad_norm": taken.grad_norm,
-            "train/tokens_per_second": sum(item.tokens for item in elements) / (time.perf_counter() - started),
+            "train/tokens_per_second": tokens / (time.perf_counter() - started),
         }
 
     @torch.no_grad()
@@ -113,11 +123,12 @@ class DPOLearner:
         """Implicit rewards on other comparisons, every pair weighing the same; None when nothing is ordered."""
         elements = [tokens_of(item, self.tokenizer, self.config) for item in comparisons if ordered_pairs(item.ranks)]
         right, margin, pairs = 0, 0.0, 0
-        for members in self._microbatches(elements):
-            found, _ = self._pairs(members)
+        for together in my_prompts(elements, self.runtime.tokens_per_microbatch):
+            found, _ = self._pairs([elements[index] for index in together])
             gaps = found.chosen_rewards - found.rejected_rewards
             right, margin, pairs = right + int((gaps > 0).sum()), margin + float(gaps.sum()), pairs + len(gaps)
-        right, margin, pairs = (sum(parts) for parts in zip(*here().gather((right, margin, pairs)), strict=True))
+        right, pairs = here().total(right, pairs)
+        (margin,) = here().total(margin)
         return ImplicitRewards(pairs, right / pairs, margin / pairs) if pairs else None
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,12 +144,6 @@ class DPOLearner:
         self.policy.load_state_dict(state["policy"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
-
-    def _microbatches(self, elements: Sequence[RankedSequences]) -> list[list[RankedSequences]]:
-        """Of this rank's elements."""
-        mine = [elements[index] for index in here().deal([element.tokens for element in elements])]
-        groups = group_prompts(mine, self.runtime.tokens_per_microbatch)
-        return [[mine[index] for index in together] for together in groups]
 
     def _pairs(self, members: Sequence[RankedSequences]) -> tuple[PreferenceLosses, Tensor]:
         """Losses of all pairs of some prompts, and their weights: 1 / pairs of the prompt."""

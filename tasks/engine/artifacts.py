@@ -314,6 +314,7 @@ class ArtifactStore:
                     run_id=draft.run_id,
                 )
                 (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+                _open_to_readers(folder)
                 _flush(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():  # damaged or half-deleted: whoever calls publish has checked that under the lock
@@ -322,6 +323,15 @@ class ArtifactStore:
                 draft.ref = ArtifactRef(stage=stage, fingerprint=fingerprint, digest=manifest.digest)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Weights are written for their owner alone; give them the mode that any other file here has, which follows the umask."""
+    usual = (folder / MANIFEST).stat().st_mode
+    for path in folder.rglob("*"):
+        mode = path.stat().st_mode
+        if path.is_file() and mode | usual != mode:
+            path.chmod(mode | usual)
 
 
 def _flush(folder: Path) -> None:

@@ -33,6 +33,10 @@ class JudgeError(PlumblineError):
     """A judge that cannot be asked, or does not give verdicts."""
 
 
+class RewardError(PlumblineError):
+    """A reward of the user's own that fails, or gives something else than numbers."""
+
+
 class AwaitingLabels(PlumblineError):
     """A run that can go on only when people have labelled more.
 

@@ -171,11 +171,14 @@ def _reason(error: ChildFailedError, shop: "Workshop", post: _Post, stuck: int |
     failed = {number: failure.exitcode for number, failure in error.failures.items() if number not in raised}
     number = min(failed, default=min(set(range(count)) - raised.keys(), default=0))
     code = failed.get(number, -signal.SIGKILL)
-    if shop.told_to_stop and code != -signal.SIGKILL:  # what tells a run may tell its ranks too, before they are deaf to it
+    if (
+        shop.told_to_stop and code != -signal.SIGKILL
+    ):  # what tells a run may tell its ranks too, before they are deaf to it
         return Interrupted(f"{shop.stage}: stopped, as it was told to, while its ranks started; {left}")
     how = f"exit status {code}" if code >= 0 else f"signal {-code}" + ("; out of memory?" if code == -9 else "")
     return WorkerKilled(
-        f"{shop.stage}: rank {number} of {count} was killed ({how}), and the others ended with it; {ending}"
+        f"{shop.stage}: rank {number} of {count} {'ended' if code >= 0 else 'was killed'} ({how}), and the others ended with it; "
+        f"{ending}"
     )
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from torch import Tensor
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 class Ranks:
@@ -43,6 +44,10 @@ class Ranks:
     def once(self, make: Callable[[], T]) -> T:
         """What the first rank makes; the others wait for it and get a copy."""
         return make()
+
+    def total(self, *numbers: N) -> list[N]:
+        """The sum over all ranks of each number."""
+        return [sum(parts[1:], parts[0]) for parts in zip(*self.gather(numbers), strict=True)]
 
     def wait(self) -> None:
         """Until every rank is here."""

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
@@ -55,6 +56,35 @@ def register_model(uri: str, name: str, alias: str | None, folder: Path, run_id:
     return str(made.version)
 
 
+def log_model(
+    uri: str,
+    run_id: str,
+    name: str,
+    kind: str,
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+) -> str:
+    """Show a model of a run in the experiment's Models tab, with its figures; returns its id.
+
+    Args:
+        uri: tracking URI.
+        run_id: stage's run that made or found the model; it gets the figures as ``model/<name>``.
+        name: as the tab shows it.
+        kind: policy, reward model.
+        metrics: its figures; what is not finite is left out.
+        tags: where it lies, and the like.
+    """
+    tracking = client(uri)
+    experiment = tracking.get_run(run_id).info.experiment_id
+    kept = {key: value[:LONGEST_VALUE] for key, value in tags.items()}
+    made = tracking.create_logged_model(experiment, name=name, source_run_id=run_id, tags=kept, model_type=kind)
+    for metric, value in metrics.items():
+        if math.isfinite(value):
+            tracking.log_metric(run_id, f"model/{metric}", value, model_id=made.model_id)
+    tracking.finalize_logged_model(made.model_id, "READY")
+    return str(made.model_id)
+
+
 class Champion(NamedTuple):
     """The registered version that an alias means."""
 
@@ -90,12 +120,24 @@ def move_alias(uri: str, name: str, alias: str, version: str) -> None:
     client(uri).set_registered_model_alias(name, alias, version)
 
 
-def artifacts_of(uri: str, run_id: str) -> dict[str, str]:
-    """Stage -> key of the artifact that a pipeline run made or found; empty when there is no such run."""
+def runs_of_stages(uri: str, run_id: str) -> dict[str, str]:
+    """Stage -> its run below a pipeline's."""
+    return {
+        run.data.tags["plumbline.stage"]: str(run.info.run_id)
+        for run in _below(uri, run_id)
+        if "plumbline.stage" in run.data.tags
+    }
+
+
+def _below(uri: str, run_id: str) -> list[Any]:
     tracking = client(uri)
     experiments = [experiment.experiment_id for experiment in tracking.search_experiments()]
-    stages = tracking.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000)
-    tags = [stage.data.tags for stage in stages]
+    return list(tracking.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000))
+
+
+def artifacts_of(uri: str, run_id: str) -> dict[str, str]:
+    """Stage -> key of the artifact that a pipeline run made or found; empty when there is no such run."""
+    tags = [stage.data.tags for stage in _below(uri, run_id)]
     return {
         item["plumbline.stage"]: item["artifact"] for item in tags if {"plumbline.stage", "artifact"} <= item.keys()
     }

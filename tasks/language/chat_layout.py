@@ -46,6 +46,10 @@ class ChatLayout:
         """Everything that stands before the answer to the last turn."""
         return self._render(turns, answer_follows=True)
 
+    def conversation(self, turns: Sequence[Turn], answer: str) -> str:
+        """The turns and the answer to the last of them, with everything that the template writes behind it."""
+        return self._render([*turns, Turn("assistant", answer)], answer_follows=False)
+
     @cached_property
     def end_of_turn(self) -> str:
         """The token that ends an answer."""

@@ -1,6 +1,6 @@
 """The one way to take an optimizer step: learning rate, clipping, step, and gradients cleared for the next."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +8,7 @@ from torch import nn
 
 from tasks.engine.config import AdamConfig
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
+from tasks.language.room import Found, Group, Room
 from tasks.language.share import add_gradients
 
 Schedule = Callable[[int], float]
@@ -45,7 +46,12 @@ class Descent:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.config, self.schedule = config, schedule
         self.optimizer: torch.optim.Optimizer = make_adamw(self.parameters, config)
+        self._room = Room()
         self._complete = False
+
+    def add_up(self, groups: Sequence[Group], run: Callable[[Sequence[Group]], Found]) -> Found:
+        """What ``run`` returns, which adds up gradients group by group; where memory is short it starts again with halves."""
+        return self._room.fit(groups, run, lambda: self.optimizer.zero_grad(set_to_none=True))
 
     def complete(self) -> None:
         """Add up the gradients of all ranks; done once before each step, by the step itself if by nobody before it."""

@@ -3,8 +3,8 @@
 Most families define ``apply_rotary_pos_emb`` and a class ``...RMSNorm`` in their modeling file, written in steps that each
 read and write a whole tensor, and once more in the backward pass; on small models that costs as much as a projection.
 ``fused`` puts functions of equal results in their places: only for forward passes inside the context, only in that thread,
-and only where a trial on random numbers found the results equal. Everybody else gets the library's own; so do operands of
-unlike precision, as queries and angles mostly are under bf16 autocast.
+and only where a trial on random numbers found the results equal. Everybody else gets the library's own. Under autocast half
+queries and keys meet fp32 angles: they are turned in fp32 and rounded at once, as the products that follow would have it.
 """
 
 import copy
@@ -44,7 +44,7 @@ def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x * cos + half(x) * sin, where half((a, b)) = (-b, a) on the two halves of the last dimension.
 
     Args:
-        states: (..., d) queries or keys, d even.
+        states: (..., d) queries or keys, d even; in half precision beside fp32 angles they are rounded once, at the end.
         cos: broadcasts with them; gets no gradient.
         sin: likewise.
     """
@@ -72,19 +72,19 @@ class _Rotate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        half = gradient.shape[-1] // 2
-        result = gradient * cos
-        result[..., :half].addcmul_(gradient[..., half:], sin[..., half:])
-        result[..., half:].addcmul_(gradient[..., :half], sin[..., :half], value=-1)
-        return result, None, None
+        half, whole = gradient.shape[-1] // 2, gradient.to(cos.dtype)
+        result = whole * cos
+        result[..., :half].addcmul_(whole[..., half:], sin[..., half:])
+        result[..., half:].addcmul_(whole[..., :half], sin[..., :half], value=-1)
+        return result.to(gradient.dtype), None, None
 
 
 def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = states.shape[-1] // 2
-    result = states * cos
-    result[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
-    result[..., half:].addcmul_(states[..., :half], sin[..., half:])
-    return result
+    half, whole = states.shape[-1] // 2, states.to(cos.dtype)
+    result = whole * cos
+    result[..., :half].addcmul_(whole[..., half:], sin[..., :half], value=-1)
+    result[..., half:].addcmul_(whole[..., :half], sin[..., half:])
+    return result.to(states.dtype)
 
 
 class _Normalise(torch.autograd.Function):
@@ -118,13 +118,20 @@ def _rotation_switch(own: Rotation) -> Rotation:
     @wraps(own)
     def switch(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
         whole = q.shape[-1] == k.shape[-1] == cos.shape[-1]  # some families rotate a part of the width
-        alike = q.dtype == k.dtype == cos.dtype == sin.dtype
+        alike = q.dtype == k.dtype and cos.dtype == sin.dtype and (q.dtype == cos.dtype or _rounded_next(q, cos))
         if not (_inside() and whole and alike) or cos.requires_grad:
             return own(q, k, cos, sin, unsqueeze_dim)
         cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
         return rotate(q, cos, sin), rotate(k, cos, sin)
 
     return switch
+
+
+def _rounded_next(states: Tensor, angles: Tensor) -> bool:
+    """Whether autocast rounds the fp32 product of these to the precision of the states before anything reads it."""
+    kind = states.device.type
+    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == states.dtype
+    return autocast and angles.dtype == torch.float32
 
 
 def _norm_switch(own: Callable[..., Tensor], added: float) -> Callable[..., Tensor]:

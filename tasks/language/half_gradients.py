@@ -19,8 +19,8 @@ LONGEST = 192
 """Tokens of a sequence above which the library's backward pass is as fast."""
 WASTE = 1.15
 """Tokens of a padded group are at most so many times its real ones."""
-WEIGHTS = 2**24
-"""Attention weights of a group, at most (64 MiB in fp32), however many sequences are alike."""
+WEIGHTS = 2**18
+"""Attention weights of a group, at most, unless one sequence has more: 1 MiB in fp32, which stays in a core's own cache."""
 
 
 class Group(NamedTuple):

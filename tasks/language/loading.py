@@ -1,6 +1,9 @@
 """Before transformers loads a model or a tokenizer: one at a time in a process, and only from files that are there."""
 
+import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +75,18 @@ def check_model_files(folder: Path) -> None:
             f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load "
             "them where you trust them and call model.save_pretrained(folder)"
         )
+
+
+@contextmanager
+def no_report(silent: bool) -> Iterator[None]:
+    """Inside this context transformers reports no weights that a model of another kind has beside the wanted ones."""
+    reporter = logging.getLogger("transformers.modeling_utils")
+    before = reporter.level
+    reporter.setLevel(logging.ERROR if silent else before)
+    try:
+        yield
+    finally:
+        reporter.setLevel(before)
 
 
 def cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:

@@ -7,22 +7,22 @@ precision is a matter of ``autocast``. Every model comes with its own dropouts a
 import copy
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -35,9 +35,7 @@ from tasks.language.batches import TokenBatch
 from tasks.language.families import (
     hidden_states,
     logits_of,
-    residual_branches,
     switch_dropout_off,
-    tokens_per_branch,
     trunk_of,
 )
 from tasks.language.loading import (
@@ -46,6 +44,7 @@ from tasks.language.loading import (
     check_model_files,
     check_tokenizer_files,
     given_of,
+    no_report,
     source_of,
 )
 from tasks.language.logprobs import on_grid, states_before_response
@@ -55,6 +54,8 @@ from tasks.language.vocabulary import rows_of
 PAD_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<PAD>", "<|finetune_right_pad_id|>", "<|padding|>")
 """Vocabulary entries that can serve as padding; the first is added when a tokenizer has none of them."""
 HEAD_FILE = "scalar_head.safetensors"
+TRUNK = "trunk."
+"""Prefix, in that file, of weights of the trunk that the folder's model has changed."""
 
 
 def load_policy(folder: Path | str, device: torch.device | str, *, revision: str | None = None) -> PreTrainedModel:
@@ -64,7 +65,7 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
         ModelError: nothing there, no config, no tokenizer, no safetensors, weights missing, or a model of another kind.
     """
     check_tokenizer_files(folder)
-    model = _load(AutoModelForCausalLM, folder, device, revision)
+    model = load_checked(AutoModelForCausalLM, folder, device, revision)
     _check_head(model, folder)
     return model
 
@@ -79,12 +80,17 @@ def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     known_pad = pad if pad < rows_of(model) else None
     for config in (model.config, model.generation_config):
         if config is not None:
-            config.eos_token_id, config.pad_token_id = eos, known_pad
+            config.eos_token_id, config.pad_token_id = _ends(config.eos_token_id, eos), known_pad
     if not here().first:
         return
     disable_progress_bar()
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
+
+
+def _ends(known: int | list[int] | None, eos: int) -> int | list[int]:
+    """Ids at which generation ends: a model's list of them stays one, the tokenizer's EOS first."""
+    return list(dict.fromkeys([eos, *known])) if isinstance(known, list) and eos in known else eos
 
 
 def new_causal_lm(
@@ -184,9 +190,15 @@ class ScalarModel(nn.Module):
                 f"{folder}: found no {HEAD_FILE}, expected a reward model saved by this program; point to one, or make "
                 "it from a policy with ScalarModel.from_policy"
             )
-        model = cls(_load(AutoModel, folder, device, None))
+        with safe_open(path, framework="pt") as file:
+            written = json.loads((file.metadata() or {}).get("trunk", "null"))
+        config = None if written is None else CONFIG_MAPPING[written["model_type"]].from_dict(written)
+        model = cls(load_checked(AutoModel, folder, device, None, config))
         parts = load_file(path)
         with torch.no_grad():
+            for name, value in parts.items():
+                if name.startswith(TRUNK):
+                    model.backbone.get_parameter(name.removeprefix(TRUNK)).copy_(value)
             model.head.weight.copy_(parts["weight"])
             model.head.bias.copy_(parts["bias"])
             model.score_bias.copy_(parts["score_bias"])
@@ -201,44 +213,6 @@ class ScalarModel(nn.Module):
 def autocast(runtime: RuntimeConfig) -> torch.autocast:
     """bf16 for matrix products when the runtime asks for it; weights stay fp32."""
     return torch.autocast(torch.device(runtime.device).type, dtype=torch.bfloat16, enabled=runtime.precision == "bf16")
-
-
-@contextmanager
-def residual_dropout(model: nn.Module, probability: float, generator: torch.Generator) -> Iterator[None]:
-    """Inside this context, drop elements of what attention and MLP add to the residual stream; scale up the rest.
-
-    Draws come from ``generator``, which lives on the model's device. It applies in train and eval mode alike.
-
-    Source: InstructGPT appendix C.1 (residual dropout 0.2 in fine-tuning).
-
-    Raises:
-        ModelError: a family whose residual branches are not known.
-    """
-
-    def drop(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple) else output
-        kept = torch.empty_like(first).bernoulli_(1.0 - probability, generator=generator)
-        dropped = first * kept.div_(1.0 - probability)
-        return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
-
-    hooks = [branch.register_forward_hook(drop) for branch in residual_branches(model)] if probability else []
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@torch.no_grad()
-def draw_residual_dropout(
-    model: PreTrainedModel, batch: TokenBatch, probability: float, generator: torch.Generator
-) -> None:
-    """Draw, and throw away, what ``residual_dropout`` draws while ``response_logprobs`` reads a batch."""
-    width, device = model.config.get_text_config().hidden_size, model.device
-    kind = device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-    for tokens in tokens_per_branch(trunk_of(model), batch):
-        torch.empty(tokens, width, device=device, dtype=dtype).bernoulli_(1.0 - probability, generator=generator)
 
 
 def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -296,14 +270,26 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
         raise ModelError(f"tokenizer {name}: found {found}, expected an id of its own; call add_pad_token on it")
 
 
-def _load(kind: Any, name: Path | str, device: torch.device | str, revision: str | None) -> PreTrainedModel:
+def load_checked(
+    kind: Any,
+    name: Path | str,
+    device: torch.device | str,
+    revision: str | None,
+    config: PreTrainedConfig | None = None,
+    **changes: Any,
+) -> PreTrainedModel:
+    """A whole model of safetensors in fp32, without dropout; ``config`` stands in for the folder's, ``changes`` change it.
+
+    Raises:
+        ModelError: nothing there, no config, no safetensors, weights missing.
+    """
     source, given = source_of(name), given_of(revision)
     if Path(source).exists():
         check_model_files(Path(source))
     disable_progress_bar()  # stages show their own
     try:
-        with ONE_AT_A_TIME:
-            config = AutoConfig.from_pretrained(source, **given)
+        with ONE_AT_A_TIME, no_report(config is not None):
+            config = config or AutoConfig.from_pretrained(source, **given, **changes)
             switch_dropout_off(config)
             model, report = kind.from_pretrained(
                 source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **given

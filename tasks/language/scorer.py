@@ -12,6 +12,7 @@ from tasks.engine.ranks import here
 from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import ScalarModel, autocast
+from tasks.language.room import Room, nothing
 from tasks.language.share import my_microbatches
 
 Rows = Sequence[Sequence[int]]
@@ -29,14 +30,19 @@ def read_rows(
 ) -> list[Found]:
     """What ``read`` finds for each row, given the row numbers and the batch of one microbatch after another.
 
-    Ranks divide the rows; all of them get all findings.
+    Where memory is short it is called again, for smaller ones. Ranks divide the rows; all of them get all findings.
     """
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+
     mine: dict[int, Found] = {}
-    for rows in my_microbatches(lengths, runtime.tokens_per_microbatch):
-        batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad_id)
-        with autocast(runtime):
-            mine |= zip(rows, read(rows, batch.to(device)), strict=True)
+
+    def each(groups: Sequence[list[int]]) -> None:
+        for rows in groups:
+            batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad_id)
+            with autocast(runtime):
+                mine.update(zip(rows, read(rows, batch.to(device)), strict=True))
+
+    Room().fit(my_microbatches(lengths, runtime.tokens_per_microbatch), each, nothing)
     found = {row: value for part in here().gather(mine) for row, value in part.items()}
     return [found[row] for row in range(len(lengths))]
 

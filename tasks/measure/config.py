@@ -8,6 +8,7 @@ from tasks.engine.config import Config
 from tasks.engine.inputs import path_fields
 from tasks.measure.suite.config import SuiteConfig
 from tasks.measure.toxicity_config import SCORER_OF_WORLD, ToxicityConfig
+from tasks.rewards.config import RewardsConfig
 
 
 class ScoreJudgesConfig(Config):
@@ -59,6 +60,9 @@ class MeasureConfig(Config):
     """Who scores toxicity."""
     judges: ScoreJudgesConfig
     """Who scores responses."""
+    rewards: RewardsConfig | None
+    """The reward that was optimised, as in ppo.rewards, where it is more than one reward model; a run takes PPO's. null: the
+    reward model alone."""
     seed: int = Field(ge=0)
     """Seed of sampling."""
 
@@ -70,7 +74,11 @@ class MeasureConfig(Config):
     def fingerprint_fields(self) -> dict[str, Any]:
         """Files and folders count by their content, not by their path."""
         parts = {name: getattr(self, name).fingerprint_fields() for name in ("suite", "toxicity", "judges")}
-        return super().fingerprint_fields() | parts
+        return (
+            super().fingerprint_fields()
+            | parts
+            | ({} if self.rewards is None else {"rewards": self.rewards.fingerprint_fields()})
+        )
 
     @model_validator(mode="after")
     def _best_of_several(self) -> "MeasureConfig":

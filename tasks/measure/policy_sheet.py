@@ -17,7 +17,7 @@ from tasks.measure.benchmarks import Subject, document_losses, run_benchmarks, s
 from tasks.measure.config import MeasureConfig
 from tasks.measure.layouts import LAYOUTS
 from tasks.measure.safety import toxicity_scorer
-from tasks.measure.scores import GoldLabeler, RewardModelJudge
+from tasks.measure.scores import GoldLabeler, RewardModelJudge, RewardsJudge
 from tasks.measure.suite.run import run_suite
 from tasks.measure.suite.scoring import first_line
 from tasks.measure.vocabularies import ReadsAnew, same_vocabulary
@@ -42,6 +42,7 @@ from tasks.results.sheet import (
     Truthfulness,
     best_of,
 )
+from tasks.rewards.rewards import Rewards
 from tasks.sandbox.safety import truthfulness
 from tasks.sandbox.world import World
 
@@ -56,6 +57,8 @@ class Yardsticks(NamedTuple):
     reward: ScalarModel | None
     tokenizer: PreTrainedTokenizerBase
     """Of the reward models and of the data."""
+    rewards: Rewards | None = None
+    """All parts of the reward that was optimised, where it is more than ``reward``."""
     independent: ScalarModel | None = None
     """A reward model that nobody optimised."""
     world: World | None = None
@@ -90,7 +93,7 @@ def evaluate_policy(
     if baseline:
         again = _answer(subject, prompts, config, config.temperature, OPPONENT)
         sets[OPPONENT] = _judge(again, prompts, judges)
-        if config.best_of_n and yardsticks.reward is not None:
+        if config.best_of_n and (yardsticks.reward or yardsticks.rewards) is not None:
             picks, curve = _best_of_n(subject, judges, prompts, config)
             sets.update(picks)
     on_progress("benchmarks")
@@ -144,6 +147,11 @@ def _judges(yardsticks: Yardsticks, subject: Subject, config: MeasureConfig) -> 
     judges: list[ScoreJudge] = [
         RewardModelJudge(name, model, pad, subject.runtime) for name, model in models.items() if model is not None
     ]
+    if yardsticks.rewards is not None:
+        judges = [
+            RewardsJudge(REWARD_MODEL, yardsticks.rewards),
+            *(judge for judge in judges if judge.name == INDEPENDENT),
+        ]
     if not same_vocabulary(subject.tokenizer, yardsticks.tokenizer):
         judges = [ReadsAnew(judge, yardsticks.tokenizer, config.prompt_tokens) for judge in judges]
     return judges if yardsticks.world is None else [*judges, GoldLabeler(GOLD, yardsticks.world)]

@@ -7,6 +7,7 @@ from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
 from tasks.records.records import Prompt
 from tasks.results.judge import Answers
+from tasks.rewards.rewards import Answered, Rewards
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.world import World
 
@@ -36,3 +37,18 @@ class RewardModelJudge:
     def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
         """The scalar at the end of each response, in reward-model points."""
         return score_rows(self._model, answers.prompts, answers.tokens, self._pad, self._runtime)
+
+
+class RewardsJudge:
+    """All parts of the reward that was optimised, combined as PPO combined them."""
+
+    def __init__(self, name: str, rewards: Rewards) -> None:
+        self.name, self._rewards = name, rewards
+
+    def score(self, prompts: Sequence[Prompt], answers: Answers) -> list[float]:
+        """The combined score of each response, before any rule about missing EOS."""
+        if not prompts:
+            return []
+        answered = Answered(prompts, answers.texts, answers.finished, answers.prompts, answers.tokens)
+        found: list[float] = self._rewards(answered).total.tolist()
+        return found

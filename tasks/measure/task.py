@@ -17,6 +17,8 @@ from tasks.measure.policy_sheet import evaluate_policy as measure
 from tasks.measure.vocabularies import same_vocabulary
 from tasks.records.data import PreparedData
 from tasks.results.sheet import BASELINE, write_sheet
+from tasks.rewards.models import own_reward_models
+from tasks.rewards.rewards import Rewards
 from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
@@ -41,6 +43,7 @@ def evaluate_policy(shop: Workshop, config: MeasureConfig) -> Metrics:
         reference=_reference(shop, subject),
         reward=_optimised_reward_model(shop, data.tokenizer()),
         tokenizer=data.tokenizer(),
+        rewards=_rewards(shop, config, data.tokenizer()),
         independent=_independent(shop, config, data.tokenizer()),
         world=World.read(shop.input("world")) if "world" in shop.inputs else None,
     )
@@ -74,6 +77,14 @@ def _optimised_reward_model(shop: Workshop, tokenizer: PreTrainedTokenizerBase) 
     if "reward_model" not in shop.inputs:
         return None
     return load_reward_model(shop.input("reward_model") / "model", shop.runtime.device, tokenizer, "reward_model")
+
+
+def _rewards(shop: Workshop, config: MeasureConfig, tokenizer: PreTrainedTokenizerBase) -> Rewards | None:
+    """The whole reward that was optimised, where it is more than the reward model."""
+    if config.rewards is None:
+        return None
+    own = own_reward_models(shop) if config.rewards.own is not None else []
+    return Rewards(config.rewards, own, int(tokenizer.pad_token_id), shop.runtime)
 
 
 def _independent(shop: Workshop, config: MeasureConfig, tokenizer: PreTrainedTokenizerBase) -> ScalarModel | None:

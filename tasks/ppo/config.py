@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from tasks.engine.config import AdamConfig, Config
 from tasks.ppo.kl_control import LARGEST_ERROR
 from tasks.ppo.sentinel_config import SentinelConfig
+from tasks.rewards.config import RewardsConfig
 
 FEWEST_SEQUENCES_TO_WHITEN_REWARDS = 8
 
@@ -22,6 +23,9 @@ class PPOConfig(Config):
     """Price of leaving the reference policy: reward-model points per nat of log-ratio (the start value if adaptive)."""
     gamma: float = Field(ge=0)
     """Weight of the pretraining gradient against the policy gradient; 0 is plain PPO and reads no documents."""
+
+    rewards: RewardsConfig
+    """Who scores responses, and how the scores become one."""
 
     episodes: int = Field(gt=0)
     """Prompt-and-response pairs sampled in the whole run."""
@@ -124,6 +128,10 @@ class PPOConfig(Config):
     def tracked_params(self, group: str) -> dict[str, Any]:
         """Both PPO and PPO-ptx read the group ``ppo``."""
         return super().tracked_params("ppo")
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """What the parts of the reward read counts by its content."""
+        return super().fingerprint_fields() | {"rewards": self.rewards.fingerprint_fields()}
 
     @property
     def reads_values(self) -> bool:

@@ -30,6 +30,7 @@ from tasks.ppo.advantages import GROUP_ESTIMATORS, generalised_advantages
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.engines import OwnEngine, RolloutEngine, VLLMEngine, drift
 from tasks.ppo.kl_control import adapted_beta
+from tasks.ppo.reward_parts import combined
 from tasks.ppo.rewards import per_token_rewards
 from tasks.ppo.rollout import (
     Episodes,
@@ -53,6 +54,7 @@ from tasks.ppo.update import (
     training_statistics,
 )
 from tasks.records.records import Document, Prompt
+from tasks.rewards.rewards import Rewards
 
 
 class Sample(NamedTuple):
@@ -71,8 +73,9 @@ class PPOLearner:
         policy: trained; a fresh run starts it as a copy of ``reference`` (the paper's PPO-init).
         reference: frozen.
         reward_model: frozen; its bias makes demonstrations average 0.
-        value_model: trained; a fresh run starts it as a deep copy of ``reward_model``. Not kept where advantages compare
-            responses to one prompt.
+        rewards: combines all parts of the reward; None where the reward model's score is all there is.
+        value_model: trained; a fresh run starts it as a deep copy of ``reward_model`` where there is one. Not kept
+            where advantages compare responses to one prompt.
         documents: pretraining text; not looked at when gamma is 0.
 
     All networks are switched to evaluation mode, because dropout would make ratios meaningless.
@@ -86,6 +89,7 @@ class PPOLearner:
         documents: Sequence[Document],
         config: PPOConfig,
         runtime: RuntimeConfig,
+        rewards: Rewards | None = None,
     ) -> None:
         check_tokenizer(tokenizer)
         if not config.reads_values:
@@ -101,7 +105,9 @@ class PPOLearner:
         self.device = next(networks.policy.parameters()).device
         self.prompt_ids = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
         networks.reference.requires_grad_(False)
-        networks.reward_model.requires_grad_(False)
+        if networks.reward_model is not None:
+            networks.reward_model.requires_grad_(False)
+        self.rewards = rewards
         self.optimizers = Optimizers(
             Descent(
                 networks.policy,
@@ -143,6 +149,8 @@ class PPOLearner:
             rollout = evaluate_episodes(
                 self.networks, episodes, every_cut, self.config, self.ids.pad, self.device, drawn.statistics
             )
+        asked = [self.prompts[index] for index in chosen]
+        rollout, parts = combined(rollout, episodes, asked, self.rewards, self.tokenizer, self.config)
         if self.completed_steps == 0:
             check_start(rollout, self.config)
         alike = check_spread(rollout, self.config, self.alike, self.completed_steps + 1)
@@ -153,7 +161,7 @@ class PPOLearner:
         if self.config.ema_every == "iteration":
             self.ema.update(self.networks.policy)
         # 5. Report, then steer beta.
-        metrics |= self._rollout_statistics(rollout) | drift(drawn, rollout.logprobs)
+        metrics |= self._rollout_statistics(rollout) | parts | drift(drawn, rollout.logprobs)
         if self.config.kl_controller == "adaptive":
             self.beta = adapted_beta(
                 self.beta,

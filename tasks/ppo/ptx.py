@@ -37,6 +37,12 @@ def copy_gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters]
 
 
+def put_gradients(gradients: Sequence[Tensor], parameters: Sequence[Tensor]) -> None:
+    """Fill the buffers with what ``copy_gradients`` found."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.clone()
+
+
 def compare_gradients(policy_gradients: list[Tensor], parameters: Sequence[Tensor]) -> GradientPair:
     """Norms and cosine of the gradients copied before the pretraining backward pass and of what it added since."""
     total = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

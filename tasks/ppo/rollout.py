@@ -17,6 +17,7 @@ from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.generation import truncate_after_eos
 from tasks.language.logprobs import TokenStatistics, response_logprobs
 from tasks.language.models import ScalarModel
+from tasks.language.room import Room, nothing
 from tasks.language.share import my_microbatches
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.rewards import MISSING_EOS_RULES, PLACEMENTS, Placement
@@ -29,7 +30,8 @@ class Networks(NamedTuple):
 
     policy: PreTrainedModel
     reference: PreTrainedModel
-    reward_model: ScalarModel
+    reward_model: ScalarModel | None
+    """None where no part of the reward is the run's own reward model."""
     value_model: ScalarModel | None
     """None where advantages compare responses to one prompt."""
 
@@ -77,6 +79,16 @@ class Microbatch(NamedTuple):
     batch: TokenBatch
     valued: TokenBatch
 
+    def halves(self) -> "list[Microbatch]":
+        """The same rows in two; one where there is one row."""
+        middle = len(self.rows) // 2
+        parts = (slice(0, middle), slice(middle, None)) if middle else (slice(None),)
+        cut = []
+        for part in parts:
+            batch, valued = (TokenBatch(*(tensor[part] for tensor in whole)) for whole in (self.batch, self.valued))
+            cut.append(Microbatch(self.rows[part], batch, valued))
+        return cut
+
 
 class Minibatch(NamedTuple):
     """The episodes of one optimizer step."""
@@ -93,7 +105,7 @@ class Rollout:
     placement: Placement
     lengths: Tensor  # (B,) tokens trained on
     finished: Tensor  # (B,) bool
-    raw_score: Tensor  # (B,) reward model
+    raw_score: Tensor  # (B,) reward model, or all parts of the reward
     score: Tensor  # (B,) after the missing-EOS rule
     logprobs: Tensor  # (B, W) fp32
     reference_logprobs: Tensor  # (B, W) fp32
@@ -156,15 +168,20 @@ def evaluate_episodes(
         for table, noted in ((logprobs, sampled.logprobs), (entropy, sampled.entropy)):
             width = min(table.shape[1], noted.shape[1])  # nothing but 0 behind it
             table[:, :width] = noted[:, :width]
-    for cut in cuts:
-        if sampled is None:
-            old, spread = response_logprobs(networks.policy, cut.batch, config.temperature, with_entropy=True)
-            write_rows(logprobs, cut.rows, old)
-            write_rows(entropy, cut.rows, spread)
-        write_rows(reference, cut.rows, response_logprobs(networks.reference, cut.batch, config.temperature))
-        if critic is not None:
-            write_rows(values, cut.rows, critic.values(cut.valued))
-        raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
+
+    def read(cuts: Sequence[Microbatch]) -> None:
+        for cut in cuts:
+            if sampled is None:
+                old, spread = response_logprobs(networks.policy, cut.batch, config.temperature, with_entropy=True)
+                write_rows(logprobs, cut.rows, old)
+                write_rows(entropy, cut.rows, spread)
+            write_rows(reference, cut.rows, response_logprobs(networks.reference, cut.batch, config.temperature))
+            if critic is not None:
+                write_rows(values, cut.rows, critic.values(cut.valued))
+            if networks.reward_model is not None:
+                raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
+
+    Room().fit(cuts, read, nothing)
     here().add(*divided)
     score = MISSING_EOS_RULES[config.missing_eos](raw_score, finished, config.missing_eos_score)
     known = None if critic is None else values
@@ -187,8 +204,8 @@ def _scored_batch(episodes: Episodes, cut: Microbatch, pad_id: int) -> TokenBatc
 def check_networks(networks: Networks, config: PPOConfig) -> None:
     """A trained network must not share storage with a frozen one, and prompt plus response must fit the policy."""
     for trained, frozen in (("policy", "reference"), ("value_model", "reward_model")):
-        network = getattr(networks, trained)
-        if network is not None and _addresses(network) & _addresses(getattr(networks, frozen)):
+        network, other = getattr(networks, trained), getattr(networks, frozen)
+        if network is not None and other is not None and _addresses(network) & _addresses(other):
             raise ModelError(
                 f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy"
             )

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -13,10 +14,13 @@ from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
+from tasks.ppo.reward_parts import value_model_without_reward_model
 from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import Row
 from tasks.ppo.watch import CURVES, GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner
 from tasks.records.data import PreparedData
+from tasks.rewards.models import own_reward_models
+from tasks.rewards.rewards import Rewards
 from tasks.sandbox.world import World
 
 logger = logging.getLogger("plumbline")
@@ -26,7 +30,9 @@ INDEPENDENT = "independent_reward_model"
 
 @stage("PPO", cpus=2, gpus=1, divided=True)
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
-    """Optimise the policy against the reward model, held near PPO-init, with pretraining gradients of weight gamma.
+    """Optimise the policy against the reward model, or the declared list of rewards, held near PPO-init.
+
+    Pretraining gradients have weight gamma.
 
     The policy starts from PPO-init, or from the input ``start``, where a later round goes on; its KL is measured to PPO-init.
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
@@ -35,11 +41,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    reference, judge, device = (
-        shop.input("ppo_init") / "policy",
-        shop.input("reward_model") / "model",
-        shop.runtime.device,
-    )
+    reference, device = shop.input("ppo_init") / "policy", shop.runtime.device
     start = shop.input("start") / "policy" if "start" in shop.inputs else reference
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
@@ -48,16 +50,19 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             f"{shop.stage}: ppo.selection is {config.selection}, and the held-out judges here are "
             f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
         )
+    own = own_reward_models(shop) if config.rewards.own is not None else []
     networks = Networks(
         policy=load_policy(start, device),
         reference=load_policy(reference, device),
-        reward_model=ScalarModel.load(judge, device),
-        value_model=ScalarModel.load(judge, device) if config.reads_values else None,
+        reward_model=own[0] if own else None,
+        value_model=_value_model(shop, start, config),
     )
+    listed = len(own) > 1 or not config.rewards.plain
+    rewards = Rewards(config.rewards, own, int(tokenizer.pad_token_id), shop.runtime) if listed else None
     prompts = data.rl_prompts("train")
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "training")
     learner = WatchedLearner(
-        PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime), judges
+        PPOLearner(networks, tokenizer, prompts, data.documents("train"), config, shop.runtime, rewards), judges
     )
     for _ in shop.train(learner):
         for warning in learner.report().warnings:
@@ -73,6 +78,15 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     write_json(shop.folder / "history.json", learner.history)
     write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
     return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
+
+
+def _value_model(shop: Workshop, start: Path, config: PPOConfig) -> ScalarModel | None:
+    """It starts as the reward model where there is one (section 3.5), and else knows nothing of rewards."""
+    if not config.reads_values:
+        return None
+    if config.rewards.own is None:
+        return value_model_without_reward_model(start, shop.runtime.device)
+    return ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
 
 
 def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:

@@ -3,6 +3,7 @@
 Without a value model, the policy's alone.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,11 +14,12 @@ from tasks.engine.ranks import here
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
+from tasks.language.room import Room
 from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss, reference_kl_loss
-from tasks.ppo.ptx import compare_gradients, copy_gradients, loss_divisor, pretraining_loss
-from tasks.ppo.rollout import Minibatch, Networks, Rollout, write_rows
+from tasks.ppo.ptx import compare_gradients, copy_gradients, loss_divisor, pretraining_loss, put_gradients
+from tasks.ppo.rollout import Microbatch, Minibatch, Networks, Rollout, write_rows
 from tasks.ppo.statistics import GradientPair
 
 
@@ -67,6 +69,7 @@ class MinibatchUpdate:
 
     def __init__(self, networks: Networks, optimizers: Optimizers, config: PPOConfig, runtime: RuntimeConfig) -> None:
         self.networks, self.optimizers, self.config, self.runtime = networks, optimizers, config, runtime
+        self._ptx_room = Room()
 
     def __call__(
         self,
@@ -77,22 +80,34 @@ class MinibatchUpdate:
         iteration: int,
     ) -> MinibatchReport:
         """Every optimizer takes one step."""
-        self._policy_backward(minibatch, experience, forwarded.logprobs)
+        self.optimizers.policy.add_up(
+            minibatch.cuts,
+            lambda cuts: self._policy_backward(cuts, experience, forwarded.logprobs, minibatch.response_tokens),
+        )
         ptx_loss = gradients = None
         if rows is not None:
             parameters = self.optimizers.policy.parameters
             policy_gradients = copy_gradients(parameters)
+            mine = rows[here().deal([rows.shape[1]] * len(rows))]
+            parts = torch.split(mine, max(1, self.runtime.tokens_per_microbatch // rows.shape[1])) if len(mine) else ()
+            ptx_loss = self._ptx_room.fit(
+                parts,
+                lambda parts: self._ptx_backward(parts, rows.shape),
+                lambda: put_gradients(policy_gradients, parameters),
+            )
+            (ptx_loss,) = here().total(ptx_loss)
             here().add(*policy_gradients)
-            ptx_loss = self._ptx_backward(rows)
             self.optimizers.policy.complete()
             gradients = compare_gradients(policy_gradients, parameters)
         taken = self.optimizers.policy.step(iteration)
         value_norm = self._value_step(minibatch, experience, forwarded.values, iteration)
         return MinibatchReport(taken.learning_rate, taken.grad_norm, value_norm, ptx_loss, gradients)
 
-    def _policy_backward(self, minibatch: Minibatch, experience: Experience, table: Tensor) -> None:
+    def _policy_backward(
+        self, cuts: Sequence[Microbatch], experience: Experience, table: Tensor, token_count: int
+    ) -> None:
         rollout = experience.rollout
-        for cut in minibatch.cuts:
+        for cut in cuts:
             with autocast(self.runtime):
                 logprobs = response_logprobs(self.networks.policy, cut.batch, self.config.temperature)
             part = (cut.rows, slice(logprobs.shape[1]))
@@ -102,27 +117,24 @@ class MinibatchUpdate:
                 experience.advantages[part],
                 rollout.placement.response_mask[part],
                 clip=self.config.policy_clip,
-                token_count=minibatch.response_tokens,
+                token_count=token_count,
             )
             if experience.kl_price:
                 reference, mask = rollout.reference_logprobs[part], rollout.placement.response_mask[part]
-                kl = reference_kl_loss(logprobs, reference, mask, token_count=minibatch.response_tokens)
+                kl = reference_kl_loss(logprobs, reference, mask, token_count=token_count)
                 loss = loss + experience.kl_price * kl
             loss.backward()  # type: ignore[no-untyped-call]
             write_rows(table, cut.rows, logprobs)
 
-    def _ptx_backward(self, rows: Tensor) -> float:
-        count, length = rows.shape
+    def _ptx_backward(self, parts: Sequence[Tensor], shape: torch.Size) -> float:
+        count, length = shape
         divisor = loss_divisor(count, length, self.config.ptx_reduction)
-        total = torch.zeros((), device=rows.device)
-        mine = rows[here().deal([length] * count)]
-        parts = torch.split(mine, max(1, self.runtime.tokens_per_microbatch // length)) if len(mine) else ()
+        total = torch.zeros((), device=self.networks.policy.device)
         for part in parts:
             with autocast(self.runtime):
                 loss = pretraining_loss(self.networks.policy, part, divisor=divisor)
             (self.config.gamma * loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        here().add(total)
         return total.item() * (divisor / loss_divisor(count, length, "token_mean"))  # reported per token
 
     def _value_step(self, minibatch: Minibatch, experience: Experience, table: Tensor, iteration: int) -> float | None:
@@ -130,20 +142,24 @@ class MinibatchUpdate:
         model, descent, targets = self.networks.value_model, self.optimizers.value, experience.targets
         if model is None or descent is None or targets is None:
             return None
-        for cut in minibatch.cuts:
-            with autocast(self.runtime):
-                values = model.values(cut.valued).float()
-            part = (cut.rows, slice(values.shape[1]))
-            loss = clipped_value_loss(
-                values,
-                targets.old[part],
-                targets.returns[part],
-                experience.rollout.placement.value_mask[part],
-                clip=self.config.value_clip,
-                token_count=minibatch.value_tokens,
-            )
-            loss.backward()  # type: ignore[no-untyped-call]
-            write_rows(table, cut.rows, values)
+
+        def backward(cuts: Sequence[Microbatch]) -> None:
+            for cut in cuts:
+                with autocast(self.runtime):
+                    values = model.values(cut.valued).float()
+                part = (cut.rows, slice(values.shape[1]))
+                loss = clipped_value_loss(
+                    values,
+                    targets.old[part],
+                    targets.returns[part],
+                    experience.rollout.placement.value_mask[part],
+                    clip=self.config.value_clip,
+                    token_count=minibatch.value_tokens,
+                )
+                loss.backward()  # type: ignore[no-untyped-call]
+                write_rows(table, cut.rows, values)
+
+        descent.add_up(minibatch.cuts, backward)
         return descent.step(iteration).grad_norm
 
 

@@ -5,6 +5,7 @@ needs a base model. AdamW, linear warm-up, cosine decay; every token of a row bu
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,8 +44,8 @@ def summed_row_nll(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig)
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig) -> float:
     """Mean negative log-likelihood per predicted token of (N, L) rows, nats."""
-    total = sum(float(summed_row_nll(model, part, runtime)) for part in split_rows(rows, runtime))
-    return sum(here().gather(total)) / (rows.shape[0] * (rows.shape[1] - 1))
+    (total,) = here().total(sum(float(summed_row_nll(model, part, runtime)) for part in split_rows(rows, runtime)))
+    return total / (rows.shape[0] * (rows.shape[1] - 1))
 
 
 def split_rows(rows: Tensor, runtime: RuntimeConfig) -> tuple[Tensor, ...]:
@@ -88,11 +89,16 @@ class PretrainLearner:
         started = time.perf_counter()
         rows = self.cursor.draw(self.config.batch_rows)
         predicted = rows.shape[0] * (rows.shape[1] - 1)
-        loss = torch.zeros((), device=self.model.device)
-        for part in split_rows(rows, self.runtime):
-            share = summed_row_nll(self.model, part, self.runtime) / predicted
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
+
+        def add_up(parts: Sequence[Tensor]) -> Tensor:
+            loss = torch.zeros((), device=self.model.device)
+            for part in parts:
+                share = summed_row_nll(self.model, part, self.runtime) / predicted
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += share.detach()
+            return loss
+
+        loss = self.descent.add_up(split_rows(rows, self.runtime), add_up)
         here().add(loss)
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1

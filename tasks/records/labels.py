@@ -5,6 +5,7 @@
     <home>/labels/<batch>/batch.json               the form, the instructions, how many labels each item needs
     <home>/labels/<batch>/items.jsonl              one request and its K responses per line
     <home>/labels/<batch>/labels/<labeler>.jsonl   what one labeler answered, only ever appended to
+    <home>/labels/<batch>/waiting/<run>            how many answers a run waits for
 
 A batch appears by one rename and never changes. A label is on disk before ``append_label`` returns. The newest label of a
 labeler for an item counts; a last line that a killed process left half written is set aside, and with it no whole one.
@@ -27,7 +28,7 @@ from tasks.records.json_lines import at
 from tasks.records.records import Comparison, Prompt
 
 FOLDER = "labels"
-BATCH, ITEMS = "batch.json", "items.jsonl"
+BATCH, ITEMS, WAITING = "batch.json", "items.jsonl", "waiting"
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """Of a batch, a labeler, a flag: part of a file's name and of an address."""
 

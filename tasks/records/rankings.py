@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
+from tasks.engine.ranks import here
 from tasks.language.seeds import named_random
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Comparison
@@ -156,6 +157,13 @@ def group_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: in
             groups.append([index])
             completions = count
     return groups
+
+
+def my_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: int) -> list[list[int]]:
+    """``group_prompts`` of this rank's elements."""
+    mine = here().deal([element.tokens for element in elements])
+    groups = group_prompts([elements[index] for index in mine], tokens_per_microbatch)
+    return [[mine[place] for place in group] for group in groups]
 
 
 def epoch_batches(elements: int, *, epochs: int, batch_size: int, seed: int) -> list[list[int]]:

@@ -4,6 +4,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tasks.language.chat_layout import Turn
+
+TURNS = "turns"
+"""Key of a prompt's metadata: its turns before the layout, where the layout changed them."""
+
 
 class Record(BaseModel):
     """Frozen and closed, like a configuration."""
@@ -21,7 +26,12 @@ class Prompt(Record):
     kind: str = ""
     """Use case (InstructGPT table 1), empty when unknown."""
     metadata: dict[str, Any] = {}
-    """What a gold labeler needs to judge a response; JSON types only."""
+    """What a gold labeler needs to judge a response, and ``TURNS``; JSON types only."""
+
+
+def turns_of(prompt: Prompt) -> list[Turn]:
+    """The conversation that a prompt is made of, before the layout of the policy: for readers with a layout of their own."""
+    return [Turn(*turn) for turn in prompt.metadata.get(TURNS, [("user", prompt.text)])]
 
 
 class Demonstration(Record):

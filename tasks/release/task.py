@@ -11,6 +11,7 @@ from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.release.card import SETTINGS, CardInputs, model_card
 from tasks.release.config import ReleaseJob
+from tasks.release.mlmodel import write_mlmodel
 from tasks.results.comparison import COMPARISON, PolicyComparison
 from tasks.results.decision import DECISION, GateDecision
 
@@ -34,6 +35,7 @@ def release_policy(shop: Workshop, config: ReleaseJob) -> Metrics:
     manifest = shop.store.manifest(released.stage, released.fingerprint)
     assert manifest is not None, "an opened artifact has a manifest"
     _link(source / "policy", folder)
+    write_mlmodel(folder)
     card = model_card(
         CardInputs(
             policy=shop.about,

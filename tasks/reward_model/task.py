@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.classifier import save_reward_model
 from tasks.language.models import ScalarModel
 from tasks.language.seeds import named_generator
 from tasks.records.comparison_sets import read_comparisons, take_part
@@ -37,7 +38,7 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     for _ in shop.train(learner):
         pass
     metrics = learner.normalise(data.demonstrations("train"))
-    model.save(shop.folder / "model")
+    save_reward_model(model, tokenizer, shop.folder / "model")
     return metrics | _accuracy(shop, learner, sets)
 
 

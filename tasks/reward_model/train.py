@@ -25,7 +25,7 @@ from tasks.records.rankings import (
     RankedPairs,
     RankedSequences,
     epoch_batches,
-    group_prompts,
+    my_prompts,
     rank_pairs,
     require_signal,
     tokens_of,
@@ -91,22 +91,30 @@ class RewardLearner:
         started = time.perf_counter()
         # 1. Take the batch's elements.
         elements = [self.elements[index] for index in self.batches[self.completed_steps]]
+
         # 2. Score every completion once and add up the prompts' losses; a prompt is never cut in two.
-        loss, right, ordered = (torch.zeros((), device=self.device) for _ in range(3))
-        mine = [elements[index] for index in here().deal([element.tokens for element in elements])]
-        for together in group_prompts(mine, self.runtime.tokens_per_microbatch):
-            members = [mine[index] for index in together]
-            prompts = [member.prompt for member in members for _ in member.completions]
-            completions = [ids for member in members for ids in member.completions]
-            scores = self._scores(prompts, completions)
-            ranked = rank_pairs([member.ranks for member in members], self.config.tie_normaliser)
-            pairs = RankedPairs(*(values.to(self.device) for values in ranked))
-            share = summed_ranking_loss(scores, pairs) / len(elements)
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.detach()
-            right += (scores[pairs.winners] > scores[pairs.losers]).sum()
-            ordered += len(pairs.winners)
-        here().add(loss, right, ordered)
+        def add_up(groups: Sequence[list[int]]) -> tuple[Tensor, Tensor, int, int]:
+            loss, right = (torch.zeros((), device=self.device) for _ in range(2))
+            ordered = tokens = 0
+            for together in groups:
+                members = [elements[index] for index in together]
+                prompts = [member.prompt for member in members for _ in member.completions]
+                completions = [ids for member in members for ids in member.completions]
+                scores = self._scores(prompts, completions)
+                ranked = rank_pairs([member.ranks for member in members], self.config.tie_normaliser)
+                pairs = RankedPairs(*(values.to(self.device) for values in ranked))
+                share = summed_ranking_loss(scores, pairs) / len(elements)
+                share.backward()  # type: ignore[no-untyped-call]
+                loss += share.detach()
+                right += (scores[pairs.winners] > scores[pairs.losers]).sum()
+                ordered += len(pairs.winners)
+                tokens += sum(map(len, prompts)) + sum(map(len, completions))
+            return loss, right, ordered, tokens
+
+        groups = my_prompts(elements, self.runtime.tokens_per_microbatch)
+        loss, right, ordered, tokens = self.descent.add_up(groups, add_up)
+        here().add(loss, right)
+        ordered, tokens = here().total(ordered, tokens)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
@@ -114,9 +122,9 @@ class RewardLearner:
             "train/loss": float(loss),
             "train/learning_rate": taken.learning_rate,
             "train/grad_norm": taken.grad_norm,
-            "train/tokens_per_second": sum(item.tokens for item in elements) / (time.perf_counter() - started),
+            "train/tokens_per_second": tokens / (time.perf_counter() - started),
         }
-        return metrics | {"train/accuracy": float(right) / float(ordered)} if ordered else metrics
+        return metrics | {"train/accuracy": float(right) / ordered} if ordered else metrics
 
     def score(self, comparisons: Sequence[Comparison]) -> list[list[float]]:
         """Scores of the completions of other comparisons, for validation; one list per comparison."""

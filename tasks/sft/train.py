@@ -6,7 +6,7 @@ demonstrations slot by slot.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -19,9 +19,11 @@ from tasks.engine.errors import DataError
 from tasks.engine.ranks import here
 from tasks.language.batches import TokenBatch, microbatches, pad_batch
 from tasks.language.descent import Descent, cosine
+from tasks.language.dropout import draw_residual_dropout, residual_dropout
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast, draw_residual_dropout, residual_dropout
+from tasks.language.models import autocast
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.room import halved
 from tasks.language.seeds import named_generator
 from tasks.language.share import my_microbatches
 from tasks.language.text import encode_prompt, encode_response
@@ -42,6 +44,18 @@ class TrainingSequence(NamedTuple):
     def tokens(self) -> int:
         """Of both."""
         return len(self.given) + len(self.counted)
+
+
+class Cut(NamedTuple):
+    """A microbatch of a step."""
+
+    rows: list[int]
+    mine: bool = True
+    """Whether this rank reads it; of the others it only draws the dropout."""
+
+    def halves(self) -> "list[Cut]":
+        """The same rows in two; one where there is one row."""
+        return [Cut(rows, self.mine) for rows in halved(self.rows)]
 
 
 def demonstration_sequence(
@@ -128,12 +142,23 @@ class SFTLearner:
         sequences = self._sequences_of(planned)
         # 2. Sum the loss over all counted tokens, micro-batch by micro-batch.
         counted = sum(len(sequence.counted) for sequence in sequences)
-        loss = torch.zeros((), device=self.model.device)
-        with self._dropout():
-            for rows in self._training_microbatches(sequences):
-                share = self._summed_nll([sequences[row] for row in rows]) / counted
-                share.backward()  # type: ignore[no-untyped-call]
-                loss += share.detach()
+        drawn = self.dropout_draws.get_state()
+
+        def add_up(cuts: Sequence[Cut]) -> Tensor:
+            self.dropout_draws.set_state(drawn)
+            loss = torch.zeros((), device=self.model.device)
+            with self._dropout():
+                for cut in cuts:
+                    chosen = [sequences[row] for row in cut.rows]
+                    if cut.mine:
+                        share = self._summed_nll(chosen) / counted
+                        share.backward()  # type: ignore[no-untyped-call]
+                        loss += share.detach()
+                    else:
+                        self._draw_dropout(chosen)
+            return loss
+
+        loss = self.descent.add_up(self._cuts(sequences), add_up)
         here().add(loss)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
@@ -203,21 +228,13 @@ class SFTLearner:
     def _microbatches(self, sequences: Sequence[TrainingSequence]) -> list[list[int]]:
         return my_microbatches([sequence.tokens for sequence in sequences], self.runtime.tokens_per_microbatch)
 
-    def _training_microbatches(self, sequences: Sequence[TrainingSequence]) -> Iterator[list[int]]:
-        """This rank's. With dropout ranks divide whole microbatches and draw for those of the others, as one rank would."""
-        ranks, probability = here(), self.config.residual_dropout
-        if ranks.count == 1 or not probability:
-            yield from self._microbatches(sequences)
-            return
+    def _cuts(self, sequences: Sequence[TrainingSequence]) -> list[Cut]:
+        """This rank's; with dropout ranks divide the microbatches of one process, whose masks they then draw."""
+        ranks = here()
+        if ranks.count == 1 or not self.config.residual_dropout:
+            return [Cut(rows) for rows in self._microbatches(sequences)]
         cut = microbatches([sequence.tokens for sequence in sequences], self.runtime.tokens_per_microbatch)
-        for number, rows in enumerate(cut):
-            if number % ranks.count == ranks.number:
-                yield rows
-            else:
-                with autocast(self.runtime):
-                    draw_residual_dropout(
-                        self.model, self._batch([sequences[row] for row in rows]), probability, self.dropout_draws
-                    )
+        return [Cut(rows, number % ranks.count == ranks.number) for number, rows in enumerate(cut)]
 
     def _batch(self, sequences: Sequence[TrainingSequence]) -> TokenBatch:
         given, counted = [sequence.given for sequence in sequences], [sequence.counted for sequence in sequences]
@@ -228,6 +245,10 @@ class SFTLearner:
         with autocast(self.runtime):
             logprobs = response_logprobs(self.model, batch, 1.0)
         return summed_nll(logprobs, batch.response_mask)
+
+    def _draw_dropout(self, sequences: Sequence[TrainingSequence]) -> None:
+        with autocast(self.runtime):
+            draw_residual_dropout(self.model, self._batch(sequences), self.config.residual_dropout, self.dropout_draws)
 
     def _dropout(self) -> Any:
         if self.config.residual_dropout == 0:

@@ -12,9 +12,10 @@ from tasks.dpo.config import DPOConfig
 from tasks.dpo.train import DPOLearner
 from tasks.engine.ranks import here
 from tasks.language.batches import pad_batch
+from tasks.language.dropout import draw_residual_dropout, residual_dropout
 from tasks.language.generation import Sampled, sample
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import ScalarModel, draw_residual_dropout, residual_dropout
+from tasks.language.models import ScalarModel
 from tasks.language.packing import encode_documents, pack_documents
 from tasks.language.scorer import summed_logprobs
 from tasks.pretrain.config import PretrainConfig

@@ -64,10 +64,12 @@ def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
     networks = [
         network_memory("policy", policy, trained=True, averaged=True),
         network_memory("reference", policy, trained=False),
-        network_memory("reward model", judge, trained=False),
     ]
+    own = config.ppo.rewards.own is not None
+    if own:
+        networks += [network_memory("reward model", judge, trained=False)] * config.reward_ensemble
     if config.ppo.reads_values:
-        networks.append(network_memory("value model", judge, trained=True))
+        networks.append(network_memory("value model", judge if own else shapes.policy.scalar_parameters, trained=True))
     if config.independent_reward_model != "none" and config.ppo.sentinel.every:
         networks.append(network_memory("second RM", judge, trained=False))
     return networks

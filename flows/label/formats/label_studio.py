@@ -157,7 +157,7 @@ def _interface(batch: LabelBatch, most: int) -> str:
         lines.append(f'  <Choices name="flags-{name}" {about} choice="multiple">')
         lines += [f"    <Choice alias={quoteattr(flag.name)} value={quoteattr(flag.text)}/>" for flag in form.flags]
         lines.append("  </Choices>")
-    lines += ['  <List name="responses" value="$responses" title="Rank all; one bucket for equal ones"/>']
+    lines += ['  <List name="responses" value="$responses" title="To rank"/>']
     lines.append('  <Ranker name="rank" toName="responses">')
     lines += [f'    <Bucket name="rank-{rank}" title="Rank {rank}"/>' for rank in range(1, most + 1)]
     lines += ["  </Ranker>", '  <TextArea name="reason" toName="request" placeholder="Why this item is skipped"/>']

@@ -13,7 +13,7 @@ from tasks.engine.errors import DataError, ModelError
 from tasks.language.chat_layout import Turn
 from tasks.language.plain_layout import BARE, Layout
 from tasks.records.json_lines import Twice, escaped, parse_json, text_problem
-from tasks.records.records import Prompt
+from tasks.records.records import TURNS, Prompt
 
 Fields = Mapping[str, Any]
 UNKNOWN_LABELER = "unknown"
@@ -117,7 +117,8 @@ class Row:
         owner = owner or self.text("owner_id", default=f"prompt:{short_digest(normalise(first))}")
         kind = self.label("kind") or ""
         kind = "" if kind == "unknown" else kind
-        prompt = Prompt(prompt_id=short_digest(text), owner_id=owner, text=text, kind=kind)
+        before = {} if text == first and len(turns) == 1 else {TURNS: [list(turn) for turn in turns]}
+        prompt = Prompt(prompt_id=short_digest(text), owner_id=owner, text=text, kind=kind, metadata=before)
         self.turns[id(prompt)] = tuple(turns)
         return prompt
 

@@ -28,6 +28,20 @@ def test_published_artifact_is_found_and_opened(tmp_path: Path) -> None:
     assert (fresh.open(ref) / "sub" / "a.txt").read_text() == "hello"
 
 
+def test_others_may_read_what_a_library_wrote_for_its_owner_alone(tmp_path: Path) -> None:
+    store, before = ArtifactStore(tmp_path), os.umask(0o027)
+    try:
+        with store.publish("sft", "f1", {}, {}) as draft:
+            for name, mode in (("model.safetensors", 0o600), ("run.sh", 0o700)):
+                (draft.folder / name).write_text(name)
+                (draft.folder / name).chmod(mode)
+    finally:
+        os.umask(before)
+    assert draft.ref is not None
+    folder = store.open(draft.ref)
+    assert [(folder / name).stat().st_mode & 0o777 for name in ("model.safetensors", "run.sh")] == [0o640, 0o740]
+
+
 def test_digest_is_content_alone(tmp_path: Path) -> None:
     first = publish(ArtifactStore(tmp_path / "one"))
     second = publish(ArtifactStore(tmp_path / "two"), fingerprint="f2")

@@ -7,9 +7,17 @@ import pytest
 from mlflow import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tasks.engine.registry import Champion, artifacts_of, champion_of, register_model
+from tasks.engine.registry import (
+    Champion,
+    artifacts_of,
+    champion_of,
+    log_model,
+    register_model,
+    runs_of_stages,
+)
 from tasks.engine.tracking import prepare, start_pipeline_run
 from tasks.language.models import save_policy
+from tasks.release.mlmodel import write_mlmodel
 from tests.unit import tiny_models
 
 
@@ -50,6 +58,37 @@ def test_versions_the_alias_and_loading(tracked: tuple[str, str, str], tmp_path:
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert loaded.get_input_embeddings().weight.equal(tiny_models.policy(1).get_input_embeddings().weight)
     assert AutoTokenizer.from_pretrained(folder).eos_token == "<eos>"
+
+
+def test_mlflow_loads_and_runs_the_champion(tracked: tuple[str, str, str], tmp_path: Path) -> None:
+    uri, _, run = tracked
+    folder = policy(tmp_path, 3)
+    write_mlmodel(folder)
+    register_model(uri, "plumbline-policy", "champion", folder, run, {"digest": "c"})
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        pipeline = mlflow.transformers.load_model("models:/plumbline-policy@champion", device="cpu")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert pipeline.model.get_input_embeddings().weight.equal(tiny_models.policy(3).get_input_embeddings().weight)
+    written = pipeline("q : the cat a :", max_new_tokens=4, do_sample=False)[0]["generated_text"]
+    assert written.startswith("q : the cat a :")
+    assert AutoModelForCausalLM.from_pretrained(folder).config.vocab_size == len(tiny_models.WORDS)  # as before
+
+
+def test_models_and_their_figures_are_in_the_models_tab(tracked: tuple[str, str, str]) -> None:
+    uri, experiment, run = tracked
+    client = MlflowClient(uri)
+    tags = {"mlflow.parentRunId": run, "plumbline.stage": "ppo_ptx"}
+    stage = client.create_run(experiment, tags=tags).info.run_id
+    assert runs_of_stages(uri, run)["ppo_ptx"] == stage
+    figures = {"win_rate_gold": 0.75, "kl": 3.5, "benchmarks_vs_sft": float("nan")}
+    made = log_model(uri, stage, "ppo_ptx", "policy", figures, {"artifact": "ppo_ptx/1"})
+    (found,) = client.search_logged_models([experiment], filter_string="name = 'ppo_ptx'")
+    assert (found.model_id, found.model_type, found.status) == (made, "policy", "READY")
+    assert {metric.key: metric.value for metric in found.metrics} == {"model/win_rate_gold": 0.75, "model/kl": 3.5}
+    assert found.tags["artifact"] == "ppo_ptx/1" and found.source_run_id == stage
 
 
 def test_a_folder_that_moved_is_registered_anew(tracked: tuple[str, str, str], tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(home: Path, port: int) -> "subprocess.Popen[bytes]":
-    """Start the page and wait until it answers."""
-    environment = os.environ | {"PLUMBLINE_HOME": str(home)}
+def start(home: Path, port: int, **more: str) -> "subprocess.Popen[bytes]":
+    """Start the page and wait until it answers; ``more`` belongs to its environment."""
+    environment = os.environ | {"PLUMBLINE_HOME": str(home)} | more
     command = [sys.executable, "-m", "flows.label", "--port", str(port)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     end = time.monotonic() + 60

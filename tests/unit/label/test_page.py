@@ -15,7 +15,7 @@ from flows.label.app import create_app
 from flows.label.desk import Desk
 from flows.label.tokens import Labelers
 from tasks.records import appended
-from tasks.records.labels import LabelBatch, read_labels
+from tasks.records.labels import LabelBatch, read_batch, read_labels
 from tests.unit.label.batches import item, written
 
 ATTACK = "<script>alert('x')</script>"
@@ -310,6 +310,17 @@ def test_seconds_are_those_of_the_browser_if_they_can_be(
     clock.now += 60
     ann.http.post(address, data=form | answers([1, 2, 3, 4]) | {"seconds": counted})
     assert read_labels(batch)[0].seconds == stored
+
+
+def test_whoever_waits_is_told_of_every_label_that_was_stored(tmp_path: Path, batch: LabelBatch) -> None:
+    told: list[int] = []
+    app = create_app(tmp_path, stored=lambda folder: told.append(len(read_labels(read_batch(folder)))))
+    ann = Person(tmp_path, "ann", app)
+    address = ann.next()
+    ann.http.post(address, data=ann.form(address) | answers([1, 2, 3, 9]))
+    assert told == []
+    ann.http.post(address, data=ann.form(address) | answers([1, 2, 3, 4]))
+    assert told == [1]
 
 
 def test_progress_is_shown(ann: Person) -> None:

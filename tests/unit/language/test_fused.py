@@ -77,6 +77,38 @@ def test_the_rotation_and_its_gradients_are_the_family_s(family: str, monkeypatc
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
+def test_under_autocast_half_states_are_turned_in_full_precision_and_rounded_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cos, sin = drawn(2, 5, 8), drawn(2, 5, 8)
+    inputs = [drawn(2, heads, 5, 8, dtype=torch.bfloat16) for heads in (4, 2)]
+    weights = [drawn(2, heads, 5, 8, dtype=torch.bfloat16) for heads in (4, 2)]
+    trunk = trunk_of(build("llama"))
+    with fused(trunk):
+        switch = rotation_of("llama")
+    calls = counted("rotate", monkeypatch)
+
+    def differentiated() -> list[Any]:
+        parts = [part.clone().requires_grad_() for part in inputs]
+        rotated = [part.bfloat16() for part in switch(*parts, cos, sin)]
+        torch.autograd.backward(rotated, weights)
+        return [*(out.detach() for out in rotated), *(part.grad for part in parts)]
+
+    expected = differentiated()
+    with fused(trunk):
+        without = differentiated()
+        assert not calls, "nothing says that the result will be rounded"
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = differentiated()
+    assert len(calls) == 2
+    torch.testing.assert_close(without, expected, atol=0, rtol=0)
+    torch.testing.assert_close(found[:2], expected[:2], atol=0, rtol=0)
+    inputs = [part.float() for part in inputs]
+    in_full = [part.bfloat16() for part in differentiated()[2:]]  # the family's own rounds each half of a sum
+    torch.testing.assert_close(found[2:], in_full, atol=1e-6, rtol=2**-8)
+    assert any(not torch.equal(a, b) for a, b in zip(expected[2:], in_full, strict=True))
+
+
 @pytest.mark.parametrize("family", NORMED)
 @pytest.mark.parametrize("shape", [(1, 7), (2, 3, 5)])
 def test_the_norm_and_its_gradients_are_the_family_s(

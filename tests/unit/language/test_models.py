@@ -1,3 +1,4 @@
+import json
 import math
 import os
 from pathlib import Path
@@ -31,7 +32,7 @@ from tasks.language.models import (
     residual_dropout,
     save_policy,
 )
-from tests.unit.tiny import FAMILIES, bpe_tokenizer, gpt2, llama, word_tokenizer
+from tests.unit.tiny import EOS, FAMILIES, bpe_tokenizer, gpt2, llama, word_tokenizer
 
 ARCHITECTURE = ArchitectureConfig(
     hidden_size=64,
@@ -104,6 +105,19 @@ def test_a_pad_token_outside_the_embedding_is_no_obstacle(tmp_path: Path) -> Non
     loaded = load_policy(tmp_path, "cpu")
     batch = pad_batch(PROMPTS, RESPONSES, load_tokenizer(tmp_path).pad_token_id)
     assert torch.isfinite(response_logprobs(loaded, batch, 1.0)).all()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [([513, EOS], [EOS, 513]), ([EOS, 513], [EOS, 513]), ([513, 514], EOS), (513, EOS), (None, EOS)],
+)
+def test_a_list_of_ends_stays_one(before: list[int] | int | None, after: list[int] | int, tmp_path: Path) -> None:
+    """A chat model often ends at several tokens; whoever generates with it elsewhere must still stop at each."""
+    model = llama()
+    model.generation_config.eos_token_id = model.config.eos_token_id = before
+    save_policy(model, word_tokenizer(), tmp_path)
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((tmp_path / name).read_text())["eos_token_id"] == after
 
 
 def test_a_new_model_has_the_configured_deviations_and_is_reproducible() -> None:

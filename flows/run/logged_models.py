@@ -1,0 +1,49 @@
+"""The models of a run in MLflow's Models tab: policies with win rates, KL and tax; reward models with their accuracy."""
+
+import logging
+from collections.abc import Mapping
+
+from flows.config import RLHFConfig
+from flows.run.pipeline import Pipeline
+from tasks.engine.errors import TrackingAway
+from tasks.engine.registry import log_model, runs_of_stages
+from tasks.results.judges import JUDGES
+
+logger = logging.getLogger("plumbline")
+
+POLICIES = {"pretrain": "base", "sft": "sft", "sft_selected": "sft", "ppo_init": "ppo_init", "dpo": "dpo"}
+"""Stage -> row of the evaluation, beside PPO's own, which are called alike."""
+REWARD_FIGURES = ("valid/accuracy", "valid/accuracy_heldout_labelers", "valid/accuracy_gold", "valid/ece")
+
+
+def log_models(run: Pipeline, config: RLHFConfig, report: Mapping[str, float]) -> None:
+    """One logged model a policy and a reward model; ``report`` holds the figures of the comparison.
+
+    A server that is away costs the tab, with a warning, and not the run.
+    """
+    rows = POLICIES | {name: name for name in config.ppo_runs}
+    uri = run.context.tracking_uri
+    try:
+        runs = runs_of_stages(uri, run.run_id)
+        for stage, future in run.futures.items():
+            if stage not in runs or (stage not in rows and not stage.startswith("reward_model")):
+                continue
+            ref = run.finished(future)
+            tags = {"artifact": ref.key, "digest": ref.digest, "pipeline_run": run.run_id}
+            if stage in rows:
+                log_model(uri, runs[stage], stage, "policy", policy_figures(report, rows[stage]), tags)
+            else:
+                manifest = run.store.manifest(ref.stage, ref.fingerprint)
+                found = manifest.metrics if manifest else {}
+                figures = {name: found[name] for name in REWARD_FIGURES if name in found}
+                log_model(uri, runs[stage], stage, "reward model", figures, tags)
+    except TrackingAway as away:
+        logger.warning("MLflow's Models tab is left without this run's models: %s", away)
+
+
+def policy_figures(report: Mapping[str, float], row: str) -> dict[str, float]:
+    """Win rate against SFT by each judge, KL to PPO-init, and what alignment cost on benchmarks."""
+    wanted = {f"win_rate_{judge}": f"win_rate/{row}/{judge}" for judge in JUDGES}
+    wanted |= {"kl": f"kl/{row}", "benchmarks_vs_sft": f"benchmark/{row}/change_vs_sft"}
+    wanted |= {"benchmarks_vs_base": f"benchmark/{row}/change_vs_base"}
+    return {name: report[key] for name, key in wanted.items() if key in report}

@@ -1,0 +1,81 @@
+"""What to do where memory is short: the same work in smaller pieces, which changes no result beyond rounding."""
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from tasks.engine.errors import ModelError
+
+logger = logging.getLogger("plumbline")
+
+Group = TypeVar("Group")
+Found = TypeVar("Found")
+SHORT = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says of it where it has no exception of its own: on a CPU, and in libraries below it."""
+
+
+class Room:
+    """How small pieces of work must be; learned when memory runs short and kept from then on."""
+
+    def __init__(self) -> None:
+        self.halvings = 0
+
+    def fit(self, groups: Sequence[Group], run: Callable[[Sequence[Group]], Found], undo: Callable[[], None]) -> Found:
+        """What ``run`` returns for the groups, or for halves of them where they do not fit.
+
+        Args:
+            groups: lists or tensors of rows, or anything with ``halves()``; their order within ``run`` must not matter.
+            run: works through all groups; called again from the start when memory was short.
+            undo: takes back what an interrupted ``run`` left behind, such as gradients.
+
+        Raises:
+            ModelError: one row alone does not fit.
+        """
+        for _ in range(self.halvings):
+            groups = [half for group in groups for half in halved(group)]
+        while True:
+            short = ""
+            try:
+                return run(groups)
+            except (RuntimeError, MemoryError) as error:
+                if not is_short(error):
+                    raise
+                short = (str(error).splitlines() or [""])[0][:160]
+            # Outside of the handler, whose traceback would keep the tensors alive.
+            undo()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            smaller = [half for group in groups for half in halved(group)]
+            if len(smaller) == len(groups):
+                raise ModelError(
+                    f"out of memory with one row at a time ({short}), expected room for one; lower the lengths "
+                    "(data_prep.prompt_tokens, data_prep.response_tokens), choose a smaller model, or a machine with more memory"
+                )
+            groups, self.halvings = smaller, self.halvings + 1
+            logger.warning(
+                "memory is short: micro-batches are cut into %d from now on; runtime.tokens_per_microbatch can be lower "
+                "by as much (%s)", 2**self.halvings, short
+            )  # fmt: skip
+
+
+def halved(group: Any) -> list[Any]:
+    """Two halves of a group of rows; one of a single row."""
+    if hasattr(group, "halves"):
+        return list(group.halves())
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]] if middle else [group]
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an exception means that memory is short."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words.lower() in str(error).lower() for words in SHORT)
+
+
+def nothing() -> None:
+    """To undo nothing: what reads without gradients and writes each row leaves nothing behind."""

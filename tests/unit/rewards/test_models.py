@@ -1,0 +1,90 @@
+"""Reward models of another family and tokenizer read the text anew, with a layout of their own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerBase
+
+from tasks.engine.errors import ModelError
+from tasks.language.batches import pad_batch
+from tasks.language.classifier import save_reward_model
+from tasks.language.models import ScalarModel
+from tasks.records.records import Prompt
+from tasks.rewards.config import RewardModelPart
+from tasks.rewards.models import ModelReward
+from tests.unit import tiny
+from tests.unit.tiny_models import runtime
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ASKED = [
+    Prompt(prompt_id="1", owner_id="o", text="what color is the cat ?"),
+    Prompt(prompt_id="2", owner_id="o", text="User: is it red ?\nBot:", metadata={"turns": [["user", "is it red ?"]]}),
+]
+ANSWERS, FINISHED = ["red .", "not big"], [True, False]
+
+
+def part(folder: Path, layout: str | None = None) -> RewardModelPart:
+    values = {"name": "other", "kind": "reward_model", "weight": 1.0, "spread_penalty": 0.0, "prompt_layout": layout}
+    return RewardModelPart.model_validate(values | {"folder": str(folder)})
+
+
+def ours(folder: Path, tokenizer: PreTrainedTokenizerBase) -> ScalarModel:
+    policy = tiny.gpt2(1, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, n_positions=64)
+    model = ScalarModel.from_policy(policy, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.score_bias.fill_(0.7)
+    save_reward_model(model, tokenizer, folder)
+    return model
+
+
+def scores(model: ScalarModel, rows: list[tuple[list[int], list[int]]]) -> list[float]:
+    with torch.no_grad():
+        found: list[float] = model.scores(pad_batch([row[0] for row in rows], [row[1] for row in rows], 0)).tolist()
+    return found
+
+
+@pytest.mark.parametrize(("layout", "second"), [(None, "is it red ?"), ("Q: {prompt} A:", "Q: is it red ? A:")])
+def test_ours_reads_the_request_in_its_own_layout(layout: str | None, second: str, tmp_path: Path) -> None:
+    tokenizer = tiny.bpe_tokenizer()
+    model = ours(tmp_path, tokenizer)
+    first = "what color is the cat ?" if layout is None else "Q: what color is the cat ? A:"
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text)["input_ids"]
+        return found
+
+    expected = scores(model, [(ids(first), [*ids(" red ."), tokenizer.eos_token_id]), (ids(second), ids(" not big"))])
+    found = ModelReward(part(tmp_path, layout), runtime()).score(ASKED, ANSWERS, FINISHED)
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_somebody_elses_reads_the_conversation_as_its_template_writes_it(tmp_path: Path) -> None:
+    tokenizer = tiny.bpe_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHATML
+    config = tiny.gpt2(3, vocab_size=len(tokenizer), n_positions=96).config
+    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+    theirs = GPT2ForSequenceClassification(config)
+    tiny.spread(theirs, 4)
+    theirs.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    expected = []
+    for request, answer in (("what color is the cat ?", "red ."), ("is it red ?", "not big")):
+        text = f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"  # by hand
+        with torch.no_grad():
+            expected.append(float(theirs(**tokenizer(text, return_tensors="pt")).logits[0, 0]))
+    found = ModelReward(part(tmp_path), runtime()).score(ASKED, ANSWERS, FINISHED)
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_response_that_is_longer_than_what_the_model_reads(tmp_path: Path) -> None:
+    ours(tmp_path, tiny.bpe_tokenizer())
+    reward = ModelReward(part(tmp_path), runtime())
+    with pytest.raises(
+        ModelError, match=r"part other: a response has \d+ tokens of its tokenizer and the model reads 64"
+    ):
+        reward.score(ASKED[:1], ["café " * 40], [True])
