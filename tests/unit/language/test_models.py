@@ -20,6 +20,7 @@ from transformers import (
 from tasks.engine.config import ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
+from tasks.language.dropout import residual_dropout
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import (
     ScalarModel,
@@ -29,7 +30,6 @@ from tasks.language.models import (
     load_policy,
     load_tokenizer,
     new_causal_lm,
-    residual_dropout,
     save_policy,
 )
 from tests.unit.tiny import EOS, FAMILIES, bpe_tokenizer, gpt2, llama, word_tokenizer
