@@ -225,7 +225,7 @@ def _together(post: _Post, number: int) -> Iterator[Collective]:
         torch.cuda.set_device(post.devices[number])
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        store=dist.FileStore(str(post.folder / "store"), count),
+        store=dist.FileStore(str(post.folder / "store"), count),  # type: ignore[attr-defined]
         rank=number,
         world_size=count,
         timeout=timedelta(minutes=COLLECTIVE_MINUTES),

@@ -96,8 +96,8 @@ def sample(
         model.train(was_training)
     if statistics is not None:
         here().add(*statistics)
-    for part in here().gather({row: responses[row] for row in order}):
-        for row, response in part.items():
+    for sampled in here().gather({row: responses[row] for row in order}):
+        for row, response in sampled.items():
             responses[row] = response
     return Sampled(responses, statistics)
 

@@ -77,6 +77,6 @@ def _one_per_row(
     device: torch.device,
 ) -> list[float]:
     def read(_rows: list[int], batch: TokenBatch) -> list[float]:
-        return function(batch).float().tolist()  # type: ignore[no-any-return]
+        return function(batch).float().tolist()
 
     return read_rows(prompts, responses, pad_id, runtime, device, read)

@@ -104,7 +104,8 @@ def test_frozen_networks_stay_as_they_are() -> None:
 def test_pretraining_gradients_touch_only_the_policy() -> None:
     learner = tiny.learner()
     assert learner.ptx_cursor is not None
-    learner.update._ptx_backward(learner.ptx_cursor.draw(4))
+    rows = learner.ptx_cursor.draw(4)
+    learner.update._ptx_backward([rows], rows.shape)
     others = (learner.networks.reference, learner.networks.reward_model, learner.networks.value_model)
     assert all(p.grad is not None for p in learner.networks.policy.parameters())
     assert all(p.grad is None for network in others for p in network.parameters())
