@@ -8,6 +8,7 @@ import importlib
 import logging
 import logging.handlers
 import multiprocessing
+import multiprocessing.util
 import os
 import pickle
 import signal
@@ -16,9 +17,9 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -205,19 +206,20 @@ def _rank(post: _Post, shop: "Workshop", config: Any) -> dict[str, float]:
         torch.set_num_threads(shop.runtime.threads)
         module, name = post.story
         found = getattr(importlib.import_module(module), name)
-        with _together(post, number) as ranks, among(ranks), tempfile.TemporaryDirectory() as aside:
+        with among(_together(post, number)), tempfile.TemporaryDirectory() as aside:
             own = shop.of_rank(post.devices[number], Path(aside) if number else None)
             metrics = dict(getattr(found, "story", found)(own, config))
             own.log.flush()
             here().wait()  # nobody leaves while another may still ask
+        # When the launcher has the metrics: a process group that is destroyed can wait for ever for its own threads.
+        multiprocessing.util.Finalize(None, os._exit, args=(0,), exitpriority=-100)
         return metrics
     except BaseException as error:
         _leave_word(post.folder / f"error.{number}", error)
         os._exit(1)
 
 
-@contextmanager
-def _together(post: _Post, number: int) -> Iterator[Collective]:
+def _together(post: _Post, number: int) -> Collective:
     """The process group, which meets in a file and talks through the loopback device."""
     os.environ.update(LOOPBACK)
     count, on_gpu = len(post.devices), post.devices[number].startswith("cuda")
@@ -232,10 +234,7 @@ def _together(post: _Post, number: int) -> Iterator[Collective]:
     )
     group = dist.group.WORLD
     assert group is not None
-    try:
-        yield Collective(group)
-    finally:
-        dist.destroy_process_group()
+    return Collective(group)
 
 
 def _beat(post: _Post, number: int) -> None:
