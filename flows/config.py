@@ -94,8 +94,9 @@ class RLHFConfig(Config):
 
     @property
     def data_prep_job(self) -> DataPrepJob:
-        """Data preparation, with the tokenizer it needs."""
-        data, unread = self.data_prep, {} if self.reads_comparisons else {"comparisons": 0}
+        """Data preparation, with the tokenizer it needs; who has responses ranked needs no rankings in the data."""
+        given = self.reads_comparisons and (self.data_prep.source == "sandbox" or not self.comparisons.samples)
+        data, unread = self.data_prep, {} if given else {"comparisons": 0}
         data = data.model_copy(update={"minimum_rows": data.minimum_rows.model_copy(update=unread)})
         return DataPrepJob(data_prep=data, model=self.model, documents_for=self.documents_for)
 
@@ -218,6 +219,11 @@ class RLHFConfig(Config):
             raise ValueError(
                 f"rounds is {self.rounds} and comparisons.source is given, whose rankings are no policy's of this run; set "
                 "rounds=1, or comparisons.source=sample_and_label with comparisons.labelers"
+            )
+        if self.rounds > 1 and not self.reward_model_runs:
+            raise ValueError(
+                f"rounds is {self.rounds}, and no reward model learns from the labels of a round; set rounds=1, or let PPO "
+                "optimise a reward model"
             )
         return self
 

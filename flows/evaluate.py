@@ -25,7 +25,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from pydantic import BaseModel, ConfigDict
 
-from flows.ask.preflight import check_device, check_judges, check_measures, check_model_folder, check_runner
+from flows.ask.doctor.requirements import (
+    check_device,
+    check_judges,
+    check_measures,
+    check_model_folder,
+    check_runner,
+)
 from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
 from flows.process.session import prefect_session

@@ -115,10 +115,10 @@ def one_round(
         comparisons = run(collect_comparisons, "comparisons", job, **named, **data, **source, **before, **world)
         ranked = {**data, "comparisons": comparisons, **sft}
     reward_models = {}
-    for name, knobs in config.reward_model_runs.items():
+    for name, training in config.reward_model_runs.items():
         member = [f"member_{number}" for number in name.split("reward_model_")[1:]]
         about = "-".join([*member, *named.values()])
-        reward_models[name] = run(train_reward_model, "reward_model", knobs, about=about, **ranked)
+        reward_models[name] = run(train_reward_model, "reward_model", training, about=about, **ranked)
     independent = {}
     if config.independent_reward_model != "none":
         about = "independent" if number == 1 else f"independent-round_{number}"

@@ -10,6 +10,7 @@ import sys
 COMMANDS = {
     "rlhf": "the pipeline",
     "evaluate": "one policy, measured like the pipeline's",
+    "doctor": "what is wrong with a configuration, its model and its data, before anything runs",
     "chat": "talk to a policy in the terminal",
     "study": "the findings of the papers on the embedded world",
     "store": "what the artifact store holds: list, verify, gc",

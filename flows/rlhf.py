@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from prefect import flow
 
 from flows.ask.flags import answer, asked, take_flags
-from flows.ask.preflight import check
+from flows.ask.preflight import check_ahead
 from flows.instructgpt import instructgpt
 from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
@@ -82,7 +82,7 @@ def main(values: DictConfig) -> list[float] | None:
             return run_point(values, rlhf)
         else:
             config = parse(values)
-            check(config)
+            check_ahead(config)
             DEADLINE.allow(config.runtime.stop_seconds or 0.0)
             if config.runtime.runner == "processes":
                 warm_up()  # while the server starts

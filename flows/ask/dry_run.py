@@ -1,7 +1,7 @@
 """`python -m flows.rlhf experiment=instructgpt_1_3b --dry-run`: what a configuration will take, without taking it.
 
 Every number follows from the configuration and from rows that are declared in ``dry_run`` or counted in the data, by
-the functions that training itself uses. No weight is read, no device touched.
+the functions that training itself uses; only times rest on a measurement, of a model with made-up weights. No weight is read.
 """
 
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from flows.ask.arithmetic.counts import Counts, Rows, fine_tuning, optimisation,
 from flows.ask.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
 from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
 from flows.ask.processor import advice
+from flows.ask.timing.page import time_lines
 from flows.config import RLHFConfig
 from tasks.dpo.config import DPOConfig
 
@@ -33,7 +34,9 @@ def dry_run(config: RLHFConfig) -> None:
     Raises:
         PlumblineError: a size that cannot be known, or data that cannot be read.
     """
-    print(page(config))
+    print(page(config), flush=True)
+    print("\ntime on this machine")
+    print("\n".join(f"  {line}" for line in time_lines(config)))
 
 
 def page(config: RLHFConfig) -> str:

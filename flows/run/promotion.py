@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Failed
 
-from flows.ask.preflight import looks_local
+from flows.ask.doctor.requirements import looks_local
 from flows.config import RLHFConfig
 from flows.run.logged_models import log_models
 from flows.run.page import publish_page

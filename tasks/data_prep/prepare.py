@@ -53,10 +53,10 @@ def prepare(
     cleaner.count_left_out()
     require_enough(config, table, documents, cleaner.rows)
     # 3. The tokenizer sees training text only.
-    tokenizer = adopted or train_tokenizer(model, _training_text(table, documents["train"]))
+    tokenizer = adopted or train_tokenizer(model, training_text(table, documents["train"]))
     # 4. Drop what the model cannot read.
     ruler = Ruler(tokenizer, Limits(config.prompt_tokens, config.response_tokens))
-    _drop_misfits(table, documents, cleaner, ruler)
+    drop_misfits(table, documents, cleaner, ruler)
     require_enough(config, table, documents, cleaner.rows)
     require_documents(documents, cleaner.rows, documents_for)
     # 5. Write.
@@ -97,7 +97,8 @@ def read_source(config: DataPrepConfig, layout: Layout) -> SourceRecords:
     return read_hub(config.hub, config.minimum_rows, layout)
 
 
-def _training_text(table: Table, documents: list[Document]) -> Iterator[str]:
+def training_text(table: Table, documents: list[Document]) -> Iterator[str]:
+    """Everything that stages will train on."""
     for document in documents:
         yield document.text
     for role in PROMPT_ROLES:
@@ -106,7 +107,8 @@ def _training_text(table: Table, documents: list[Document]) -> Iterator[str]:
             yield from responses_of(record)
 
 
-def _drop_misfits(table: Table, documents: Mapping[AnySplit, list[Document]], cleaner: Cleaner, ruler: Ruler) -> None:
+def drop_misfits(table: Table, documents: Mapping[AnySplit, list[Document]], cleaner: Cleaner, ruler: Ruler) -> None:
+    """Leave out what the model cannot read, in place, and take the numbers of what stays."""
     for (role, split), records in table.items():
         row, kept, lengths = cleaner.rows[role, split], [], []
         for record in records:

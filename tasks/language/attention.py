@@ -77,11 +77,11 @@ def packed_attention(
     if plain and max(sequence_lengths) <= LONGEST and _half_gradients(query, key, value):
 
         def forward(*tokens_first: Tensor) -> Tensor:  # (N, H, d)
-            parts = (part.transpose(0, 1)[None] for part in tokens_first)
-            return _attended(*parts, sequence_lengths, scaling, 0.0, None, None)
+            q, k, v = (part.transpose(0, 1)[None] for part in tokens_first)
+            return _attended(q, k, v, sequence_lengths, scaling, 0.0, None, None)
 
-        heads_second = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
-        together = with_short_gradients(forward, [*heads_second], sequence_lengths, scaling)
+        parts = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]
+        together = with_short_gradients(forward, parts, sequence_lengths, scaling)
         return together.unsqueeze(0), None
     together = _attended(query, key, value, sequence_lengths, scaling, dropout, sliding_window, softcap)
     return together.unsqueeze(0), None

@@ -71,6 +71,8 @@ class ChatLayout:
         for turns in (asked, [*asked, Turn("assistant", "two"), Turn("user", "three")]):
             before = self.prompt(turns)
             whole = self._render([*turns, Turn("assistant", PROBE)], answer_follows=False)
+            if PROBE not in whole:
+                raise self._unusable("it leaves out what the assistant says", "the answer in the text")
             if not whole.startswith(before) or whole[len(before) :].lstrip(" ").partition(PROBE)[0]:
                 raise self._unusable(
                     f"it writes {before[-40:]!r} before an answer, and something else once the answer is there",

@@ -79,7 +79,8 @@ class _ShortAttention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         given = ctx.saved_tensors
         with torch.autocast("cpu", enabled=False):  # whoever calls backward inside one
-            found = _gradients(*(part.bfloat16() for part in (*given, gradient)), ctx.lengths, ctx.scale)
+            query, key, value, weight = (part.bfloat16() for part in (*given, gradient))
+            found = _gradients(query, key, value, weight, ctx.lengths, ctx.scale)
         return *(part.to(like.dtype) for part, like in zip(found, given, strict=True)), None, None, None
 
 
@@ -149,5 +150,5 @@ def _layout(lengths: tuple[int, ...], heads: int, key_heads: int) -> Layout:
             inverse[side][grids[side][shown[side]]] = passed[side] + shown[side].nonzero().squeeze(1)
             passed[side] += len(grids[side])
         padding = (~shown[0]).nonzero().squeeze(1)
-        groups.append(Group(len(numbers) * key_heads, len(columns), *grids, padding))
-    return Layout(groups, *inverse)
+        groups.append(Group(len(numbers) * key_heads, len(columns), grids[0], grids[1], padding))
+    return Layout(groups, inverse[0], inverse[1])

@@ -1,5 +1,6 @@
 """Before transformers loads a model or a tokenizer: one at a time in a process, and only from files that are there."""
 
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ stays off for good.
 """
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
 """A folder with none of these has no tokenizer."""
+POINTER = b"version https://git-lfs"
+"""What stands at the start of a file that Git LFS has not fetched."""
 
 
 def source_of(name: Path | str) -> str:
@@ -75,18 +78,47 @@ def check_model_files(folder: Path) -> None:
             f"{folder}: found {found}, expected model.safetensors; pickled files can run code and are refused: load "
             "them where you trust them and call model.save_pretrained(folder)"
         )
+    _check_whole(folder)
+
+
+def _check_whole(folder: Path) -> None:
+    """Every file that the folder names is there, and is no pointer to itself."""
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        with path.open("rb") as stream:
+            if stream.read(len(POINTER)) == POINTER:
+                raise ModelError(
+                    f"{folder}: found a Git LFS pointer in the place of {path.name}, expected the file itself; run "
+                    "`git lfs pull` there, or download the folder again"
+                )
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"{folder}: found an {index.name} that cannot be read ({error}), expected its weight_map; copy it again"
+            ) from error
+        missing = [name for name in named if not (folder / str(name)).is_file()]
+        if missing:
+            raise ModelError(
+                f"{folder}: found {len(named) - len(missing)} of {len(named)} files of weights, expected all that "
+                f"{index.name} names; copy {missing[0]} too"
+            )
 
 
 @contextmanager
 def no_report(silent: bool) -> Iterator[None]:
     """Inside this context transformers reports no weights that a model of another kind has beside the wanted ones."""
     reporter = logging.getLogger("transformers.modeling_utils")
-    before = reporter.level
-    reporter.setLevel(logging.ERROR if silent else before)
+
+    def drop(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    if silent:  # not by its level, which has transformers check and report other things
+        reporter.addFilter(drop)
     try:
         yield
     finally:
-        reporter.setLevel(before)
+        reporter.removeFilter(drop)
 
 
 def cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:

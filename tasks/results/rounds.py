@@ -56,12 +56,21 @@ class Rounds(SheetRecord):
             yield [str(row.number), *wins, *scores, kl, _share(row.accuracy_before), _share(row.accuracy)]
 
     def terminal(self) -> Table:
-        """For ``rich.print``."""
-        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, title="Rounds")
-        for heading in self.headings:
-            table.add_column(heading, justify="right", max_width=16)
-        for cells in self.cells():
-            table.add_row(*[cell or "-" for cell in cells])
+        """For ``rich.print``, in at most 100 columns; only the deciding judge's interval is shown."""
+        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+        scored = [judge for judge in self.judges if judge in self.rows[0].scores]
+        short = {judge: JUDGES[judge].short for judge in self.judges}
+        headings = ["Round\n", *[f"Win %\n{short[judge]}" for judge in self.judges]]
+        headings += [*[f"Score\n{short[judge]}" for judge in scored], "KL\nnats", "Old RM,\nnew resp.", "New RM,\nsame"]
+        for heading in headings:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in self.rows:
+            wins = [f"{100 * row.win[judge].bootstrap.estimate:.1f}" for judge in self.judges]
+            if wins:
+                wins[0] = _percent(row.win[self.judges[0]].bootstrap).removesuffix(" %")
+            kl = f"{row.kl.estimate:.2f}" if row.kl else "-"
+            accuracies = [_share(row.accuracy_before) or "-", _share(row.accuracy) or "-"]
+            table.add_row(str(row.number), *wins, *[f"{row.scores[judge]:.2f}" for judge in scored], kl, *accuracies)
         return table
 
 

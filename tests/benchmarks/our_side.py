@@ -105,7 +105,7 @@ def measure(work: Work) -> dict[str, Any]:
         stage.evaluate_episodes = usual
     value_model = trained.networks.value_model
     assert value_model is not None
-    count = sum(p.numel() for p in (*trained.update.policy_parameters, *value_model.parameters()))
+    count = sum(p.numel() for p in (*trained.update.optimizers.policy.parameters, *value_model.parameters()))
     return {"side": "plumbline"} | workload.summary(work, rows, base, count)
 
 

@@ -19,6 +19,7 @@ from tasks.records.labels import Label, LabelBatch, append_label, batch_folder, 
 from tests.integration.test_flow import miniature, ran, record_of
 from tests.unit.chat.chat_server import serving
 from tests.unit.comparisons.labelers.test_chat import longest_first
+from tests.unit.tiny_folder import data_folder, model_folder
 
 PLANTED = "tests.unit.comparisons.labelers.planted:by_length"
 SMALL = ("comparisons.max_prompts=12", "comparisons.max_valid_prompts=4", "comparisons.agreement_prompts=0")
@@ -82,6 +83,34 @@ def test_a_run_waits_for_people_and_goes_on_with_their_labels(tmp_path: Path) ->
     assert "Agreement of people with each other" in page and "100.0 [100.0, 100.0] %" in page
     assert "Agreement of people with gold" in page and "Agreement of chat with function" in page
     assert run.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_own_prompts_without_rankings_are_ranked_by_a_function(tmp_path: Path) -> None:
+    data, model = data_folder(tmp_path / "data"), model_folder(tmp_path / "model")
+    for path in data.glob("comparisons*"):
+        path.unlink()
+    words = ["experiment=own_data", "scale=miniature", f"data_prep.folder={data}", f"model.name_or_path={model}"]
+    words += [
+        "comparisons.source=sample_and_label",
+        "comparisons.labelers=[function]",
+        f"comparisons.function.name={PLANTED}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.rlhf", *words, f"tracking.root={tmp_path / 'root'}", "runtime.progress=false"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder,) = (tmp_path / "root" / "artifacts" / "comparisons").iterdir()
+    sets = read_comparisons(folder)
+    assert sorted(sets) == ["train", "valid"]
+    for ranking in sets["train"]:
+        lengths = [len(text) for text in ranking.completions]
+        assert ranking.ranks == [1 + sum(other > length for other in lengths) for length in lengths]
 
 
 @pytest.mark.slow

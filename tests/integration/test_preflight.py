@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.ask.preflight import check, check_data, check_device, check_runner
+from flows.ask.doctor.requirements import check_data, check_device, check_runner
+from flows.ask.preflight import check
 from flows.config import RLHFConfig, load
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.models import save_policy

@@ -50,7 +50,7 @@ def test_a_second_round_finds_the_first_and_adds_to_it(tmp_path: Path) -> None:
     assert outcome.policy != first.policy and "ppo_ptx-round_2" in outcome.policy
     screen = Console(width=120, record=True)
     screen.print(rounds.terminal())
-    assert "win rate by the gold" in " ".join(screen.export_text().split())
+    assert "Old RM" in screen.export_text()
     page = Path(outcome.page).read_text(encoding="utf-8")
     assert 'id="rounds"' in page and "data:image/svg+xml" in page
     assert explained(miniature(tmp_path, "rounds=2")) == []

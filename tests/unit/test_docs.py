@@ -13,7 +13,7 @@ from flows.plumbline import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = {"<MLflow run id>": "0" * 32, "evaluation.judges.chat.model=NAME": "evaluation.judges.chat.model=name"}
+PLACEHOLDERS = {"<MLflow run id>": "0" * 32, "chat.model=NAME": "chat.model=name"}
 ELSEWHERE = {
     r"make (demo|setup|clean)$": "make demo is the command below it, python -m flows.rlhf, after pip; it takes minutes",
     r"make (test|lint|test-slow)": "runs these tests",
@@ -67,7 +67,7 @@ def overrides(line: str) -> list[str]:
 
 @pytest.mark.parametrize(("page", "line"), COMMAND_LINES)
 def test_every_command_line_composes_or_is_run_elsewhere(page: str, line: str) -> None:
-    if re.match(r"python -m flows\.rlhf\b", line):
+    if re.match(r"python -m flows\.(rlhf|doctor)\b", line):
         assert load(overrides(line))
     elif re.match(r"python -m flows\.evaluate\b", line):
         assert parse_evaluate(composed(overrides(line), "evaluate"))

@@ -64,6 +64,18 @@ def shapes_of(config: RLHFConfig) -> Shapes:
     return Shapes(policy, _named("reward_model.body", body, "dry_run.reward_model", config.dry_run.reward_model))
 
 
+def network_config(config: RLHFConfig) -> PretrainedConfig:
+    """The policy's own configuration; it must be known (``shapes_of``)."""
+    model, declared = config.model, config.dry_run.policy
+    if model.architecture is not None:
+        return scratch_config(model)
+    folder = Path(model.name_or_path or "").expanduser()
+    if (folder / "config.json").is_file() or declared is None:
+        with ONE_AT_A_TIME:
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return AutoConfig.for_model(**declared)
+
+
 def scratch_config(model: ModelConfig) -> PretrainedConfig:
     """The Llama that ``model.architecture`` describes, with the largest vocabulary its tokenizer may have."""
     shape, tokenizer = model.architecture, model.tokenizer

@@ -15,6 +15,15 @@ from tasks.engine.inputs import folder_fields
 _SHOWN = ("{principles}", "{prompt}", "{responses}")
 
 
+class FlagConfig(Config):
+    """One mark that a response can get."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """In the labels."""
+    text: str = Field(min_length=1)
+    """What the labeler reads."""
+
+
 class PeopleConfig(Config):
     """What people are asked on the labelling page."""
 
@@ -24,20 +33,10 @@ class PeopleConfig(Config):
     """Share of the labels that must be there before the run goes on."""
     quality_levels: int = Field(ge=2, le=9)
     """Overall quality of a response, from 1 to this."""
-    flags: dict[str, str]
-    """Name -> what the labeler reads, for each mark that a response can get."""
+    flags: list[FlagConfig]
+    """The marks that a response can get, in the order in which they are shown."""
     instructions: str
     """Shown beside every item; an empty line separates paragraphs."""
-
-    @field_validator("flags")
-    @classmethod
-    def _flags_have_plain_names(cls, flags: dict[str, str]) -> dict[str, str]:
-        for name, text in flags.items():
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or not text.strip():
-                raise ValueError(
-                    f"found the flag {name[:70]!r} with the text {text[:70]!r}, expected a plain name with a text"
-                )
-        return flags
 
 
 class ChatLabelerConfig(ChatModelConfig):

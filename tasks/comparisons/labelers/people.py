@@ -48,7 +48,7 @@ class People(Labeler):
         return found
 
     def _batch(self) -> batches.Batch:
-        flags = [batches.Flag(name=name, text=text) for name, text in self._config.flags.items()]
+        flags = [batches.Flag(name=flag.name, text=flag.text) for flag in self._config.flags]
         return batches.Batch(
             id=self.batch_id,
             form=batches.Form(quality_levels=self._config.quality_levels, flags=flags),

@@ -284,3 +284,11 @@ def test_the_paper_s_experiments_run_the_paper_s_evaluation(size: str) -> None:
     assert evaluation.toxicity.scorer == "perspective"
     assert evaluation.toxicity.layouts == ["basic", "respectful", "biased"]
     assert (evaluation.temperature, evaluation.benchmark_normalisation) == (1.0, "per_token")
+
+
+def test_a_processor_keeps_pages_that_activations_gave_back() -> None:
+    """The reward model of the embedded world, which makes no logits: 3 layers of width 96, MLP 256, in fp32."""
+    for runtime, tokens, heap in (("cpu", 2048, 1.6), ("gpu", 16384, 1.0)):
+        config = load([f"runtime={runtime}"])
+        found = next(s for s in stage_memory(config, shapes_of(config), "fp32") if s.stage == "reward_model")
+        assert found.working == int(heap * tokens * 3 * (9 * 96 + 4 * 256) * 4)

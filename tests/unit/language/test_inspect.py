@@ -70,7 +70,11 @@ def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(
             "which cannot be read .* expected the config.json of a family .*; copy it again or correct it$",
         ),
         ("config.json", '{"model_type": "new"}', "expected the config.json of a family that transformers knows"),
-        ("tokenizer.json", "version https://git-lfs", "the tokenizer could not be loaded .*; copy or save them again$"),
+        (
+            "tokenizer.json",
+            "version https://git-lfs",
+            r"a Git LFS pointer in the place of tokenizer\.json, expected the file itself; run `git lfs pull`",
+        ),
         (
             "adapter_config.json",
             "{}",

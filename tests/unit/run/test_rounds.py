@@ -98,5 +98,9 @@ def test_given_rankings_have_one_round_and_simulated_labelers_one_world(tmp_path
     own = ["experiment=own_data", f"data_prep.folder={tmp_path}", "model.name_or_path=gpt2"]
     with pytest.raises(ConfigError, match=r"labelers contains simulated, who exist in the embedded world only"):
         load([*own, "comparisons.source=sample_and_label", "comparisons.labelers=[simulated]"])
+    sampled = load([*own, "comparisons.source=sample_and_label"])
+    assert sampled.comparisons.labelers == ["people"] and sampled.comparisons.prompts_from == "rl_prompts"
+    needed = [config.data_prep_job.data_prep.minimum_rows.comparisons for config in (sampled, load(own))]
+    assert needed == [0, 1]
     with pytest.raises(ConfigError, match=r"labelers contains chat and chat\.model is not given"):
         load([*own, "comparisons.source=sample_and_label", "comparisons.labelers=[chat,people]"])

@@ -1,0 +1,115 @@
+"""What the rankings teach: ties, lengths, votes that contradict each other."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flows.ask.doctor.finding import found
+from flows.ask.doctor.patient import Patient
+from flows.ask.doctor.sample import Sample, share
+from tasks.engine.findings import Finding
+from tasks.records.rankings import ordered_pairs
+
+LENGTH_BIAS = 0.7
+"""Share of pairs that the longer response wins above which, or below 1 minus which, it is a warning. Ours: 0.6 is usual,
+and Singhal and others (arXiv:2310.03716) found reward models that had learnt little else at 0.6 to 0.7."""
+FEWEST_PAIRS = 30
+MANY_TIES = 0.5
+CONTRADICTED = 0.1
+
+
+class Labels(NamedTuple):
+    """Counts over the training rankings."""
+
+    rankings: int
+    pairs: int
+    ties: int
+    longer_wins: int
+    shorter_wins: int
+
+    @property
+    def longer_share(self) -> float:
+        """Of the pairs of different length, those that the longer response wins."""
+        return share(self.longer_wins, self.longer_wins + self.shorter_wins)
+
+
+def count(sample: Sample) -> Labels:
+    """Length is counted in characters, which every reader of the data can count too."""
+    pairs = ties = longer = shorter = 0
+    for row in sample.comparisons:
+        ordered = ordered_pairs(row.ranks)
+        pairs += len(ordered)
+        ties += len(row.ranks) * (len(row.ranks) - 1) // 2 - len(ordered)
+        for winner, loser in ordered:
+            difference = len(row.completions[winner]) - len(row.completions[loser])
+            longer, shorter = longer + (difference > 0), shorter + (difference < 0)
+    return Labels(len(sample.comparisons), pairs, ties, longer, shorter)
+
+
+def ties(patient: Patient) -> Iterator[Finding]:
+    """Ties teach nothing."""
+    if patient.sample is None:
+        return
+    labels = count(patient.sample)
+    if share(labels.ties, labels.ties + labels.pairs) > MANY_TIES:
+        yield found(
+            "warning",
+            "comparisons",
+            f"{labels.ties} ties among {labels.ties + labels.pairs} pairs",
+            "rankings that order most of what they compare",
+            "ties teach nothing: rank them finer, or collect more",
+        )
+
+
+def length_bias(patient: Patient) -> Iterator[Finding]:
+    """A reward model learns what separates winners from losers; often that is their length."""
+    if patient.sample is None:
+        return
+    labels = count(patient.sample)
+    decided = labels.longer_wins + labels.shorter_wins
+    won = labels.longer_share
+    if decided >= FEWEST_PAIRS and not 1 - LENGTH_BIAS <= won <= LENGTH_BIAS:
+        which = "longer" if won > 0.5 else "shorter"
+        yield found(
+            "warning",
+            "comparisons",
+            f"the {which} response winning {max(won, 1 - won):.0%} of {decided} pairs",
+            f"{1 - LENGTH_BIAS:.0%} to {LENGTH_BIAS:.0%}",
+            f"PPO will learn to write {which} responses: add pairs that the other one wins, and read the length-controlled "
+            "win rate",
+        )
+
+
+def contradictions(patient: Patient) -> Iterator[Finding]:
+    """The same two responses, ranked both ways."""
+    if patient.sample is None:
+        return
+    seen: defaultdict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
+    for row in patient.sample.comparisons:
+        for winner, loser in ordered_pairs(row.ranks):
+            first, second = row.completions[winner], row.completions[loser]
+            seen[row.prompt.text, frozenset((first, second))].add(first)
+    both = sum(len(winners) > 1 for winners in seen.values())
+    if share(both, len(seen)) > CONTRADICTED:
+        yield found(
+            "warning",
+            "comparisons",
+            f"{both} of {len(seen)} pairs ranked both ways",
+            "at most a tenth",
+            "look at who disagrees (give the rows a labeler), or check that ranks count from 1, the best",
+        )
+
+
+def few_pairs(patient: Patient) -> Iterator[Finding]:
+    """Too few to learn from."""
+    if patient.sample is None or not patient.sample.whole:
+        return
+    labels = count(patient.sample)
+    if 0 < labels.pairs < FEWEST_PAIRS:
+        yield found(
+            "warning",
+            "comparisons",
+            f"{labels.pairs} ordered pairs to train on",
+            f"at least {FEWEST_PAIRS}, and rather a thousand",
+            "rank more, or expect a reward model that guesses",
+        )

@@ -1,0 +1,157 @@
+"""This machine: precision, cores, memory, disk, and the file system below the databases."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from flows.ask.arithmetic.memory import FP32, GIB, stage_memory
+from flows.ask.doctor.finding import found
+from flows.ask.doctor.patient import Patient
+from flows.ask.processor import CPUINFO, bf16_units
+from tasks.engine.errors import PlumblineError
+from tasks.engine.findings import Finding, Severity
+
+REMOTE = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "lustre", "beegfs", "fuse.gcsfuse", "fuse.s3fs")
+"""File systems on which SQLite's locks are not to be trusted."""
+PROGRAM = int(0.6 * GIB)
+"""Of one process with torch, transformers and MLflow, before any model."""
+
+
+def precision(patient: Patient) -> Iterator[Finding]:
+    """bf16 is worth asking for where the device computes in it."""
+    runtime = patient.config.runtime
+    if runtime.precision != "bf16":
+        return
+    if patient.on_gpu:
+        fine = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fine = runtime.device != "cpu" or not CPUINFO.is_file() or bf16_units() is not None
+    if not fine:
+        yield found(
+            "warning",
+            "runtime.precision",
+            f"bf16 on a {runtime.device} that computes it through fp32",
+            "a device with bf16 arithmetic",
+            "set runtime.precision=fp32: it is as fast there, and exact",
+        )
+
+
+def cores(patient: Patient) -> Iterator[Finding]:
+    """More threads than cores wait for each other."""
+    runtime, there = patient.config.runtime, available_cores()
+    asked = runtime.threads * runtime.max_workers
+    if asked > there:
+        yield found(
+            "warning",
+            "runtime.threads",
+            f"{runtime.threads} threads in each of {runtime.max_workers} workers",
+            f"no more than this machine's {there} cores",
+            f"set runtime.threads={max(1, there // runtime.max_workers)} runtime.max_workers={min(there, runtime.max_workers)}",
+        )
+
+
+def available_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory(patient: Patient) -> Iterator[Finding]:
+    """The largest stage's forecast beside what there is."""
+    config = patient.config
+    try:
+        stages = stage_memory(config, patient.shapes, config.runtime.precision)
+    except PlumblineError:  # the checks of the model tell
+        return
+    if config.runtime.device.startswith("cuda") and not patient.on_gpu:
+        return
+    total, free = device_memory(config.runtime.device)
+    largest = max(stages, key=lambda stage: stage.peak)
+    needed, state = largest.peak, largest.state
+    if not patient.on_gpu:
+        needed, state = needed + PROGRAM, state + PROGRAM
+    what = f"{largest.stage} needing about {needed / GIB:.1f} GiB, {state / GIB:.1f} of it all the time"
+    lower = "take a smaller model, or lower runtime.tokens_per_microbatch and runtime.generation_batch"
+    if needed > total:
+        severity: Severity = "error" if state > total else "warning"
+        yield found(severity, "memory", what, f"at most the {total / GIB:.1f} GiB that there are", lower)
+    elif needed > free:
+        there = f"at most the {free / GIB:.1f} GiB that are free"
+        yield found("warning", "memory", what, there, f"end other programs, or {lower}")
+
+
+def device_memory(device: str) -> tuple[int, int]:
+    """Bytes in all and free now; of a container, what it is given."""
+    if device.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device)
+        return int(total), int(free)
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = 1024 * int(line.split()[1])
+    limit = next(iter(_lines("/sys/fs/cgroup/memory.max")), "max")
+    used = next(iter(_lines("/sys/fs/cgroup/memory.current")), "0")
+    if limit.isdigit() and int(limit) < total:
+        total, free = int(limit), min(free, int(limit) - int(used))
+    return total, free
+
+
+def disk(patient: Patient) -> Iterator[Finding]:
+    """What the policies and reward models of one run take, and the checkpoints while they are trained."""
+    config = patient.config
+    try:
+        policy, judge = patient.shapes
+    except PlumblineError:  # the check of memory has told
+        return
+    models = 3 + len(config.ppo_runs) + len(config.rivals)  # base, SFT, PPO's start, and what is trained from it
+    judges = 1 + (config.independent_reward_model != "none") + config.labeler_folds
+    kept = FP32 * (models * policy.parameters + judges * judge.scalar_parameters)
+    checkpoint = FP32 * (
+        4 * policy.parameters + 3 * judge.scalar_parameters
+    )  # weights, average, two moments; of one stage
+    folder = config.tracking.folder
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if kept + 2 * checkpoint > free:
+        yield found(
+            "warning" if kept + checkpoint <= free else "error",
+            str(config.tracking.folder),
+            f"{free / GIB:.1f} GiB free",
+            f"about {(kept + 2 * checkpoint) / GIB:.1f}: {kept / GIB:.1f} for models, the rest for checkpoints",
+            "free some (`python -m flows.store gc`), or choose another disk with tracking.root=...",
+        )
+
+
+def file_system(patient: Patient) -> Iterator[Finding]:
+    """Databases on a network's file system lose their locks."""
+    folder = patient.config.tracking.folder
+    kind = _file_system_of(folder, _lines("/proc/mounts"))
+    if kind in REMOTE and patient.config.tracking.mlflow_uri is None:
+        yield found(
+            "warning",
+            str(folder),
+            f"a network file system ({kind}) below the databases of MLflow and Prefect",
+            "a local disk",
+            "set PLUMBLINE_HOME to one, or tracking.mlflow_uri and PREFECT_API_URL to servers: SQLite's locks fail there",
+        )
+
+
+def _file_system_of(folder: Path, mounts: list[str]) -> str:
+    """The kind of the mount that a folder is on: the longest path that leads to it."""
+    best = ("", "")
+    for line in mounts:
+        parts = line.split()
+        if len(parts) > 2 and folder.is_relative_to(parts[1]) and len(parts[1]) >= len(best[0]):
+            best = (parts[1], parts[2])
+    return best[1]
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
