@@ -151,6 +151,7 @@ class PPOLearner:
             )
         asked = [self.prompts[index] for index in chosen]
         rollout, parts = combined(rollout, episodes, asked, self.rewards, self.tokenizer, self.config)
+        drifted = drift(drawn, rollout.logprobs, self.config.max_logprob_drift)
         if self.completed_steps == 0:
             check_start(rollout, self.config)
         alike = check_spread(rollout, self.config, self.alike, self.completed_steps + 1)
@@ -161,7 +162,7 @@ class PPOLearner:
         if self.config.ema_every == "iteration":
             self.ema.update(self.networks.policy)
         # 5. Report, then steer beta.
-        metrics |= self._rollout_statistics(rollout) | parts | drift(drawn, rollout.logprobs)
+        metrics |= self._rollout_statistics(rollout) | parts | drifted
         if self.config.kl_controller == "adaptive":
             self.beta = adapted_beta(
                 self.beta,
