@@ -110,13 +110,13 @@ def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
         with remote_options(num_cpus=cpus, num_gpus=gpus):
             yield
     elif runtime.runner == "dask":
-        import dask
-
         if gpus > 1:
             raise ConfigError(
                 f"runtime.processes is {ranks} with runtime.runner=dask, whose workers have one GPU each, expected 1; use "
                 "runtime.runner=processes"
             )
+        import dask
+
         with dask.annotate(resources={"CPU": 1, **({"GPU": gpus} if gpus else {})}):
             yield
     else:

@@ -202,7 +202,6 @@ def test_ray_without_a_gpu_is_refused_instead_of_waiting_for_ever(monkeypatch: p
 
 
 def test_dask_has_one_gpu_a_worker() -> None:
-    pytest.importorskip("dask")
     asked = SimpleNamespace(resources={"cpus": 2, "gpus": 1}, divided=True)
     runtime = load(["runtime=gpu", "runtime.runner=dask", "runtime.processes=2"]).runtime
     with (
