@@ -23,7 +23,7 @@ from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
 from tasks.dpo.config import DPOConfig
-from tasks.engine.config import Config, ModelConfig, RuntimeConfig
+from tasks.engine.config import AdapterConfig, Config, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.language.seeds import derived_seed
 from tasks.measure.config import MeasureConfig
@@ -61,6 +61,9 @@ class RLHFConfig(Config):
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""
+    adapter: AdapterConfig | None
+    """Thin matrices that are trained instead of the weights, in every stage whose own ``adapter`` is not set; null trains
+    every weight."""
     model: ModelConfig
     """Base model."""
     data_prep: DataPrepConfig

@@ -23,7 +23,9 @@ def shipped(group: str, name: str) -> dict[str, Any]:
 
 
 def _of_a_long_model(value: Any) -> Any:
-    """What ``conf/`` computes where the model reads more than is asked."""
+    """What ``conf/`` computes where the model reads more than is asked, and no adapter."""
+    if value == "${adapter}":
+        return None
     computed = re.match(r"\$\{(least|half_of):(\d+),", value) if isinstance(value, str) else None
     return value if computed is None else int(computed[2]) // (1 if computed[1] == "least" else 2)
 

@@ -47,9 +47,9 @@ def page(config: RLHFConfig) -> str:
     sections = [
         ("training rows", data_lines(rows)),
         ("steps", step_lines(config, rows)),
-        ("networks", shape_lines(shapes)),
+        ("networks", shape_lines(shapes) + adapter_lines(config, shapes)),
         (
-            f"PPO's memory per network, {unit.name} (the same in fp32 and bf16, which is autocast over fp32 weights)",
+            f"PPO's memory per network, {unit.name} (the same in fp32 and bf16, which is autocast)",
             network_table(config, shapes, unit),
         ),
         (
@@ -148,6 +148,18 @@ def shape_lines(shapes: Shapes) -> list[str]:
     return [*lines, f"{'reward model':<14}{scalar}; {'as the policy' if judge == policy else _shape(judge)}"]
 
 
+def adapter_lines(config: RLHFConfig, shapes: Shapes) -> list[str]:
+    """What PPO's adapters are, if it trains some."""
+    adapter = config.ppo.adapter
+    if adapter is None:
+        return []
+    size, count = shapes.policy.adapter_parameters(adapter), len(shapes.policy.adapted(adapter))
+    return [
+        f"{'adapter':<14}{size:,} parameters: rank {adapter.rank} beside {count} linear layers; policy and reference "
+        "share the rest, and so do value and reward model"
+    ]
+
+
 def network_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
     """Networks down, kinds of memory across."""
     networks = ppo_networks(config, shapes)
@@ -168,6 +180,8 @@ def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
         shown = "".join(f"{unit.show(number):>12}" for number in numbers)
         lines.append(f"{full.stage:<14}{shown}  {_fits(full, half, card)}")
     networks = ppo_networks(config, shapes)
+    if config.ppo.adapter is not None:  # whose size does not follow the model's
+        return lines
     per_parameter = sum(network.total / network.parameters for network in networks)
     largest = card / per_parameter / 1e9
     return [

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tasks.engine.config import AdamConfig, Config
+from tasks.engine.config import AdamConfig, AdapterConfig, Config
 
 
 class DPOConfig(Config):
@@ -30,6 +30,8 @@ class DPOConfig(Config):
     """Longest prompt."""
     response_tokens: int = Field(gt=0)
     """Longest response, EOS included."""
+    adapter: AdapterConfig | None
+    """Thin matrices that are trained instead of the weights; null trains every weight."""
     seed: int
     """Order of the comparisons."""
 

@@ -4,7 +4,9 @@ from tasks.dpo.config import DPOConfig
 from tasks.dpo.train import DPOLearner
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.adapters import save_adapter, trainable_copy
 from tasks.language.models import load_policy, save_policy
+from tasks.language.seeds import named_generator
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
 
@@ -19,10 +21,10 @@ def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
     sets = read_comparisons(shop.input("comparisons"))
     training = take_part(sets["train"], config.trained_on)
     shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
-    start, device = shop.input("ppo_init") / "policy", shop.runtime.device
-    learner = DPOLearner(
-        load_policy(start, device), load_policy(start, device), training, tokenizer, config, shop.runtime
-    )
+    reference = load_policy(shop.input("ppo_init") / "policy", shop.runtime.device)
+    draws = named_generator(config.seed, "dpo/adapter")
+    policy = trainable_copy(reference, config.adapter, draws, shop.runtime.frozen_precision)
+    learner = DPOLearner(policy, reference, training, tokenizer, config, shop.runtime)
     for _ in shop.train(learner):
         pass
     metrics: dict[str, float] = {}
@@ -31,4 +33,5 @@ def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
         if found is not None:
             metrics |= {f"dpo/accuracy{ending}": found.accuracy, f"dpo/margin{ending}": found.margin}
     save_policy(learner.policy, tokenizer, shop.folder / "policy")
+    save_adapter(learner.policy, shop.folder / "adapter")
     return metrics

@@ -17,6 +17,7 @@ from tasks.dpo.loss import PreferenceLosses, preference_losses
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
 from tasks.engine.ranks import here
+from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
@@ -40,7 +41,7 @@ class DPOLearner:
 
     Args:
         policy: trained in place, without dropout.
-        reference: frozen; a separate copy of where the policy starts.
+        reference: frozen; where the policy starts, sharing what the policy does not train.
         comparisons: training comparisons; those whose completions are all tied are left out.
         tokenizer: its EOS closes every finished completion.
         config: see ``DPOConfig``.
@@ -72,7 +73,9 @@ class DPOLearner:
         self.batches = epoch_batches(
             len(self.elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
         )
-        self.descent = Descent(policy, config.adam, cosine(len(self.batches), config.final_lr_fraction))
+        self.descent = Descent(
+            policy, config.adam.beside(config.adapter), cosine(len(self.batches), config.final_lr_fraction)
+        )
         self.completed_steps = 0
 
     @property
@@ -134,14 +137,14 @@ class DPOLearner:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit; the reference never changes."""
         return {
-            "policy": self.policy.state_dict(),
+            "policy": trained_state(self.policy),
             "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
-        self.policy.load_state_dict(state["policy"])
+        load_trained_state(self.policy, state["policy"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
 

@@ -136,6 +136,29 @@ def one_line(text: str) -> str:
     return text
 
 
+class AdapterConfig(Config):
+    """Low-rank adapters: the base stays as it is, and every chosen linear layer gets an additive product of two thin
+    matrices, which alone are trained (LoRA, Hu et al. 2021)."""
+
+    rank: int = Field(gt=0)
+    """Inner width r of the product."""
+    alpha: float = Field(gt=0)
+    """The product is scaled by alpha / rank."""
+    targets: Literal["all-linear"] | list[str]
+    """Linear layers that get one: all of the trunk's, or those with these names, such as [q_proj, v_proj]."""
+    dropout: float = Field(ge=0, lt=1)
+    """Dropout on what the adapters read, in supervised fine-tuning only: reward model, DPO and PPO train without dropout."""
+    learning_rate_factor: float = Field(gt=0)
+    """The stages' learning rates are multiplied by it where an adapter is trained."""
+
+    @field_validator("targets")
+    @classmethod
+    def _some_target(cls, targets: Any) -> Any:
+        if not targets:
+            raise ValueError("found no layer, expected all-linear or a list of names such as [q_proj, v_proj]")
+        return targets
+
+
 class AdamConfig(Config):
     """One AdamW optimizer."""
 
@@ -154,6 +177,11 @@ class AdamConfig(Config):
     """Decoupled weight decay."""
     max_grad_norm: float = Field(gt=0)
     """Gradients are scaled down to this global L2 norm."""
+
+    def beside(self, adapter: AdapterConfig | None) -> "AdamConfig":
+        """As it trains an adapter where there is one."""
+        factor = 1.0 if adapter is None else adapter.learning_rate_factor
+        return self.model_copy(update={"learning_rate": self.learning_rate * factor})
 
 
 class ArchitectureConfig(Config):
@@ -226,6 +254,12 @@ class RuntimeConfig(Config):
     """torch device of the training stages: cpu, cuda, cuda:1."""
     precision: Literal["fp32", "bf16"]
     """bf16 runs forward and backward under autocast; weights and optimizer stay fp32."""
+    frozen_precision: Literal["fp32", "bf16"]
+    """Weights of networks that are not trained: the reference and the reward models of PPO, the reference of DPO, the base
+    under an adapter. bf16 takes half the memory and rounds them; what is trained and saved is fp32."""
+    gradient_checkpointing: bool
+    """Decoder layers keep only their input for the backward pass, which computes the rest again: less memory, one more
+    forward pass, equal gradients."""
     threads: int = Field(gt=0)
     """CPU threads torch uses inside one task."""
     processes: int = Field(gt=0)

@@ -33,6 +33,7 @@ from transformers.activations import ACT2FN
 from transformers.utils.logging import disable_progress_bar
 
 from tasks.engine.errors import ModelError
+from tasks.language.adapters import merged
 from tasks.language.batches import pad_batch
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.models import HEAD_FILE, TRUNK, ScalarModel, load_checked, save_tokenizer
@@ -65,7 +66,7 @@ def save_reward_model(model: ScalarModel, tokenizer: PreTrainedTokenizerBase, fo
     """
     disable_progress_bar()
     folder = Path(folder)
-    trunk = copy.deepcopy(model.backbone).cpu()
+    trunk = copy.deepcopy(merged(model.backbone)).cpu()
     _give_padding_a_row(trunk, tokenizer)
     config = copy.deepcopy(trunk.config)
     made = _classifier(trunk, model, tokenizer)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tasks.language.batches import TokenBatch
 from tasks.language.families import residual_branches, tokens_per_branch, trunk_of
+from tasks.language.recompute import drawing
 
 
 @contextmanager
@@ -32,7 +33,8 @@ def residual_dropout(model: nn.Module, probability: float, generator: torch.Gene
 
     hooks = [branch.register_forward_hook(drop) for branch in residual_branches(model)] if probability else []
     try:
-        yield
+        with drawing(generator):
+            yield
     finally:
         for hook in hooks:
             hook.remove()

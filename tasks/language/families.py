@@ -5,7 +5,7 @@ one attention and one MLP module: Llama, Mistral, Qwen, Gemma, Phi, GPT-2, GPT-N
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from tasks.engine.errors import ModelError
+from tasks.language import recompute
 from tasks.language.attention import PACKED, attending
 from tasks.language.batches import TokenBatch
+from tasks.language.recompute import recomputed
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,8 @@ def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor, rows:
         wanted = (read.cumsum(0) - read)[rows] + columns
         return packed_states(trunk, ids[real], places.expand_as(ids)[real], read.tolist(), wanted)
     # Right padding and causal attention need neither mask nor positions, and attention then takes its fastest path.
-    output = trunk(input_ids=torch.where(real, ids, ids[:, :1]), use_cache=False)
+    with recomputed(_recomputable(trunk)):
+        output = trunk(input_ids=torch.where(real, ids, ids[:, :1]), use_cache=False)
     return output.last_hidden_state[rows, columns]  # type: ignore[no-any-return]
 
 
@@ -119,7 +122,13 @@ def packed_states(
     Returns:
         (M, D).
     """
-    with attending(trunk, PACKED), _only(_last_mlp(trunk), wanted, len(ids)):
+
+    @contextmanager
+    def surroundings() -> Iterator[None]:
+        with attending(trunk, PACKED), _only(_last_mlp(trunk), wanted, len(ids)):
+            yield
+
+    with surroundings(), recomputed(_recomputable(trunk), surroundings):
         output = trunk(
             input_ids=ids[None],
             position_ids=positions[None],
@@ -208,6 +217,18 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
                 )
             branches += found
     return branches
+
+
+def _recomputable(trunk: nn.Module) -> Iterable[nn.Module]:
+    if not recompute.wanted():
+        return ()
+    layers = _layers(trunk)
+    if layers is None:
+        raise ModelError(
+            f"{type(trunk).__name__}: found no decoder layers under {' or '.join(LAYER_LISTS)}, which gradient checkpointing "
+            "needs; set runtime.gradient_checkpointing=false for this family"
+        )
+    return layers
 
 
 def _layers(trunk: nn.Module) -> nn.ModuleList | None:

@@ -7,6 +7,8 @@ precision is a matter of ``autocast``. Every model comes with its own dropouts a
 import copy
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,12 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from tasks.engine.config import ArchitectureConfig, RuntimeConfig
+from tasks.engine.config import AdapterConfig, ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
 from tasks.engine.ranks import here
+from tasks.language.adapters import Precision, merged, trainable_copy
 from tasks.language.batches import TokenBatch
-from tasks.language.families import (
-    hidden_states,
-    logits_of,
-    switch_dropout_off,
-    trunk_of,
-)
+from tasks.language.families import hidden_states, logits_of, switch_dropout_off, trunk_of
 from tasks.language.loading import (
     ONE_AT_A_TIME,
     cannot_load,
@@ -48,6 +46,7 @@ from tasks.language.loading import (
     source_of,
 )
 from tasks.language.logprobs import on_grid, states_before_response
+from tasks.language.recompute import recomputing
 from tasks.language.seeds import named_generator
 from tasks.language.vocabulary import rows_of
 
@@ -73,8 +72,10 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
     """Weights as safetensors, configuration and tokenizer, in the layout that ``transformers`` and vLLM read.
 
-    The same weights and tokenizer give the same bytes. All ranks have the same, so that only the first one writes.
+    An adapter is merged. The same weights and tokenizer give the same bytes. All ranks have the same, so that only the
+    first one writes.
     """
+    model = merged(model) if here().first else model
     eos, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
     # A pad token that was added to the tokenizer only has no row in the embedding, and needs none: see pad_batch.
     known_pad = pad if pad < rows_of(model) else None
@@ -158,6 +159,17 @@ class ScalarModel(nn.Module):
             model.head.bias.zero_()
         return model.eval()
 
+    def trainable_copy(
+        self, adapter: AdapterConfig | None, generator: torch.Generator, precision: Precision = "fp32"
+    ) -> "ScalarModel":
+        """A model to train that starts as this one, which is frozen in ``precision``, with a head of its own: on a copy of
+        the trunk, or on this very trunk with an adapter."""
+        trunk = trainable_copy(self.backbone, adapter, generator, precision)
+        model: ScalarModel = copy.deepcopy(self, {id(self.backbone): trunk})
+        model.head.requires_grad_(True)
+        self.head.requires_grad_(False)
+        return model
+
     def scores(self, batch: TokenBatch) -> Tensor:  # (B,) fp32
         """The output at each row's last real token: EOS if the response has one, else the token it was cut at."""
         rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
@@ -169,11 +181,11 @@ class ScalarModel(nn.Module):
         return on_grid(self._read(states), mask)
 
     def save(self, folder: Path | str) -> None:
-        """Trunk, head and bias; the same model gives the same bytes. The first rank writes."""
+        """Trunk, with an adapter merged, head and bias; the same model gives the same bytes. The first rank writes."""
         if not here().first:
             return
         disable_progress_bar()
-        self.backbone.save_pretrained(folder)
+        merged(self.backbone).save_pretrained(folder)
         head = {"weight": self.head.weight, "bias": self.head.bias, "score_bias": self.score_bias}
         save_file({name: part.detach().cpu().contiguous() for name, part in head.items()}, Path(folder) / HEAD_FILE)
 
@@ -210,9 +222,13 @@ class ScalarModel(nn.Module):
         return scalars - self.score_bias
 
 
-def autocast(runtime: RuntimeConfig) -> torch.autocast:
-    """bf16 for matrix products when the runtime asks for it; weights stay fp32."""
-    return torch.autocast(torch.device(runtime.device).type, dtype=torch.bfloat16, enabled=runtime.precision == "bf16")
+@contextmanager
+def autocast(runtime: RuntimeConfig) -> Iterator[None]:
+    """bf16 for matrix products when the runtime asks for it, over weights that stay fp32; layers computed again in the
+    backward pass when it asks for that."""
+    kind, half = torch.device(runtime.device).type, runtime.precision == "bf16"
+    with torch.autocast(kind, dtype=torch.bfloat16, enabled=half), recomputing(runtime.gradient_checkpointing):
+        yield
 
 
 def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -1,21 +1,29 @@
 """Optimizer, learning-rate schedules, gradient clipping, averaged weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tasks.engine.config import AdamConfig
+from tasks.engine.errors import ModelError
 
 
 def make_adamw(params: Iterable[nn.Parameter], config: AdamConfig) -> torch.optim.AdamW:
     """AdamW on the parameters that require gradients.
 
     Weight decay applies to matrices only, as usual for language models: gains and biases have one dimension.
+
+    Raises:
+        ModelError: there is none, so that training would change nothing.
     """
     trained = [param for param in params if param.requires_grad]
+    if not trained:
+        raise ModelError(
+            "optimizer: every parameter is frozen, expected some to train; attach an adapter, or unfreeze the model"
+        )
     groups = [
         {"params": [param for param in trained if param.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [param for param in trained if param.ndim < 2], "weight_decay": 0.0},
@@ -83,7 +91,7 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> float
 
 
 class Ema:
-    """Exponential moving average of parameters, kept in fp32: average <- decay * average + (1 - decay) * weights.
+    """Exponential moving average of the trained parameters, kept in fp32: average <- decay * average + (1 - decay) * weights.
 
     Starts at the model's weights, so no bias correction is needed. The live weights are only read.
 
@@ -93,19 +101,19 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.average: dict[str, Tensor] = {
-            name: param.detach().to(torch.float32, copy=True) for name, param in model.named_parameters()
+            name: param.detach().to(torch.float32, copy=True) for name, param in _trained(model)
         }
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights once."""
-        weights = [param.detach().float() for _, param in model.named_parameters()]
+        weights = [param.detach().float() for _, param in _trained(model)]
         torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - self.decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
         """Write the average into ``model``, which has the same parameters."""
-        for name, param in model.named_parameters():
+        for name, param in _trained(model):
             param.copy_(self.average[name])
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,3 +125,7 @@ class Ema:
         assert state.keys() == self.average.keys(), "the average belongs to another model"
         for name, average in self.average.items():
             average.copy_(state[name])
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, param) for name, param in model.named_parameters() if param.requires_grad)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from tasks.engine.config import AdamConfig, Config
+from tasks.engine.config import AdamConfig, AdapterConfig, Config
 from tasks.ppo.kl_control import LARGEST_ERROR
 from tasks.ppo.sentinel_config import SentinelConfig
 from tasks.rewards.config import RewardsConfig
@@ -125,6 +125,9 @@ class PPOConfig(Config):
     """Whose weights the stage ships: the last iteration's averaged weights, or those of the iteration at which the mean of
     this held-out judge's scores over ``sentinel.window`` scorings was highest."""
 
+    adapter: AdapterConfig | None
+    """Thin matrices that are trained instead of the weights of policy and value model, which then share their frozen weights
+    with the reference and the reward model; null trains every weight."""
     seed: int = Field(ge=0)
     """Source of every random choice of the stage."""
 

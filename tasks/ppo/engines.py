@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError, TrainingDiverged
+from tasks.language.adapters import merged
 from tasks.language.logprobs import TokenStatistics
 from tasks.language.models import save_policy
 from tasks.language.speaker import Speaker
@@ -113,7 +114,8 @@ class VLLMEngine:
     def sample(self, policy: PreTrainedModel, prompts: Sequence[list[int]], generator: torch.Generator) -> Drawn:
         """See ``RolloutEngine``."""
         self._llm.wake_up(tags=["weights"])
-        self._llm.apply_model(lambda served: _load(served, policy.state_dict().items()))
+        weights = merged(policy).state_dict().items()
+        self._llm.apply_model(lambda served: _load(served, weights))
         self._llm.wake_up(tags=["kv_cache"])
         self._llm.reset_prefix_cache()
         seeds = torch.randint(SEEDS_BELOW, (len(prompts),), generator=generator, device=generator.device).tolist()

@@ -6,7 +6,6 @@ over its tokens, however it is cut into microbatches; the averaged weights are u
 ``ema_every`` says otherwise.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.checkpoint import Inspection
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.language.adapters import load_trained_state, snapshot, trained_state
 from tasks.language.descent import Descent, constant
 from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
 from tasks.language.models import autocast, check_tokenizer
@@ -108,13 +108,14 @@ class PPOLearner:
         if networks.reward_model is not None:
             networks.reward_model.requires_grad_(False)
         self.rewards = rewards
+        policy_adam, value_adam = (adam.beside(config.adapter) for adam in (config.policy_adam, config.value_adam))
         self.optimizers = Optimizers(
             Descent(
                 networks.policy,
-                config.policy_adam,
+                policy_adam,
                 lambda taken: linear_warmup(taken, config.warmup_iterations, config.warmup_start),
             ),
-            None if networks.value_model is None else Descent(networks.value_model, config.value_adam, constant),
+            None if networks.value_model is None else Descent(networks.value_model, value_adam, constant),
         )
         self.update = MinibatchUpdate(networks, self.optimizers, config, runtime)
         self.ema = Ema(networks.policy, config.ema_decay)
@@ -209,16 +210,16 @@ class PPOLearner:
         return Inspection(texts, {name: found for name, found in numbers.items() if isinstance(found, Tensor)})
 
     def final_policy(self) -> PreTrainedModel:
-        """A copy of the policy that holds the averaged weights: what the stage ships."""
-        averaged = copy.deepcopy(self.networks.policy)
+        """A copy of the policy that holds the averaged weights: what the stage ships. It shares frozen weights."""
+        averaged: PreTrainedModel = snapshot(self.networks.policy)
         self.ema.copy_to(averaged)
         return averaged
 
     def state_dict(self) -> dict[str, Any]:
         """Everything ``step`` depends on, besides the frozen networks and the data."""
         return {
-            "policy": self.networks.policy.state_dict(),
-            "value_model": None if self.networks.value_model is None else self.networks.value_model.state_dict(),
+            "policy": trained_state(self.networks.policy),
+            "value_model": None if self.networks.value_model is None else trained_state(self.networks.value_model),
             "policy_optimizer": self.optimizers.policy.state_dict(),
             "value_optimizer": None if self.optimizers.value is None else self.optimizers.value.state_dict(),
             "ema": self.ema.state_dict(),
@@ -233,10 +234,10 @@ class PPOLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where ``state_dict`` was taken."""
-        self.networks.policy.load_state_dict(state["policy"])
+        load_trained_state(self.networks.policy, state["policy"])
         self.optimizers.policy.load_state_dict(state["policy_optimizer"])
         if self.networks.value_model is not None and self.optimizers.value is not None:
-            self.networks.value_model.load_state_dict(state["value_model"])
+            load_trained_state(self.networks.value_model, state["value_model"])
             self.optimizers.value.load_state_dict(state["value_optimizer"])
         self.ema.load_state_dict(state["ema"])
         self.sampling.set_state(state["sampling"])

@@ -3,7 +3,7 @@
 Shapes: B sequences, W columns of response tokens (see ``rewards.Placement``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -202,10 +202,11 @@ def _scored_batch(episodes: Episodes, cut: Microbatch, pad_id: int) -> TokenBatc
 
 
 def check_networks(networks: Networks, config: PPOConfig) -> None:
-    """A trained network must not share storage with a frozen one, and prompt plus response must fit the policy."""
+    """What is trained must not be in a frozen network too, and prompt plus response must fit the policy."""
     for trained, frozen in (("policy", "reference"), ("value_model", "reward_model")):
         network, other = getattr(networks, trained), getattr(networks, frozen)
-        if network is not None and other is not None and _addresses(network) & _addresses(other):
+        own = [] if network is None else [part for part in network.parameters() if part.requires_grad]
+        if other is not None and _addresses(own) & _addresses(other.parameters()):
             raise ModelError(
                 f"ppo: {trained} shares parameters with {frozen}, expected a separate copy; pass a deep copy"
             )
@@ -218,8 +219,8 @@ def check_networks(networks: Networks, config: PPOConfig) -> None:
         )
 
 
-def _addresses(network: nn.Module) -> set[int]:
-    return {parameter.data_ptr() for parameter in network.parameters()}
+def _addresses(parameters: Iterable[Tensor]) -> set[int]:
+    return {parameter.data_ptr() for parameter in parameters}
 
 
 def check_reward_sums(rewards: Tensor, rollout: Rollout, beta: float) -> None:

@@ -9,9 +9,12 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
+from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.adapters import freeze, save_adapter, trainable_copy
 from tasks.language.models import ScalarModel, load_policy, save_policy
+from tasks.language.seeds import named_generator
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.reward_parts import value_model_without_reward_model
@@ -37,11 +40,11 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     The policy starts from PPO-init, or from the input ``start``, where a later round goes on; its KL is measured to PPO-init.
     The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
     ``independent_reward_model`` if there is one. The artifact holds ``policy/``, ``history.json`` (one row per
-    iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds).
+    iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds); with an adapter also ``adapter/``.
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    reference, device = shop.input("ppo_init") / "policy", shop.runtime.device
+    reference = shop.input("ppo_init") / "policy"
     start = shop.input("start") / "policy" if "start" in shop.inputs else reference
     judges = _held_out_judges(shop, tokenizer, config)
     names = [held_out.name for held_out in judges]
@@ -51,12 +54,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
         )
     own = own_reward_models(shop) if config.rewards.own is not None else []
-    networks = Networks(
-        policy=load_policy(start, device),
-        reference=load_policy(reference, device),
-        reward_model=own[0] if own else None,
-        value_model=_value_model(shop, start, config),
-    )
+    networks = load_networks(start, reference, own, config, shop.runtime)
     listed = len(own) > 1 or not config.rewards.plain
     rewards = Rewards(config.rewards, own, int(tokenizer.pad_token_id), shop.runtime) if listed else None
     prompts = data.rl_prompts("train")
@@ -74,19 +72,35 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
             "%s: stopped after %d of %d iterations", shop.stage, report.iterations, report.planned_iterations
         )
     shop.log.tags({f"sentinel.{warning.rule}": warning.reason for warning in report.warnings})
-    save_policy(learner.final_policy(), tokenizer, shop.folder / "policy")
+    policy = learner.final_policy()
+    save_policy(policy, tokenizer, shop.folder / "policy")
+    save_adapter(policy, shop.folder / "adapter")
     write_json(shop.folder / "history.json", learner.history)
     write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
     return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
 
 
-def _value_model(shop: Workshop, start: Path, config: PPOConfig) -> ScalarModel | None:
-    """It starts as the reward model where there is one (section 3.5), and else knows nothing of rewards."""
-    if not config.reads_values:
-        return None
-    if config.rewards.own is None:
-        return value_model_without_reward_model(start, shop.runtime.device)
-    return ScalarModel.load(shop.input("reward_model") / "model", shop.runtime.device)
+def load_networks(
+    start: Path, reference: Path, own: Sequence[ScalarModel], config: PPOConfig, runtime: RuntimeConfig
+) -> Networks:
+    """The policy beside its reference, the value model beside the first of the run's own reward models (section 3.5); with
+    adapters each pair is on one trunk.
+
+    A policy that starts elsewhere than its reference has weights of its own, and so has a value model without a reward
+    model, which knows nothing of rewards.
+    """
+    device, frozen, adapter = runtime.device, runtime.frozen_precision, config.adapter
+    held_to, value_model = load_policy(reference, device), None
+    base = held_to if start == reference else load_policy(start, device)
+    policy = trainable_copy(base, adapter, named_generator(config.seed, "ppo/adapter"), frozen)
+    freeze(held_to, frozen)
+    if config.reads_values:
+        draws = named_generator(config.seed, "ppo/value_adapter")
+        judge = own[0] if own else value_model_without_reward_model(start, device)
+        value_model = judge.trainable_copy(adapter, draws, frozen)
+    for reward_model in own:
+        freeze(reward_model.backbone, frozen)
+    return Networks(policy, held_to, own[0] if own else None, value_model)
 
 
 def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config: PPOConfig) -> list[HeldOutJudge]:
@@ -98,6 +112,7 @@ def _held_out_judges(shop: Workshop, tokenizer: PreTrainedTokenizerBase, config:
         judges.append(GoldJudge(World.read(shop.input("world"))))
     if INDEPENDENT in shop.inputs:
         model = ScalarModel.load(shop.input(INDEPENDENT) / "model", shop.runtime.device)
+        freeze(model.backbone, shop.runtime.frozen_precision)
         judges.append(IndependentJudge(model, int(tokenizer.pad_token_id), shop.runtime))
     return judges
 

@@ -4,7 +4,6 @@ The watched learner's weights, random numbers and optimizers are never touched, 
 with equal weights, unless the sentinel may stop it or the selection takes another iteration's weights.
 """
 
-import copy
 import itertools
 import statistics
 from collections import Counter
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel
 
 from tasks.engine.checkpoint import Inspection
 from tasks.engine.config import RuntimeConfig
+from tasks.language.adapters import snapshot
 from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
 from tasks.ppo.learner import PPOLearner, Sample
@@ -171,10 +171,11 @@ class WatchedLearner:
         """A copy of the policy that holds the averaged weights of the selected iteration."""
         if self._selected is None:
             return self.learner.final_policy()
-        policy = copy.deepcopy(self.learner.networks.policy)
+        policy: PreTrainedModel = snapshot(self.learner.networks.policy)
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
-                parameter.copy_(self._selected.weights[name])
+                if name in self._selected.weights:  # else it is frozen
+                    parameter.copy_(self._selected.weights[name])
         return policy
 
     def report(self) -> WatchReport:

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
-from tasks.language.models import ScalarModel
-from tasks.language.seeds import named_generator
 from tasks.records.comparison_sets import read_comparisons
 from tasks.records.data import PreparedData
 from tasks.records.records import Comparison
-from tasks.reward_model.body import load_body
+from tasks.reward_model.body import model_to_train
 from tasks.reward_model.cross_labeler import Scorer, cross_labeler_accuracy, cross_labeler_folds
 from tasks.reward_model.job import AcrossLabelersJob
 from tasks.reward_model.train import RewardLearner
@@ -26,9 +24,8 @@ def validate_across_labelers(shop: Workshop, config: AcrossLabelersJob) -> Metri
     sets, tokenizer, knobs = read_comparisons(shop.input("comparisons")), data.tokenizer(), config.reward_model
 
     def fit(training: Sequence[Comparison]) -> Scorer:
-        body = load_body(knobs.body, shop.input("sft") / "policy", tokenizer)
-        model = ScalarModel.from_policy(body, named_generator(knobs.seed, "reward_model/head"))
-        learner = RewardLearner(model.to(shop.runtime.device), training, tokenizer, knobs, shop.runtime)
+        model = model_to_train(knobs, shop.input("sft") / "policy", tokenizer, shop.runtime)
+        learner = RewardLearner(model, training, tokenizer, knobs, shop.runtime)
         for _ in range(learner.total_steps):
             learner.step()
         return learner.score

@@ -4,8 +4,24 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ModelError
-from tasks.language.models import load_policy, load_tokenizer
+from tasks.language.adapters import attach
+from tasks.language.models import ScalarModel, load_policy, load_tokenizer
+from tasks.language.seeds import named_generator
+from tasks.reward_model.config import RewardModelConfig
+
+
+def model_to_train(
+    config: RewardModelConfig, sft: Path, tokenizer: PreTrainedTokenizerBase, runtime: RuntimeConfig
+) -> ScalarModel:
+    """A fresh head on the trunk that ``config`` names, with an adapter where one is asked for."""
+    body = load_body(config.body, sft, tokenizer)
+    model = ScalarModel.from_policy(body, named_generator(config.seed, "reward_model/head")).to(runtime.device)
+    if config.adapter is not None:
+        draws = named_generator(config.seed, "reward_model/adapter")
+        attach(model.backbone, config.adapter, draws, runtime.frozen_precision)
+    return model
 
 
 def load_body(body: str | None, sft: Path, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

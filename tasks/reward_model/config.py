@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from tasks.engine.config import AdamConfig, Config
+from tasks.engine.config import AdamConfig, AdapterConfig, Config
 from tasks.engine.inputs import folder_fields
 
 
@@ -37,6 +37,8 @@ class RewardModelConfig(Config):
     """Longest prompt."""
     response_tokens: int = Field(gt=0)
     """Longest response, EOS included."""
+    adapter: AdapterConfig | None
+    """Thin matrices that are trained instead of the weights; null trains every weight."""
     seed: int
     """Initial scalar head and order of the comparisons."""
 

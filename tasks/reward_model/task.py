@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from tasks.engine.artifacts import write_json
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.adapters import save_adapter
 from tasks.language.classifier import save_reward_model
 from tasks.language.models import ScalarModel
-from tasks.language.seeds import named_generator
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
 from tasks.records.records import Comparison
 from tasks.reward_model.accuracy import accuracy_report
-from tasks.reward_model.body import load_body
+from tasks.reward_model.body import model_to_train
 from tasks.reward_model.config import RewardModelConfig
 from tasks.reward_model.train import RewardLearner
 
@@ -31,14 +31,13 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     training = take_part(sets["train"], config.trained_on)
     shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
     tokenizer = data.tokenizer()
-    body = load_body(config.body, shop.input("sft") / "policy", tokenizer)
-    model = ScalarModel.from_policy(body, named_generator(config.seed, "reward_model/head"))
-    model.to(shop.runtime.device)
+    model = model_to_train(config, shop.input("sft") / "policy", tokenizer, shop.runtime)
     learner = RewardLearner(model, training, tokenizer, config, shop.runtime)
     for _ in shop.train(learner):
         pass
     metrics = learner.normalise(data.demonstrations("train"))
     save_reward_model(model, tokenizer, shop.folder / "model")
+    save_adapter(model.backbone, shop.folder / "adapter")
     return metrics | _accuracy(shop, learner, sets)
 
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
 from tasks.engine.ranks import here
+from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.models import ScalarModel, autocast
@@ -78,7 +79,9 @@ class RewardLearner:
         self.batches = epoch_batches(
             len(elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
         )
-        self.descent = Descent(model, config.adam, cosine(len(self.batches), config.final_lr_fraction))
+        self.descent = Descent(
+            model, config.adam.beside(config.adapter), cosine(len(self.batches), config.final_lr_fraction)
+        )
         self.completed_steps = 0
 
     @property
@@ -187,14 +190,14 @@ class RewardLearner:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit."""
         return {
-            "model": self.model.state_dict(),
+            "model": trained_state(self.model),
             "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
-        self.model.load_state_dict(state["model"])
+        load_trained_state(self.model, state["model"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
 

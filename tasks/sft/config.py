@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.engine.config import AdamConfig, Config
+from tasks.engine.config import AdamConfig, AdapterConfig, Config
 
 
 class SFTConfig(Config):
@@ -34,5 +34,7 @@ class SFTConfig(Config):
     """Which epoch's weights are the result: the last, the one with the lowest loss on validation demonstrations, or
     the one whose samples the reward model scores highest (InstructGPT's way; needs a reward model, so it is a
     second pass)."""
+    adapter: AdapterConfig | None
+    """Thin matrices that are trained instead of the weights; null trains every weight."""
     seed: int
     """Order of the demonstrations, places and choice of pretraining rows, dropout."""

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from tasks.engine.caching import stage
 from tasks.engine.ranks import here
 from tasks.engine.stage import Metrics, Workshop
+from tasks.language.adapters import attach, save_adapter
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.scorer import score_rows
 from tasks.language.seeds import named_generator
@@ -30,6 +31,9 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
     model = load_policy(shop.input("base") / "policy", shop.runtime.device)
+    if config.adapter is not None:
+        draws = named_generator(config.seed, "sft/adapter")
+        attach(model, config.adapter, draws, shop.runtime.frozen_precision)
     epochs = shop.checkpoints / "epochs"
 
     def keep_epoch(epoch: int, trained: PreTrainedModel) -> None:
@@ -50,6 +54,7 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     losses: list[float] = [metrics["train/loss"] for metrics in shop.train(learner)]
     epoch = learner.load_selected()
     save_policy(learner.model, tokenizer, shop.folder / "policy")
+    save_adapter(learner.model, shop.folder / "adapter")
     if epochs.is_dir() and here().first:
         shutil.copytree(epochs, shop.folder / "epochs")
     final = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}

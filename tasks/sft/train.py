@@ -6,8 +6,8 @@ demonstrations slot by slot.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
 from tasks.engine.ranks import here
+from tasks.language.adapters import adapter_dropout, load_trained_state, trained_state
 from tasks.language.batches import TokenBatch, microbatches, pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.dropout import draw_residual_dropout, residual_dropout
@@ -124,7 +125,9 @@ class SFTLearner:
             )
             self.cursor = RowCursor(rows, named_generator(config.seed, "sft/pretraining"))
         self.dropout_draws = named_generator(config.seed, "sft/dropout", model.device)
-        self.descent = Descent(model, config.adam, cosine(len(self.plan), config.final_lr_fraction))
+        self.descent = Descent(
+            model, config.adam.beside(config.adapter), cosine(len(self.plan), config.final_lr_fraction)
+        )
         self.completed_steps = 0
         self.valid_losses: dict[int, float] = {}
         self.best_weights: dict[str, Tensor] | None = None
@@ -192,13 +195,13 @@ class SFTLearner:
         if self.config.selection != "validation_loss":
             return self.config.epochs
         assert self.best_weights is not None, "load_selected comes after the last step"
-        self.model.load_state_dict(self.best_weights)
+        load_trained_state(self.model, self.best_weights)
         return self._best_epoch()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit."""
         return {
-            "model": self.model.state_dict(),
+            "model": trained_state(self.model),
             "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
             "dropout_draws": self.dropout_draws.get_state(),
@@ -209,7 +212,7 @@ class SFTLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
-        self.model.load_state_dict(state["model"])
+        load_trained_state(self.model, state["model"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
         self.dropout_draws.set_state(state["dropout_draws"].cpu())
@@ -231,7 +234,8 @@ class SFTLearner:
     def _cuts(self, sequences: Sequence[TrainingSequence]) -> list[Cut]:
         """This rank's; with dropout ranks divide the microbatches of one process, whose masks they then draw."""
         ranks = here()
-        if ranks.count == 1 or not self.config.residual_dropout:
+        adapter = self.config.adapter
+        if ranks.count == 1 or not (self.config.residual_dropout or (adapter and adapter.dropout)):
             return [Cut(rows) for rows in self._microbatches(sequences)]
         cut = microbatches([sequence.tokens for sequence in sequences], self.runtime.tokens_per_microbatch)
         return [Cut(rows, number % ranks.count == ranks.number) for number, rows in enumerate(cut)]
@@ -247,13 +251,25 @@ class SFTLearner:
         return summed_nll(logprobs, batch.response_mask)
 
     def _draw_dropout(self, sequences: Sequence[TrainingSequence]) -> None:
+        """Draw what reading them in training draws."""
+        adapter, probability = self.config.adapter, self.config.residual_dropout
+        if (
+            adapter and adapter.dropout
+        ):  # drawn at every matrix that has an adapter: reading is the way to know how often
+            with torch.no_grad():
+                self._summed_nll(sequences)
+            return
         with autocast(self.runtime):
-            draw_residual_dropout(self.model, self._batch(sequences), self.config.residual_dropout, self.dropout_draws)
+            draw_residual_dropout(self.model, self._batch(sequences), probability, self.dropout_draws)
 
-    def _dropout(self) -> Any:
-        if self.config.residual_dropout == 0:
-            return nullcontext()
-        return residual_dropout(self.model, self.config.residual_dropout, self.dropout_draws)
+    @contextmanager
+    def _dropout(self) -> Iterator[None]:
+        adapter = self.config.adapter
+        with (
+            residual_dropout(self.model, self.config.residual_dropout, self.dropout_draws),
+            adapter_dropout(self.model, adapter.dropout if adapter else 0.0, self.dropout_draws),
+        ):
+            yield
 
     def _best_epoch(self) -> int:
         return pick_checkpoint({epoch: -loss for epoch, loss in self.valid_losses.items()})
@@ -265,7 +281,9 @@ class SFTLearner:
             return {}
         self.valid_losses[epoch] = self.validation_loss()
         if self.config.selection == "validation_loss" and self._best_epoch() == epoch:
-            self.best_weights = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = {
+                name: value.detach().cpu().clone() for name, value in trained_state(self.model).items()
+            }
         return {"valid/loss": self.valid_losses[epoch]}
 
 

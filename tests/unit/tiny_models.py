@@ -41,6 +41,8 @@ def runtime(**changes: Any) -> RuntimeConfig:
     values = {
         "device": "cpu",
         "precision": "fp32",
+        "frozen_precision": "fp32",
+        "gradient_checkpointing": False,
         "threads": 1,
         "processes": 1,
         "tokens_per_microbatch": 10_000,

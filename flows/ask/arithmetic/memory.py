@@ -1,4 +1,5 @@
-"""Bytes that training needs, as this code holds them: fp32 weights whatever the precision, everything on one device.
+"""Bytes that training needs, as this code holds them: fp32 weights whatever the precision (frozen ones: that of
+``runtime.frozen_precision``), everything on one device.
 
 What stays (weights, gradients, optimizer, average) is exact. What comes and goes (activations, cache, logits) is an
 estimate: attention kernels and activation functions differ in what they keep.
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 from flows.ask.arithmetic.shapes import Shape, Shapes
 from flows.config import RLHFConfig
+from tasks.engine.config import AdapterConfig
 from tasks.language.logprobs import LOGITS_PER_CHUNK
 
 FP32, BF16 = 4, 2
@@ -27,6 +29,7 @@ class NetworkMemory(NamedTuple):
 
     name: str
     parameters: int
+    """Of its own: with an adapter, the weights beside it are another network's."""
     weights: int
     gradients: int
     adam: int
@@ -56,27 +59,47 @@ class StageMemory(NamedTuple):
         return self.state + self.working
 
 
-def network_memory(name: str, parameters: int, *, trained: bool, averaged: bool = False) -> NetworkMemory:
-    """Adam keeps two moments; the averaged weights are fp32."""
-    one = FP32 * parameters
+def network_memory(
+    name: str, parameters: int, *, trained: bool, averaged: bool = False, each: int = FP32
+) -> NetworkMemory:
+    """Adam keeps two moments; the averaged weights are fp32; ``each`` is what one weight takes."""
+    one = each * parameters
     return NetworkMemory(name, parameters, one, one * trained, 2 * one * trained, one * averaged)
+
+
+def trained_network(name: str, parameters: int, adapter: int | None, each: int) -> int:
+    """What stays in memory of one network that is trained alone: all of it, or its adapter beside frozen weights."""
+    if adapter is None:
+        return network_memory(name, parameters, trained=True).total
+    return network_memory(name, adapter, trained=True).total + each * parameters
 
 
 def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
     """The networks of PPO, and the second reward model where it watches the rollouts."""
     policy, judge = shapes.policy.parameters, shapes.judge.scalar_parameters
+    scored = config.ppo.rewards.own is not None
+    critic, adapter, each = shapes.judge if scored else shapes.policy, config.ppo.adapter, frozen_bytes(config)
+    own, valued = policy, critic.scalar_parameters
+    if adapter is not None:
+        own, valued = shapes.policy.adapter_parameters(adapter), critic.adapter_parameters(adapter) + critic.hidden + 1
     networks = [
-        network_memory("policy", policy, trained=True, averaged=True),
-        network_memory("reference", policy, trained=False),
+        network_memory("policy", own, trained=True, averaged=True),
+        network_memory("reference", policy, trained=False, each=each),
     ]
-    own = config.ppo.rewards.own is not None
-    if own:
-        networks += [network_memory("reward model", judge, trained=False)] * config.reward_ensemble
+    if scored:
+        networks += [network_memory("reward model", judge, trained=False, each=each)] * config.reward_ensemble
     if config.ppo.reads_values:
-        networks.append(network_memory("value model", judge if own else shapes.policy.scalar_parameters, trained=True))
+        networks.append(network_memory("value model", valued, trained=True))
+        if adapter is not None and not scored:  # it has no reward model to share with
+            networks.append(network_memory("its trunk", critic.trunk_parameters, trained=False, each=each))
     if config.independent_reward_model != "none" and config.ppo.sentinel.every:
-        networks.append(network_memory("second RM", judge, trained=False))
+        networks.append(network_memory("second RM", judge, trained=False, each=each))
     return networks
+
+
+def frozen_bytes(config: RLHFConfig) -> int:
+    """Of one weight that is not trained."""
+    return BF16 if config.runtime.frozen_precision == "bf16" else FP32
 
 
 def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[StageMemory]:
@@ -85,51 +108,77 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     heap = HEAP if config.runtime.device == "cpu" else 1.0
     budget = config.runtime.tokens_per_microbatch
     sft, ranked, ppo = config.sft, config.reward_model, config.ppo
-    fine_tuned = network_memory("policy", policy.parameters, trained=True).total
-    scored = network_memory("reward model", judge.scalar_parameters, trained=True).total
+    each, recompute = frozen_bytes(config), config.runtime.gradient_checkpointing
+    # What is merged is a copy; nothing else comes and goes then.
+    merged = {name: FP32 * policy.parameters for name in ("sft", "ppo") if getattr(config, name).adapter is not None}
+    fine_tuned = trained_network("policy", policy.parameters, adapter_size(policy, sft.adapter), each)
+    head = judge.hidden + 1
+    thin = adapter_size(judge, ranked.adapter)
+    scored = trained_network("reward model", judge.scalar_parameters, None if thin is None else thin + head, each)
     # A row longer than the budget makes a micro-batch of its own; a prompt's completions always share one.
     row = max(budget, sft.prompt_tokens + sft.response_tokens)
     group = max(budget, config.comparisons.completions_max * (ranked.prompt_tokens + ranked.response_tokens))
     episode = max(budget, ppo.prompt_tokens + ppo.response_tokens, ppo.ptx_row_tokens if ppo.gamma > 0 else 0)
-    one_gradient = FP32 * policy.parameters if ppo.gamma > 0 else 0
+    own = adapter_size(policy, ppo.adapter)
+    one_gradient = FP32 * (policy.parameters if own is None else own) if ppo.gamma > 0 else 0
     sampled = config.runtime.generation_batch * (ppo.prompt_tokens + ppo.response_tokens)
     # The policy's own gradient is kept apart while the pretraining loss goes backward.
-    update = training_bytes(policy, episode, precision) + logit_bytes(policy, episode) + one_gradient
+    update = (
+        training_bytes(policy, episode, precision, ppo.adapter, recompute) + logit_bytes(policy, episode) + one_gradient
+    )
     moments = {
-        "sampling": cache_bytes(policy, sampled, precision),
+        "sampling": cache_bytes(policy, sampled, precision, ppo.adapter),
         "policy update": update,
-        "value update": training_bytes(judge, episode, precision) if ppo.reads_values else 0,
+        "value update": training_bytes(judge, episode, precision, ppo.adapter, recompute) if ppo.reads_values else 0,
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
+        "merging the adapter": merged.get("ppo", 0),
     }
     largest = max(moments, key=lambda name: moments[name])
     state = sum(network.total for network in ppo_networks(config, shapes))
+    step = training_bytes(policy, row, precision, sft.adapter, recompute, heap) + logit_bytes(policy, row)
+    scoring = training_bytes(judge, group, precision, ranked.adapter, recompute, heap)
     stages = [
-        StageMemory(
-            "sft", precision, fine_tuned, training_bytes(policy, row, precision, heap) + logit_bytes(policy, row), ""
-        ),
-        StageMemory("reward_model", precision, scored, training_bytes(judge, group, precision, heap), ""),
+        StageMemory("sft", precision, fine_tuned, max(step, merged.get("sft", 0)), ""),
+        StageMemory("reward_model", precision, scored, scoring, ""),
         StageMemory("ppo", precision, state, moments[largest], largest),
     ]
     for name, knobs in config.rivals.items():
         # Policy and reference; like the reward model it reads a prompt's completions together.
-        both = fine_tuned + network_memory("reference", policy.parameters, trained=False).total
+        thin = adapter_size(policy, knobs.adapter)
+        both = trained_network("policy", policy.parameters, thin, each)
+        if thin is None:  # else the reference is what the adapter is beside
+            both += network_memory("reference", policy.parameters, trained=False, each=each).total
         ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
         read = max(budget, config.comparisons.completions_max * ranked_tokens)
-        working = training_bytes(policy, read, precision, heap) + logit_bytes(policy, read)
+        working = training_bytes(policy, read, precision, knobs.adapter, recompute, heap) + logit_bytes(policy, read)
         stages.insert(2, StageMemory(name, precision, both, working, ""))
     return stages
 
 
-def training_bytes(shape: Shape, tokens: int, precision: str, heap: float = 1.0) -> int:
-    """What a forward pass over ``tokens`` keeps for the backward pass, and autocast's copies of the weights.
+def training_bytes(
+    shape: Shape,
+    tokens: int,
+    precision: str,
+    adapter: AdapterConfig | None = None,
+    recompute: bool = False,
+    heap: float = 1.0,
+) -> int:
+    """What a forward pass over ``tokens`` keeps for the backward pass, and autocast's copies of the trained weights.
 
     Per layer and token 9 hidden vectors (both norms' inputs and outputs, queries, keys, values, attention's output, the
-    stream) and the MLP's inner ones. Attention weights are not kept.
+    stream) and the MLP's inner ones; with an adapter, what lies between its two matrices. Attention weights are not kept.
+    Layers that are computed again keep their input, and one of them at a time the rest.
     """
     each = BF16 if precision == "bf16" else FP32
-    copies = BF16 * shape.parameters if precision == "bf16" else 0
-    kept = tokens * shape.layers * (9 * shape.hidden + shape.mlp_kept * shape.mlp_width) * each
-    return int(heap * kept) + copies
+    thin = 0 if adapter is None else adapter.rank * len(shape.adapted(adapter)) // shape.layers
+    layer = 9 * shape.hidden + shape.mlp_kept * shape.mlp_width + thin
+    kept = shape.layers * shape.hidden + layer if recompute else shape.layers * layer
+    return int(heap * tokens * kept * each) + trained_copies(shape, precision, adapter)
+
+
+def adapter_size(shape: Shape, adapter: AdapterConfig | None) -> int | None:
+    """Parameters of an adapter, if there is one."""
+    return None if adapter is None else shape.adapter_parameters(adapter)
 
 
 def logit_bytes(shape: Shape, tokens: int) -> int:
@@ -137,10 +186,17 @@ def logit_bytes(shape: Shape, tokens: int) -> int:
     return LOGIT_COPIES * FP32 * min(tokens * shape.vocabulary, LOGITS_PER_CHUNK)
 
 
-def cache_bytes(shape: Shape, tokens: int, precision: str) -> int:
+def cache_bytes(shape: Shape, tokens: int, precision: str, adapter: AdapterConfig | None = None) -> int:
     """Keys and values of every layer; under autocast in bf16, but for keys that rotary positions turned, and the copies
-    of the weights that autocast keeps.
+    of the trained weights that autocast keeps.
     """
     keys = FP32 if precision == "fp32" or shape.rotary else BF16
-    values, copies = (BF16, BF16 * shape.parameters) if precision == "bf16" else (FP32, 0)
+    values = BF16 if precision == "bf16" else FP32
+    copies = trained_copies(shape, precision, adapter)
     return tokens * shape.layers * (keys + values) * shape.key_value_width + copies
+
+
+def trained_copies(shape: Shape, precision: str, adapter: AdapterConfig | None) -> int:
+    """What autocast keeps of weights that require gradients; frozen ones it copies and forgets, one at a time."""
+    trained = shape.parameters if adapter is None else shape.adapter_parameters(adapter)
+    return BF16 * trained if precision == "bf16" else 0

@@ -4,17 +4,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
 from flows.config import RLHFConfig
-from tasks.engine.config import ModelConfig
+from tasks.engine.config import AdapterConfig, ModelConfig
 from tasks.engine.errors import ConfigError, ModelError
+from tasks.language.adapters import linear_layers
 from tasks.language.families import trunk_of
 from tasks.language.loading import ONE_AT_A_TIME
 
 WRITTEN_OUT = ("gelu_new", "gelu_fast")
 """Activations that transformers computes in several operations, each of which keeps something (GPT-2's is one)."""
+
+
+class Linear(NamedTuple):
+    """One linear layer."""
+
+    name: str
+    """Of its last part, as ``adapter.targets`` names it."""
+    fan_in: int
+    fan_out: int
 
 
 class Shape(NamedTuple):
@@ -36,6 +48,16 @@ class Shape(NamedTuple):
     rotary: bool
     """Whether keys are turned by their position, in fp32."""
     vocabulary: int
+    linear: tuple[Linear, ...]
+    """Layers of the trunk that adapters can be beside."""
+
+    def adapter_parameters(self, adapter: AdapterConfig) -> int:
+        """Of the two thin matrices beside every chosen layer."""
+        return sum(adapter.rank * (layer.fan_in + layer.fan_out) for layer in self.adapted(adapter))
+
+    def adapted(self, adapter: AdapterConfig) -> list[Linear]:
+        """The layers that get them."""
+        return [layer for layer in self.linear if adapter.targets == "all-linear" or layer.name in adapter.targets]
 
     @property
     def scalar_parameters(self) -> int:
@@ -119,7 +141,14 @@ def shape_of(config: PretrainedConfig, origin: str) -> Shape:
         key_value_width=groups * per_head,
         rotary=any("rotary" in name for name, _ in model.named_modules()),
         vocabulary=text.vocab_size,
+        linear=tuple(_linear(name, layer) for name, layer in linear_layers(model).items()),
     )
+
+
+def _linear(name: str, layer: nn.Module) -> Linear:
+    weight: Any = layer.weight
+    fan_in, fan_out = weight.shape if isinstance(layer, Conv1D) else reversed(weight.shape)
+    return Linear(name.rpartition(".")[2], fan_in, fan_out)
 
 
 def _mlp_kept(model: PreTrainedModel, config: PretrainedConfig) -> int:

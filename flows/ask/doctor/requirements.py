@@ -156,6 +156,31 @@ def check_judges(config: EvaluationConfig) -> None:
         check_reward_model(Path(config.judges.independent_reward_model))
 
 
+def check_adapters(config: RLHFConfig) -> None:
+    """peft is an extra, and every target must be a layer of the model at hand.
+
+    Raises:
+        ConfigError: it is not installed, or a target is none.
+    """
+    rivals = [rival.adapter for rival in config.rivals.values()]
+    policies = [config.sft.adapter, config.ppo_init.adapter, config.ppo.adapter, *rivals]
+    judges = [config.reward_model.adapter, config.ppo.adapter]
+    asked = [adapter for adapter in (*policies, *judges) if adapter is not None]
+    if not asked:
+        return
+    from flows.ask.arithmetic.shapes import shapes_of
+    from tasks.language.adapters import check_targets, load_peft
+
+    load_peft()
+    local = [name is None or looks_local(name) for name in (config.model.name_or_path, config.reward_model.body)]
+    if all(local) and any(adapter.targets != "all-linear" for adapter in asked):
+        shapes = shapes_of(config)
+        for shape, adapters in ((shapes.policy, policies), (shapes.judge, judges)):
+            for adapter in adapters:
+                if adapter is not None:
+                    check_targets(adapter, {layer.name for layer in shape.linear}, shape.origin)
+
+
 def check_rewards(config: RLHFConfig) -> None:
     """Functions must import, chat models answer, and folders contain a reward model with its tokenizer.
 

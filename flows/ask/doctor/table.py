@@ -42,6 +42,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         lambda patient: patient.model_findings,
         model.ends,
         model.untrained_tokens,
+        _required(lambda patient: requirements.check_adapters(patient.config)),
     ),
     "chat layout": (
         chat.usable,

@@ -15,10 +15,14 @@ from flows.ask.arithmetic.shapes import Shape, Shapes, shape_of, shapes_of
 from flows.ask.dry_run import page
 from flows.config import RLHFConfig, load
 from tasks.engine.errors import ConfigError, ModelError
+from tasks.language.adapters import trainable_copy
 from tasks.language.batches import pad_batch
 from tasks.language.families import hidden_states, trunk_of
-from tasks.language.models import ScalarModel, new_causal_lm
+from tasks.language.models import ScalarModel, new_causal_lm, save_policy
+from tasks.ppo.learner import PPOLearner
+from tasks.ppo.task import load_networks
 from tests.unit import tiny
+from tests.unit.language.test_adapters import LORA, draws
 from tests.unit.ppo import tiny as tiny_ppo
 
 GPT3 = {"1_3b": (24, 2048), "6b": (32, 4096), "175b": (96, 12288)}
@@ -188,6 +192,68 @@ def test_activations_are_estimated_within_a_tenth(family: str) -> None:
     model = tiny.FAMILIES[family](**wide[family])
     estimate = training_bytes(shape_of(model.config, "test"), 512, "fp32")
     assert estimate == pytest.approx(kept_for_backward(model, 512), rel=0.1)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("targets", ["all-linear", "some"])
+def test_activations_over_a_frozen_base_are_estimated_within_a_sixth(family: str, targets: str) -> None:
+    wide: dict[str, Any] = {
+        "llama": {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 4, "max_position_embeddings": 256},
+        "gpt2": {"n_embd": 64, "n_layer": 4, "n_positions": 256},
+    }
+    some = {"llama": ["q_proj", "v_proj", "up_proj", "down_proj"], "gpt2": ["c_attn", "c_proj"]}
+    adapter = LORA.model_copy(update={"targets": targets if targets == "all-linear" else some[family]})
+    model = trainable_copy(tiny.FAMILIES[family](**wide[family]), adapter, draws())
+    estimate = training_bytes(shape_of(model.config, "test"), 512, "fp32", adapter)
+    found = kept_for_backward(model, 512)
+    assert estimate == pytest.approx(found, rel=1 / 6) if targets == "all-linear" else estimate >= 0.9 * found
+
+
+def test_adapters_are_counted_exactly() -> None:
+    for model in (tiny.llama(), tiny.gpt2()):
+        shape = shape_of(model.config, "test")
+        for targets in ("all-linear", [shape.linear[0].name]):
+            adapter = LORA.model_copy(update={"targets": targets})
+            adapted = trainable_copy(model, adapter, draws())
+            trained = [p.numel() for p in adapted.parameters() if p.requires_grad]
+            assert (shape.adapter_parameters(adapter), 2 * len(shape.adapted(adapter))) == (sum(trained), len(trained))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_ppo_with_adapters_holds_what_the_arithmetic_says(precision: str, tmp_path: Path) -> None:
+    save_policy(tiny_ppo.policy(), tiny_ppo.tokenizer(), tmp_path / "policy")
+    ScalarModel.from_policy(tiny_ppo.policy(1), draws()).save(tmp_path / "model")
+    knobs, runtime = tiny_ppo.config(adapter=LORA.model_dump()), tiny_ppo.runtime(frozen_precision=precision)
+    networks = load_networks(
+        tmp_path / "policy", tmp_path / "policy", [ScalarModel.load(tmp_path / "model")], knobs, runtime
+    )
+    learner = PPOLearner(networks, tiny_ppo.tokenizer(), tiny_ppo.prompts(), tiny_ppo.documents(), knobs, runtime)
+    storages = {p.data_ptr(): p.nbytes for network in networks for p in network.parameters()}  # type: ignore[union-attr]
+    shape = shape_of(networks.reference.config, "test")
+    config = load(["independent_reward_model=none", "adapter=lora"])
+    config = config.model_copy(update={"ppo": knobs, "runtime": runtime})
+    expected = ppo_networks(config, Shapes(shape, shape))
+    rounded = 0 if precision == "fp32" else 2 * (shape.hidden + 1)  # a reward model's head stays fp32
+    assert sum(storages.values()) == sum(network.weights for network in expected) + rounded
+    moved = held(learner)
+    for kind in ("gradients", "adam"):
+        assert moved[kind] == sum(getattr(network, kind) for network in expected), kind
+    assert sum(average.nbytes for average in learner.ema.average.values()) == expected[0].average
+
+
+def test_the_page_shows_what_adapters_save() -> None:
+    own = ["runtime.generation_batch=8", "reward_model.body=null", "ppo.rollout_engine=own"]
+    text = plain(page(paper("1_3b", *own, "adapter=lora")))
+    # 24 layers of GPT-2's four matrices, (2048, 6144), (2048, 2048), (2048, 8192), (8192, 2048), at rank 16
+    assert f"adapter {24 * 16 * (8192 + 4096 + 10240 + 10240):,} parameters: rank 16 beside 96 linear layers" in text
+    assert "bytes per parameter" not in text
+    full, thin = (
+        stage_memory(c, shapes_of(c), "fp32") for c in (paper("1_3b", *own), paper("1_3b", *own, "adapter=lora"))
+    )
+    assert all(a.state > 2 * b.state for a, b in zip(full, thin, strict=True))
+    again = paper("1_3b", *own, "runtime.gradient_checkpointing=true", "runtime.tokens_per_microbatch=16384")
+    kept, all_kept = (stage_memory(c, shapes_of(c), "fp32")[1].working for c in (again, paper("1_3b", *own)))
+    assert kept < all_kept / 4
 
 
 def test_the_cache_is_counted_exactly() -> None:

@@ -28,6 +28,8 @@ from tasks.engine.tracking.outbox import outbox
 RUNTIME = RuntimeConfig(
     device="cpu",
     precision="fp32",
+    frozen_precision="fp32",
+    gradient_checkpointing=False,
     threads=1,
     processes=1,
     tokens_per_microbatch=64,

@@ -434,6 +434,8 @@ def runtime(precision: str) -> RuntimeConfig:
         {
             "device": "cpu",
             "precision": precision,
+            "frozen_precision": "fp32",
+            "gradient_checkpointing": False,
             "threads": 1,
             "processes": 1,
             "tokens_per_microbatch": 100,
