@@ -10,7 +10,9 @@ from torch import Tensor
 
 from tasks.dpo.config import DPOConfig
 from tasks.dpo.train import DPOLearner
+from tasks.engine.config import AdapterConfig
 from tasks.engine.ranks import here
+from tasks.language.adapters import attach
 from tasks.language.batches import pad_batch
 from tasks.language.dropout import draw_residual_dropout, residual_dropout
 from tasks.language.generation import Sampled, sample
@@ -35,6 +37,9 @@ CALM = {"epsilon": 1e-4, "learning_rate": 1e-3}
 """Tiny gradients do not turn rounding into a step."""
 
 
+ADAPTER = AdapterConfig(rank=2, alpha=4, targets="all-linear", dropout=0.3, learning_rate_factor=1.0)
+
+
 def knobs_of(group: str, **changes: Any) -> dict[str, Any]:
     knobs = tiny.settings(group, **changes)
     return knobs | {"adam": knobs["adam"] | CALM | {"weight_decay": 0.1}}
@@ -48,11 +53,12 @@ def pretraining() -> Any:
     return PretrainLearner(tiny.policy(layers=1), rows, config, RUNTIME, valid_rows=rows[:4])
 
 
-def fine_tuning(dropout: float = 0.0, budget: int = 60) -> Any:
+def fine_tuning(dropout: float = 0.0, budget: int = 60, adapter: AdapterConfig | None = None) -> Any:
     knobs = knobs_of("sft", epochs=2, batch_size=7, row_tokens=12, prompt_tokens=12, response_tokens=8)
-    knobs |= {"pretraining_fraction": 0.3, "residual_dropout": dropout}
+    knobs |= {"pretraining_fraction": 0.3, "residual_dropout": dropout, "adapter": adapter}
+    model = tiny.policy(layers=2)
     return SFTLearner(
-        tiny.policy(layers=2),
+        attach(model, adapter, torch.Generator().manual_seed(3)) if adapter else model,
         tiny.demonstrations(10),
         tiny.documents(20),
         tiny.tokenizer(),
@@ -85,6 +91,7 @@ LEARNERS: dict[str, Callable[[], Any]] = {
     "pretraining": pretraining,
     "fine-tuning": fine_tuning,
     "fine-tuning with dropout": lambda: fine_tuning(0.2, budget=20),
+    "fine-tuning an adapter with dropout": lambda: fine_tuning(0.2, 20, ADAPTER),
     "reward model": reward_model,
     "DPO": dpo,
     "PPO-ptx": ppo,
