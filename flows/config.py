@@ -45,8 +45,7 @@ class RLHFConfig(Config):
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
     rounds: int = Field(ge=1)
-    """Rounds of labelling and optimisation. From the second on, the last round's policy writes the responses that are ranked, the
-    reward models learn from all rankings so far, and PPO goes on from that policy, its KL still measured to PPO-init."""
+    """Of labelling and optimisation; from the second on, responses are the last policy's and PPO goes on from it."""
     plain_ppo: bool
     """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
     train_dpo: bool
@@ -218,15 +217,10 @@ class RLHFConfig(Config):
 
     @model_validator(mode="after")
     def _rounds_sample(self) -> "RLHFConfig":
-        if self.rounds > 1 and not self.comparisons.samples:
+        why = "comparisons.source is given" if not self.comparisons.samples else "no reward model learns from labels"
+        if self.rounds > 1 and not (self.comparisons.samples and self.reward_model_runs):
             raise ValueError(
-                f"rounds is {self.rounds} and comparisons.source is given, whose rankings are no policy's of this run; set "
-                "rounds=1, or comparisons.source=sample_and_label with comparisons.labelers"
-            )
-        if self.rounds > 1 and not self.reward_model_runs:
-            raise ValueError(
-                f"rounds is {self.rounds}, and no reward model learns from the labels of a round; set rounds=1, or let PPO "
-                "optimise a reward model"
+                f"rounds is {self.rounds} and {why}; set rounds=1, or have responses ranked for a reward model"
             )
         return self
 

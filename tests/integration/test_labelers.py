@@ -77,7 +77,7 @@ def test_a_run_waits_for_people_and_goes_on_with_their_labels(tmp_path: Path) ->
     kinds = {ranking.labeler_id.partition(":")[0].partition("-")[0] for ranking in sets["train"]}
     assert kinds == {"ann", "bob", "chat", "function", "labeler"}
     assert {ranking.labeler_id for ranking in sets["valid_gold"]} == {"gold"}
-    run = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db").get_run(again.run_id)
+    run = MlflowClient(config.tracking.uri).get_run(again.run_id)
     page = Path(again.page).read_text(encoding="utf-8")
     # Ann, Bob, the function and the chat model all prefer the longer response.
     assert "Agreement of people with each other" in page and "100.0 [100.0, 100.0] %" in page
