@@ -1,6 +1,6 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -16,14 +16,14 @@ from flows.lengths import misfits
 from flows.misspelt import flat_keys, missing_keys, refused
 from flows.process.environment import PROJECT
 from flows.reward_ensemble import ensemble_problem, members
+from flows.roads import RoadsConfig
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
 from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
 from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
 from tasks.data_prep.job import DataPrepJob
-from tasks.dpo.config import DPOConfig
-from tasks.engine.config import AdapterConfig, Config, ModelConfig, RuntimeConfig
+from tasks.engine.config import AdapterConfig, ModelConfig, RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.language.seeds import derived_seed
 from tasks.measure.config import MeasureConfig
@@ -32,31 +32,31 @@ from tasks.pretrain.config import PretrainConfig
 from tasks.pretrain.job import PretrainJob
 from tasks.revise.config import ReviseConfig
 from tasks.reward_model.config import RewardModelConfig
-from tasks.reward_model.job import AcrossLabelersJob
+from tasks.reward_model.job import AcrossLabelersJob, QuestionsJob
 from tasks.sft.config import SFTConfig
 
-OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)
 CONF = PROJECT / "conf"
 
 
-class RLHFConfig(Config):
+class RLHFConfig(RoadsConfig):
     """One pipeline run, from raw data to an evaluated policy."""
 
     seed: int = Field(ge=0)
     """Seed of every stage; a stage's own seed follows it unless set."""
     rounds: int = Field(ge=1)
-    """Of labelling and optimisation; from the second on, responses are the last policy's and PPO goes on from it."""
-    plain_ppo: bool
-    """Also train PPO without the pretraining term (gamma = 0) and show it beside PPO-ptx."""
-    train_dpo: bool
-    """Also train a DPO policy on the reward model's comparisons, from PPO's start, and show it beside PPO."""
-    independent_reward_model: Literal["none", "other_seed", "disjoint_half"]
-    """A second reward model that nothing is optimised against: it watches PPO and judges in the evaluation. other_seed
-    trains it on the same comparisons; disjoint_half gives each model the comparisons of half of the prompts."""
+    """Rounds of labelling and optimisation. From the second on, the last round's policy writes the responses that are ranked, the
+    reward models learn from all rankings so far, and PPO goes on from that policy, its KL still measured to PPO-init."""
     reward_ensemble: int = Field(ge=1)
     """Reward models that PPO optimises as one: mean less ppo.rewards' spread_penalty times standard deviation."""
     reward_ensemble_on: Literal["all", "disjoint_halves"]
     """all: members of other seeds on the same comparisons; disjoint_halves: two, each on those of half of the prompts."""
+    reward_questions: str | None
+    """JSONL file in RewardBench 2's layout: also ask the reward model its questions; null asks none."""
+    noise_floor: bool
+    """Also measure the base model with another seed of the evaluation: how far two measurements of one policy lie apart."""
+    yardstick: str | None
+    """Hugging Face folder of a causal LM that is measured too, and that every policy is compared with: the same opponent for
+    many runs, whose SFT baselines differ; null for none."""
     labeler_folds: int = Field(ge=0)
     """Also train this many reward models, each without one group of labelers, and measure them on both (paper 4.1: 5);
     0 trains none."""
@@ -77,12 +77,6 @@ class RLHFConfig(Config):
     """Where PPO starts and what its KL is measured against (paper C.3)."""
     comparisons: ComparisonsConfig
     """Responses to compare and who ranks them."""
-    reward_model: RewardModelConfig
-    """Reward model (paper C.2)."""
-    ppo: PPOConfig
-    """PPO-ptx (paper C.4)."""
-    dpo: DPOConfig
-    """Direct preference optimisation; read when train_dpo is set."""
     evaluation: EvaluationConfig
     """Win rate, benchmarks, safety."""
     runtime: RuntimeConfig
@@ -131,20 +125,17 @@ class RLHFConfig(Config):
         return "sft" if number == 1 else f"{next(iter(self.ppo_runs))}, round {number - 1}"
 
     @property
-    def reward_model_run(self) -> RewardModelConfig:
-        """The reward model that PPO optimises."""
-        return self._beside_the_independent(self.reward_model)
-
-    @property
     def reward_model_runs(self) -> dict[str, RewardModelConfig]:
         """Input of PPO -> each of the run's own reward models; none where nobody asks for one."""
-        wanted = self.ppo.rewards.own is not None or self.sft.selection == "reward_model"
+        asked = self.sft.selection == "reward_model" or self.reward_questions is not None
+        wanted = self.ppo.rewards.own is not None or asked
         return members(self.reward_model_run, self.reward_ensemble, self.reward_ensemble_on) if wanted else {}
 
     @property
     def reads_comparisons(self) -> bool:
         """Whether any stage learns from rankings: a reward that is a function needs none."""
-        return any((self.reward_model_runs, self.independent_reward_model != "none", self.labeler_folds, self.rivals))
+        others = self.labeler_folds, self.preference_runs
+        return any((self.reward_model_runs, self.independent_reward_model != "none", *others))
 
     @property
     def measured(self) -> MeasureConfig:
@@ -153,12 +144,9 @@ class RLHFConfig(Config):
         return self.evaluation.measured.model_copy(update={} if plain else {"rewards": self.ppo.rewards})
 
     @property
-    def independent_reward_model_run(self) -> RewardModelConfig:
-        """The reward model that nothing is optimised against; its seed is another one."""
-        changes: dict[str, Any] = {"seed": derived_seed(self.reward_model.seed, "independent_reward_model")}
-        if self.independent_reward_model == "disjoint_half":
-            changes["trained_on"] = "second_half"
-        return self.reward_model.model_copy(update=changes)
+    def measured_again(self) -> MeasureConfig:
+        """The same with other random numbers."""
+        return self.measured.model_copy(update={"seed": derived_seed(self.evaluation.seed, "evaluation/noise floor")})
 
     @property
     def across_labelers(self) -> AcrossLabelersJob:
@@ -166,28 +154,20 @@ class RLHFConfig(Config):
         return AcrossLabelersJob(labeler_folds=self.labeler_folds, reward_model=self.reward_model)
 
     @property
-    def rivals(self) -> dict[str, DPOConfig]:
-        """Stage name -> configuration of every policy that is trained on the rankings themselves."""
-        return {"dpo": self._beside_the_independent(self.dpo)} if self.train_dpo else {}
-
-    def _beside_the_independent(self, knobs: OnRankings) -> OnRankings:
-        """Whoever is not independent sees the same half, so that the independent reward model stays independent of all."""
-        if self.independent_reward_model == "disjoint_half":
-            return knobs.model_copy(update={"trained_on": "first_half"})
-        return knobs
+    def questions_job(self) -> QuestionsJob:
+        """The questions of reward_questions, laid out like the data."""
+        knobs = self.reward_model
+        return QuestionsJob(
+            file=self.reward_questions or "",
+            prompt_layout=self.data_prep.prompt_layout,
+            prompt_tokens=knobs.prompt_tokens,
+            response_tokens=knobs.response_tokens,
+        )
 
     @property
     def starts_from_sft(self) -> bool:
         """PPO's start is trained like the SFT baseline, so both have the same weights and one measurement is enough."""
         return self.ppo_init == self.sft
-
-    @property
-    def ppo_runs(self) -> dict[str, PPOConfig]:
-        """Stage name -> configuration of every PPO run asked for, the pipeline's own first."""
-        plain = self.ppo.model_copy(update={"gamma": 0.0})
-        if self.ppo.gamma == 0:
-            return {"ppo": plain}
-        return {"ppo_ptx": self.ppo} | ({"ppo": plain} if self.plain_ppo else {})
 
     def ppo_runs_of(self, number: int) -> dict[str, PPOConfig]:
         """The PPO runs of a round; each round draws prompts and responses of its own."""
@@ -259,24 +239,29 @@ class RLHFConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _halves_of_all(self) -> "RLHFConfig":
-        for name, stage in self:
-            part = getattr(stage, "trained_on", "all")
-            if self.independent_reward_model == "disjoint_half" and part != "all":
-                raise ValueError(
-                    f"independent_reward_model is disjoint_half, which halves the comparisons itself, and "
-                    f"{name}.trained_on is {part}; set {name}.trained_on=all"
-                )
+    def _samples_have_one_judge(self) -> "RLHFConfig":
+        if self.sampling_runs and not (self.ppo.rewards.plain and self.reward_ensemble == 1):
+            raise ValueError(
+                "rejection_sampling is asked for, which chooses by the run's own reward model alone, and ppo.rewards or "
+                "reward_ensemble asks for another reward, so that the rows would not compare; leave rejection_sampling out"
+            )
+        if self.ppo_starts_from != "ppo_init" and self.rounds > 1:
+            raise ValueError(
+                f"ppo_starts_from is {self.ppo_starts_from} and rounds is {self.rounds}: a later round starts where the last one "
+                "ended; set rounds=1 or ppo_starts_from=ppo_init"
+            )
         return self
 
     @model_validator(mode="after")
     def _who_selects_does_not_judge(self) -> "RLHFConfig":
         """A maximum over iterations is too good by the judge that took it; a gate must not pass on that."""
         gate, other = self.evaluation.gate, {"gold": "independent", "independent": "gold"}
-        if gate.decides_by_judge and gate.judge == self.ppo.selection:
+        if gate.decides_by_judge and gate.judge == self.ppo.chosen_by:
+            knob = "selection=last" if self.ppo.selection != "last" else "brake=off"
+            how = "ppo.selection" if self.ppo.selection != "last" else f"the judge of ppo.brake={self.ppo.brake}"
             raise ValueError(
-                f"ppo.selection and evaluation.gate.judge are both {gate.judge}: the judge that chooses the weights may not "
-                f"decide about them; set evaluation.gate.judge={other[gate.judge]}, or ppo.selection=last"
+                f"{how} and evaluation.gate.judge are both {gate.judge}: the judge that chooses the weights may not "
+                f"decide about them; set evaluation.gate.judge={other[gate.judge]}, or ppo.{knob}"
             )
         return self
 
@@ -286,6 +271,11 @@ class RLHFConfig(Config):
         if selection == "independent" and self.independent_reward_model == "none":
             raise ValueError(
                 "ppo.selection is independent and independent_reward_model is none; set independent_reward_model=other_seed"
+            )
+        if self.ppo.brake != "off" and self.independent_reward_model == "none":
+            raise ValueError(
+                f"ppo.brake is {self.ppo.brake}, which asks the independent reward model, and independent_reward_model is none; "
+                "set independent_reward_model=other_seed, or ppo.brake=off"
             )
         if selection == "gold" and self.data_prep.source != "sandbox":
             raise ValueError(

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flows.config import RLHFConfig
+from tasks.adopt.config import AdoptJob
+from tasks.adopt.task import adopt_model
 from tasks.compare.task import compare_policies, compare_rounds
 from tasks.comparisons.task import collect_comparisons, sample_responses
 from tasks.data_prep.task import prepare_data
@@ -11,8 +13,10 @@ from tasks.dpo.task import train_dpo
 from tasks.measure.task import evaluate_policy
 from tasks.ppo.task import train_ppo
 from tasks.pretrain.task import train_base
+from tasks.rejection_sampling.task import draw_samples
 from tasks.revise.task import revise_demonstrations
 from tasks.reward_model.across_labelers import validate_across_labelers
+from tasks.reward_model.ask_questions import ask_questions
 from tasks.reward_model.task import train_reward_model, validate_reward_model
 from tasks.sft.task import fine_tune, select_epoch
 
@@ -28,6 +32,8 @@ class Round(NamedTuple):
     """The reward model that nothing is optimised against, where there is one."""
     before: dict[str, Any]
     """How the reward model of the round before it does on this round's responses."""
+    rivals: dict[str, Any]
+    """By stage name, of the last round: what learns from the rankings, or from samples of PPO-init."""
     ppo: dict[str, Any]
     """By stage name."""
 
@@ -51,21 +57,21 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         rounds.append(one_round(config, run, number, start, rounds[-1:]))
     last = rounds[-1]
 
+    if config.reward_questions is not None:
+        run(
+            ask_questions,
+            "reward_questions",
+            config.questions_job,
+            data=data,
+            reward_model=last.reward_models["reward_model"],
+        )
     if config.labeler_folds:
         ranked = {"data": data, "comparisons": last.comparisons, "sft": sft}
         run(validate_across_labelers, "across_labelers", config.across_labelers, **ranked)
     if config.sft.selection == "reward_model":
-        sft = run(
-            select_epoch,
-            "sft_selected",
-            config.sft,
-            data=data,
-            sft=sft,
-            reward_model=last.reward_models["reward_model"],
-        )
-    ranked = {"data": data, "comparisons": last.comparisons, "ppo_init": ppo_init}
-    rivals = {name: run(train_dpo, name, knobs, **ranked) for name, knobs in config.rivals.items()}
-    policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **rivals, **last.ppo}
+        chosen_by = last.reward_models["reward_model"]
+        sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=chosen_by)
+    policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **last.rivals, **last.ppo}
 
     judged = {"data": data, "reference": ppo_init, **last.reward_models, **world}
     if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
@@ -76,6 +82,13 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         if name != "ppo_init" or not config.starts_from_sft
     }
     sheets.setdefault("ppo_init", sheets["sft"])
+    if config.noise_floor:
+        again = config.measured_again
+        sheets["base_again"] = run(evaluate_policy, "evaluation", again, about="base_again", policy=base, **judged)
+    if config.yardstick is not None:
+        adopt = AdoptJob(folder=config.yardstick, kind="policy", knob="yardstick")
+        other, measured = run(adopt_model, "adopted", adopt, about="yardstick"), config.measured
+        sheets["yardstick"] = run(evaluate_policy, "evaluation", measured, about="yardstick", policy=other, **judged)
     if len(rounds) > 1:
         over_rounds(config, run, rounds, sheets, judged)
     curves = {f"{name}_policy": policy for name, policy in last.ppo.items()}
@@ -130,11 +143,32 @@ def one_round(
         old = {**data, "comparisons": comparisons, "reward_model": earlier[0].reward_models["reward_model"]}
         checked["before"] = run(validate_reward_model, "reward_model_before", config.reward_model_run, **named, **old)
     trained = {**data, "ppo_init": start["ppo_init"], **reward_models, **independent, **world}
+    shared = {**data, "ppo_init": start["ppo_init"]}
+    rivals = train_rivals(config, run, shared, comparisons, reward_models) if number == config.rounds else {}
+    if config.ppo_starts_from != "ppo_init":
+        trained["start"] = rivals[config.ppo_starts_from]
     ppo = {}
     for name, of_policy in config.ppo_runs_of(number).items():
         goes_on = {"start": earlier[0].ppo[name]} if earlier else {}
         ppo[name] = run(train_ppo, name, of_policy, **named, **trained, **goes_on)
-    return Round(comparisons, reward_models, independent, checked, ppo)
+    return Round(comparisons, reward_models, independent, checked, rivals, ppo)
+
+
+def train_rivals(
+    config: RLHFConfig, run: Callable[..., Any], shared: dict[str, Any], comparisons: Any, reward_models: dict[str, Any]
+) -> dict[str, Any]:
+    """What is trained beside PPO from PPO-init: on the rankings themselves, or on samples that the reward model chose."""
+    rivals = {
+        name: run(train_dpo, name, knobs, **shared, comparisons=comparisons)
+        for name, knobs in config.preference_runs.items()
+    }
+    if config.sampling_runs:
+        drawn, learning = config.rejection_sampling.samples, config.rejection_sampling.fine_tuning
+        samples = run(draw_samples, "rejection_sampling", drawn, about="samples", **shared, **reward_models)
+        for name, chosen in config.sampling_runs.items():
+            learned = {"data": shared["data"], "base": shared["ppo_init"], chosen: samples}
+            rivals[name] = run(fine_tune, name, learning, **learned)
+    return rivals
 
 
 def over_rounds(

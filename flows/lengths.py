@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flows.config import RLHFConfig
 
-WITH_SEQUENCES = ("data_prep", "sft", "ppo_init", "comparisons", "reward_model", "ppo", "dpo", "evaluation")
+WITH_SEQUENCES = ("data_prep", "sft", "ppo_init", "comparisons", "reward_model", "ppo", "evaluation")
 
 
 def misfits(config: "RLHFConfig", context: int) -> str:
@@ -13,9 +13,10 @@ def misfits(config: "RLHFConfig", context: int) -> str:
     found, remedies = [], []
     data = config.data_prep
     half = context // 2
-    for name in WITH_SEQUENCES:
+    rivals = [*config.preference_runs, *[name for name in config.sampling_runs if hasattr(config, name)]]
+    for name in (*WITH_SEQUENCES, *rivals):
         stage = getattr(config, name)
-        if not hasattr(stage, "prompt_tokens") or (name == "dpo" and not config.train_dpo):
+        if not hasattr(stage, "prompt_tokens"):
             continue
         total = stage.prompt_tokens + stage.response_tokens
         if total > context:

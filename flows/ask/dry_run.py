@@ -12,6 +12,7 @@ from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
 from flows.ask.processor import advice
 from flows.ask.timing.page import time_lines
 from flows.config import RLHFConfig
+from flows.roads import GROUPED
 from tasks.dpo.config import DPOConfig
 
 UNKNOWN = "steps unknown: no data to count yet; declare dry_run.{0}"
@@ -74,27 +75,27 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
     lines = []
     if config.pretrain.steps:
         tokens = config.pretrain.steps * config.pretrain.batch_rows * config.pretrain.row_tokens
-        lines.append(f"{'pretrain':<14}{config.pretrain.steps:,} steps, {tokens:,} tokens")
+        lines.append(f"{'pretrain':<20}{config.pretrain.steps:,} steps, {tokens:,} tokens")
     for name, knobs in (("sft", config.sft), ("ppo_init", config.ppo_init)):
         if rows.demonstrations is None:
-            lines.append(f"{name:<14}{UNKNOWN.format('demonstrations')}")
+            lines.append(f"{name:<20}{UNKNOWN.format('demonstrations')}")
             continue
         count = rows.demonstrations.number
         found = fine_tuning(knobs, count)
         mixed = f" and {found.pretraining_rows:,} pretraining rows" if found.pretraining_rows else ""
         lines.append(
-            f"{name:<14}{count:,} demonstrations -> {found.steps:,} steps of {knobs.batch_size}, "
+            f"{name:<20}{count:,} demonstrations -> {found.steps:,} steps of {knobs.batch_size}, "
             f"{_times(knobs.epochs, 'epoch')}{mixed}"
         )
     if not config.reward_model_runs:
-        lines.append(f"{'reward_model':<14}none: no part of ppo.rewards asks for the run's own")
+        lines.append(f"{'reward_model':<20}none: no part of ppo.rewards asks for the run's own")
     elif rows.comparisons is None:
-        lines.append(f"{'reward_model':<14}{UNKNOWN.format('comparisons')}")
+        lines.append(f"{'reward_model':<20}{UNKNOWN.format('comparisons')}")
     else:
         ranked = ranking(config, rows.comparisons.number, rows.comparisons.completions)
         model = config.reward_model
         lines.append(
-            f"{'reward_model':<14}{rows.comparisons.number:,} rankings -> {ranked.steps:,} steps of {model.batch_size} "
+            f"{'reward_model':<20}{rows.comparisons.number:,} rankings -> {ranked.steps:,} steps of {model.batch_size} "
             f"{model.batch_element}s, {_times(model.epochs, 'epoch')}; at most {ranked.largest_batch_pairs:,} pairs a "
             f"step, {ranked.fewest_pairs:,} to {ranked.most_pairs:,} in all"
             + (
@@ -103,49 +104,68 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
                 else ""
             )
         )
-    lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.rivals.items()]
+    lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.preference_runs.items()]
+    lines += [_sampling_line(name, config, rows.rl_prompts) for name in config.sampling_runs]
     return lines + _ppo_lines(config, rows.rl_prompts)
 
 
 def _rival_line(name: str, knobs: DPOConfig, comparisons: Rows | None) -> str:
     if comparisons is None:
-        return f"{name:<14}{UNKNOWN.format('comparisons')}"
+        return f"{name:<20}{UNKNOWN.format('comparisons')}"
     steps = preference(knobs, comparisons.number)
     return (
-        f"{name:<14}{comparisons.number:,} rankings -> {steps:,} steps of {knobs.batch_size} prompts, "
+        f"{name:<20}{comparisons.number:,} rankings -> {steps:,} steps of {knobs.batch_size} prompts, "
         f"{_times(knobs.epochs, 'epoch')}"
     )
+
+
+def _sampling_line(name: str, config: RLHFConfig, prompts: Rows | None) -> str:
+    """The control learns from the samples that rejection sampling drew."""
+    if prompts is None:
+        return f"{name:<20}{UNKNOWN.format('rl_prompts')}"
+    knobs = config.rejection_sampling
+    count = min(prompts.number, knobs.max_prompts or prompts.number)
+    steps = fine_tuning(knobs.fine_tuning, count).steps
+    learned = f"{count:,} responses -> at most {steps:,} steps of {knobs.batch_size}, {_times(knobs.epochs, 'epoch')}"
+    if name != "rejection_sampling":
+        return f"{name:<20}{learned}"
+    return f"{name:<20}{count:,} prompts x {knobs.samples_per_prompt} = {count * knobs.samples_per_prompt:,} samples; {learned}"
 
 
 def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
     ppo, counts = config.ppo, optimisation(config)
     epochs = f" x {ppo.inner_epochs} inner epochs" if ppo.inner_epochs > 1 else ""
     lines = [
-        f"{'ppo':<14}{ppo.episodes:,} episodes = {counts.iterations:,} iterations of {ppo.episodes_per_iteration} x "
+        f"{'ppo':<20}{ppo.episodes:,} episodes = {counts.iterations:,} iterations of {ppo.episodes_per_iteration} x "
         f"{counts.minibatches_per_iteration} minibatches of {ppo.minibatch_size}{epochs} = {counts.optimizer_steps:,} "
         "optimizer steps"
     ]
     parts = ", ".join(f"{part.weight:g} x {part.name} ({part.kind})" for part in ppo.rewards.parts)
     if not ppo.rewards.plain:
-        lines.append(f"{'':<14}reward: {parts}; rule {ppo.rewards.rule}; models in folders are not in the memory below")
+        lines.append(f"{'':<20}reward: {parts}; rule {ppo.rewards.rule}; models in folders are not in the memory below")
     if prompts is not None:
-        lines.append(f"{'':<14}{counts.prompts / prompts.number:.1f} passes over {prompts.number:,} prompts")
+        lines.append(f"{'':<20}{counts.prompts / prompts.number:.1f} passes over {prompts.number:,} prompts")
     if counts.pretraining_rows:
         lines.append(
-            f"{'':<14}{counts.pretraining_rows:,} pretraining examples ({ppo.ptx_examples_per_episode} per episode) of "
+            f"{'':<20}{counts.pretraining_rows:,} pretraining examples ({ppo.ptx_examples_per_episode} per episode) of "
             f"{ppo.ptx_row_tokens:,} tokens, gradients times {ppo.gamma:g}"
         )
     else:
-        lines.append(f"{'':<14}no pretraining examples: gamma is 0")
-    return lines
+        lines.append(f"{'':<20}no pretraining examples: gamma is 0")
+    return lines + [
+        f"{name:<20}{knobs.episodes:,} episodes, {knobs.responses_per_prompt} to each of "
+        f"{knobs.episodes // knobs.responses_per_prompt:,} prompts; no value model"
+        for name, knobs in config.ppo_runs.items()
+        if name in GROUPED
+    ]
 
 
 def shape_lines(shapes: Shapes) -> list[str]:
     """Sizes and where they come from."""
     policy, judge = shapes
-    lines = [f"{'policy':<14}{policy.parameters:,} parameters; {_shape(policy)}"]
+    lines = [f"{'policy':<20}{policy.parameters:,} parameters; {_shape(policy)}"]
     scalar = f"{judge.scalar_parameters:,} parameters: the trunk and one output"
-    return [*lines, f"{'reward model':<14}{scalar}; {'as the policy' if judge == policy else _shape(judge)}"]
+    return [*lines, f"{'reward model':<20}{scalar}; {'as the policy' if judge == policy else _shape(judge)}"]
 
 
 def adapter_lines(config: RLHFConfig, shapes: Shapes) -> list[str]:
@@ -164,21 +184,21 @@ def network_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
     """Networks down, kinds of memory across."""
     networks = ppo_networks(config, shapes)
     everything = NetworkMemory("total", *(sum(column) for column in list(zip(*networks, strict=True))[1:]))
-    lines = [f"{'':<14}" + "".join(f"{name:>12}" for name in ("weights", "gradients", "Adam", "average", "total"))]
+    lines = [f"{'':<20}" + "".join(f"{name:>12}" for name in ("weights", "gradients", "Adam", "average", "total"))]
     for network in [*networks, everything]:
         numbers = (network.weights, network.gradients, network.adam, network.average, network.total)
-        lines.append(f"{network.name:<14}" + "".join(f"{unit.show(number):>12}" for number in numbers))
+        lines.append(f"{network.name:<20}" + "".join(f"{unit.show(number):>12}" for number in numbers))
     return lines
 
 
 def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
     """Stages down, precisions across; what does not fit is said."""
-    lines = [f"{'':<14}{'state':>12}{'fp32 peak':>12}{'bf16 peak':>12}  on one card"]
+    lines = [f"{'':<20}{'state':>12}{'fp32 peak':>12}{'bf16 peak':>12}  on one card"]
     card = config.dry_run.card_gib * GIB
     for full, half in zip(stage_memory(config, shapes, "fp32"), stage_memory(config, shapes, "bf16"), strict=True):
         numbers = (full.state, full.peak, half.peak)
         shown = "".join(f"{unit.show(number):>12}" for number in numbers)
-        lines.append(f"{full.stage:<14}{shown}  {_fits(full, half, card)}")
+        lines.append(f"{full.stage:<20}{shown}  {_fits(full, half, card)}")
     networks = ppo_networks(config, shapes)
     if config.ppo.adapter is not None:  # whose size does not follow the model's
         return lines

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.config import RLHFConfig
+from flows.run.costs import HEADINGS
 from flows.run.curves import over_iterations
 from flows.run.data_account import account_rows
 from flows.run.pipeline import Pipeline
@@ -56,6 +57,8 @@ class RunFacts(NamedTuple):
     """Win rate, KL and accuracy over rounds."""
     cost: Sequence[tuple[str, str, str, str]]
     """Stage, minutes, tokens sampled, device; a stage that was found cost nothing."""
+    roads: Sequence[Sequence[str]]
+    """What each policy's own stages took, under ``costs.HEADINGS``."""
 
 
 def published(report: str, facts: RunFacts) -> str:
@@ -64,7 +67,8 @@ def published(report: str, facts: RunFacts) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     checks = [(check.reason, "yes" if check.passed else "no") for check in facts.gate.checks]
-    template = environment.get_template("run.html.jinja").make_module({"facts": facts, "checks": checks})
+    shown = {"facts": facts, "checks": checks, "cost_headings": HEADINGS}
+    template = environment.get_template("run.html.jinja").make_module(shown)
     for place in PLACES:
         report = report.replace(f"<!-- plumbline:{place} -->", str(Markup(getattr(template, place)())), 1)
     return report
@@ -104,6 +108,7 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
         rounds=[rounds.headings, *rounds.cells()] if (rounds := outcome.over_rounds) else [],
         rounds_picture=data_uri((made["rounds"] / FIGURE).read_text(encoding="utf-8")) if "rounds" in made else "",
         cost=cost_of(outcome.stages, _seconds(run), tokens, config.runtime.device),
+        roads=outcome.costs,
     )
 
 

@@ -12,6 +12,7 @@ from prefect.states import Failed
 
 from flows.ask.doctor.requirements import looks_local
 from flows.config import RLHFConfig
+from flows.run.costs import road_costs
 from flows.run.logged_models import log_models
 from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
@@ -77,7 +78,9 @@ def promote(
     log_models(run, config, outcome.metrics)
     if (rounds := run.futures.get("rounds")) is not None:
         outcome = outcome.model_copy(update={"rounds": str(run.store.open(rounds.result()))})
-    outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs))})
+    made = of_last_round({stage: future.result() for stage, future in run.futures.items()})
+    costs = [cost.cells for cost in road_costs(run.store, made, config)]
+    outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs)), "costs": costs})
     if released is not None:
         folder = run.store.open(released.result()) / POLICY
         outcome = outcome.model_copy(update={"release": str(folder)})

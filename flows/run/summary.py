@@ -8,6 +8,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from pydantic import BaseModel, ConfigDict
 
 from flows.config import RLHFConfig
+from flows.run.costs import cost_table
 from flows.terminal import console
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
@@ -46,6 +47,8 @@ class Outcome(BaseModel):
     """Folder of the table over rounds; None in a run of one round."""
     warnings: list[str] = []
     """What the sentinel found during PPO, one sentence each."""
+    costs: list[tuple[str, ...]] = []
+    """What each trained policy took, under ``costs.HEADINGS``."""
     gate: str = ""
     """What the gate said, in one sentence."""
     release: str | None = None
@@ -168,6 +171,8 @@ def say_goodbye(outcome: Outcome, config: RLHFConfig) -> None:
     screen.print()
     screen.print(outcome.comparison.verdict, style="bold", soft_wrap=True, highlight=False)
     screen.print(terminal_table(outcome.comparison))
+    if len(outcome.costs) > 1:
+        screen.print(cost_table(outcome.costs))
     if rounds := outcome.over_rounds:
         screen.print()
         screen.print(rounds.terminal())

@@ -5,6 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.run.pipeline import Pipeline
 from flows.run.rounds import of_last_round
 from tasks.engine.tracking import open_run
+from tasks.ppo.brake import Intervention
 from tasks.ppo.watch import WatchReport
 
 SENTINEL = "sentinel.json"
@@ -30,7 +31,7 @@ def publish_warnings(run: Pipeline, stages: list[str]) -> list[str]:
         )
         tags = {f"sentinel.{stage}.{item.rule}": item.reason for item in report.warnings}
         open_run(run.context.tracking_uri, run.run_id).tags(tags)
-        said += found
+        said += found + [f"{stage}, iteration {item.iteration}: brake: {_told(item)}" for item in report.interventions]
     return said
 
 
@@ -39,6 +40,8 @@ def _summary(report: WatchReport) -> str:
     text = f"{len(report.warnings)} of {len(report.rules)} rules warned over {report.iterations} iterations, watched by {judges}"
     if report.stopped_early:
         text += f"; stopped early, {report.planned_iterations} were planned"
+    if report.interventions:
+        text += f"; the brake held {len(report.interventions)} times"
     if report.selection != "last":
         text += f"; the weights are those of iteration {report.selected_iteration}, chosen by {report.selection}"
     return text
@@ -54,4 +57,18 @@ def _page(report: WatchReport) -> str:
             lines.append(f"| **{rule}** | {when} | {item.found:.3g} | {item.limit:.3g} | {item.reason} |")
         else:
             lines.append(f"| {rule} | | | | calm |")
+    lines += [
+        f"| **brake: {item.rule}** | {item.iteration} | {item.found:.3g} | {item.limit:.3g} | {_told(item)} |"
+        for item in report.interventions
+    ]
     return "\n".join(lines)
+
+
+def _told(item: Intervention) -> str:
+    done = {
+        "warn": "nothing was done",
+        "beta": f"beta is {item.beta:g} from here",
+        "rollback": f"back to the weights of iteration {item.best_iteration}, and beta is {item.beta:g} from here",
+        "stop": f"the run ends with the weights of iteration {item.best_iteration}",
+    }
+    return f"{item.reason}; {done[item.action]}"

@@ -19,7 +19,7 @@ from tasks.compare.regression import (
     task_score,
 )
 from tasks.compare.rulings import Contest, contest, judges_of, resampling, rule
-from tasks.compare.start import against_start
+from tasks.compare.start import against_start, against_yardstick
 from tasks.engine.errors import DataError
 from tasks.results import verdict
 from tasks.results.best_of_n import best_of_n_kl
@@ -77,7 +77,7 @@ def compare_sheets(
         safety=safety,
         selected_by=dict(selected_by or {}),
         verdict=verdict.verdict(rows, judges, selected_by or {}),
-        notes=[*verdict.notes(rows, judges, selected_by or {}), *_left_out(sheets)],
+        notes=[*verdict.notes(rows, judges, selected_by or {}), *verdict.noise_floor(rows, judges), *_left_out(sheets)],
         metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else ""),
     )
 
@@ -161,6 +161,7 @@ def _row(
         eos_rate=float(np.mean([r.finished for r in item.mine])),
         truth=_truth(sheet, item.decoding),
         against_start=against_start(sheets, item, config),
+        against_yardstick=against_yardstick(sheets, item, config),
     )
     return row if item.decoding != SAMPLED else row.model_copy(update=_tax(sheets, sheet, config))
 
@@ -267,6 +268,8 @@ def _metrics(rows: list[PolicyRow], tasks: list[TaskChange], scorer: str) -> dic
                 put(f"unjudged/{row.key}/{judge}", ruling.orders.unjudged / ruling.orders.pairs)
         for judge, win in row.against_start.items():
             put(f"win_rate_vs_start/{row.key}/{judge}", win.bootstrap)
+        for judge, win in row.against_yardstick.items():
+            put(f"win_rate_vs_yardstick/{row.key}/{judge}", win.bootstrap)
         for judge, score in row.scores.items():
             put(f"score/{row.key}/{judge}", score)
         put(f"kl/{row.key}", row.kl.estimate if row.kl else None)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tasks.engine.config import AdamConfig, AdapterConfig, Config
+from tasks.records.rankings import Margin
 
 
 class DPOConfig(Config):
@@ -16,6 +17,9 @@ class DPOConfig(Config):
     """DPO's logistic loss, or the squared distance to a fixed gap (Azar et al. 2023)."""
     label_smoothing: float = Field(ge=0, lt=0.5)
     """Share of labels taken to be wrong (conservative DPO); 0 for ipo, which has no such term."""
+    margin: Margin
+    """How far apart the implicit rewards of a pair should be: rank asks for more the more places lie between the two (none
+    between neighbours, then 1/3, 2/3 and 1); none for the sigmoid alone. ipo has a target of its own."""
     adam: AdamConfig
     """Optimizer; its learning rate is the peak, reached at once: there is no warm-up."""
     epochs: int = Field(gt=0)
@@ -41,5 +45,10 @@ class DPOConfig(Config):
             raise ValueError(
                 f"label_smoothing is {self.label_smoothing:g} and loss is ipo, which has no label smoothing; "
                 "set label_smoothing=0 or loss=sigmoid"
+            )
+        if self.loss == "ipo" and self.margin != "none":
+            raise ValueError(
+                f"margin is {self.margin} and loss is ipo, whose target 1 / (2 beta) is a margin already; set margin=none or "
+                "loss=sigmoid"
             )
         return self

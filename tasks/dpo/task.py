@@ -27,7 +27,7 @@ def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
     learner = DPOLearner(policy, reference, training, tokenizer, config, shop.runtime)
     for _ in shop.train(learner):
         pass
-    metrics: dict[str, float] = {}
+    metrics = {"cost/tokens_learned": float(learner.counted_tokens)}
     for name, ending in HELD_OUT.items():
         found = learner.measure(sets.get(name, ()))
         if found is not None:

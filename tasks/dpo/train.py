@@ -22,7 +22,15 @@ from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
-from tasks.records.rankings import RankedSequences, epoch_batches, my_prompts, ordered_pairs, rank_pairs, tokens_of
+from tasks.records.rankings import (
+    RankedSequences,
+    epoch_batches,
+    margins,
+    my_prompts,
+    ordered_pairs,
+    rank_pairs,
+    tokens_of,
+)
 from tasks.records.records import Comparison
 
 
@@ -82,6 +90,11 @@ class DPOLearner:
     def total_steps(self) -> int:
         """Optimizer steps of the whole training."""
         return len(self.batches)
+
+    @property
+    def counted_tokens(self) -> int:
+        """Tokens of completions that the whole training learns from."""
+        return sum(len(ids) for batch in self.batches for index in batch for ids in self.elements[index].completions)
 
     def step(self) -> dict[str, float]:
         """One optimizer step on ``batch_size`` prompts."""
@@ -158,7 +171,7 @@ class DPOLearner:
             with torch.no_grad():
                 reference = response_logprobs(self.reference, batch, 1.0).sum(dim=1)
         # Ties are dropped, and a prompt with ties weighs as much as one without.
-        winners, losers, weights = (
+        winners, losers, weights, distances = (
             part.to(self.device) for part in rank_pairs([member.ranks for member in members], "surviving_pairs")
         )
         found = preference_losses(
@@ -169,5 +182,6 @@ class DPOLearner:
             beta=self.config.beta,
             kind=self.config.loss,
             label_smoothing=self.config.label_smoothing,
+            margins=margins(distances, self.config.margin).to(policy.dtype),
         )
         return found, weights.to(policy.dtype)

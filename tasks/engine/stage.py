@@ -15,6 +15,7 @@ from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.checkpoint import Learner, latest_step, resumable
 from tasks.engine.config import Config
 from tasks.engine.context import StageContext, StageName
+from tasks.engine.cost import Meter
 from tasks.engine.digests import file_digest
 from tasks.engine.errors import ConfigError, Interrupted
 from tasks.engine.fingerprint import dependencies, fingerprint
@@ -217,11 +218,12 @@ def run_stage(
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
             here = context.model_copy(update={"runtime": context.runtime.model_copy(update={"device": devices[0]})})
             shop = Workshop(name, made, store, inputs, draft.folder, memory.parent, log, here, sign, report)
-            began = time.time()
+            began, meter = time.time(), Meter(here.runtime.device)
             told = story(shop, config) if count == 1 else told_by_ranks(story, shop, config, devices)
             draft.metrics = {metric: float(value) for metric, value in told.items()}
             work = {"plumbline.began": f"{began:.3f}"}
             log.metrics({"stage/seconds": time.time() - began})
+            draft.metrics |= meter.read()
             draft.run_id = log.run_id
             final = {f"final/{metric}": value for metric, value in draft.metrics.items()}
             log.metrics(final)

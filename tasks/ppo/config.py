@@ -121,6 +121,17 @@ class PPOConfig(Config):
 
     sentinel: SentinelConfig
     """Held-out judges of the rollouts, and what counts as a warning."""
+    brake: Literal["off", "warn", "beta", "rollback", "stop"]
+    """What is done once the KL that the policy spends is no longer repaid by the independent reward model, or entropy or length
+    leave the sentinel's limits: nothing; a warning; beta times brake_factor; the same from the best weights so far; or the
+    end of the run. After rollback and stop the stage ships the best weights, if it came to that. All but off need an
+    independent reward model; gold is never read."""
+    brake_price: float = Field(ge=0)
+    """What a nat of KL costs there: standard deviations of the independent judge's scores at the start."""
+    brake_fall: float = Field(gt=0)
+    """The brake holds once that judge's score minus that price is so many standard deviations below its best window."""
+    brake_factor: float = Field(gt=1)
+    """What an intervention of beta or rollback multiplies beta by."""
     selection: Literal["last", "independent", "gold"]
     """Whose weights the stage ships: the last iteration's averaged weights, or those of the iteration at which the mean of
     this held-out judge's scores over ``sentinel.window`` scorings was highest."""
@@ -143,6 +154,11 @@ class PPOConfig(Config):
     def reads_values(self) -> bool:
         """Whether there is a value model: advantages that compare responses to one prompt need none."""
         return self.advantage_estimator == "gae"
+
+    @property
+    def chosen_by(self) -> str:
+        """Whose scores may choose among the iterations' weights; last for nobody's."""
+        return "independent" if self.brake in ("rollback", "stop") else self.selection
 
     @property
     def iterations(self) -> int:
@@ -240,6 +256,24 @@ class PPOConfig(Config):
             raise ValueError(
                 f"whiten_rewards needs episodes_per_iteration of at least {FEWEST_SEQUENCES_TO_WHITEN_REWARDS}, "
                 f"found {self.episodes_per_iteration}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _brake_is_alone(self) -> "PPOConfig":
+        if self.brake != "off" and not self.sentinel.every:
+            raise ValueError(
+                f"brake is {self.brake} and sentinel.every is 0, so that no held-out judge is asked; set sentinel.every=1"
+            )
+        if self.brake in ("beta", "rollback") and self.kl_controller == "adaptive":
+            raise ValueError(
+                f"brake is {self.brake}, which raises beta, and kl_controller is adaptive, which lowers it again; set "
+                "kl_controller=fixed or brake=stop"
+            )
+        if self.brake in ("rollback", "stop") and self.selection != "last":
+            raise ValueError(
+                f"brake is {self.brake} and selection is {self.selection}, and both choose the weights to ship; set "
+                "selection=last or brake=off"
             )
         return self
 

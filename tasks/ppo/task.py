@@ -15,6 +15,7 @@ from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import freeze, save_adapter, trainable_copy
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.seeds import named_generator
+from tasks.ppo.brake import JUDGE
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.reward_parts import value_model_without_reward_model
@@ -35,12 +36,11 @@ INDEPENDENT = "independent_reward_model"
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """Optimise the policy against the reward model, or the declared list of rewards, held near PPO-init.
 
-    Pretraining gradients have weight gamma.
-
-    The policy starts from PPO-init, or from the input ``start``, where a later round goes on; its KL is measured to PPO-init.
-    The rollouts are also scored by whoever is not optimised: the gold labeler of the embedded world, and the input
-    ``independent_reward_model`` if there is one. The artifact holds ``policy/``, ``history.json`` (one row per
-    iteration) and ``sentinel.json`` (the warnings, and whose weights the policy holds); with an adapter also ``adapter/``.
+    Pretraining gradients have weight gamma. The policy starts from PPO-init, or from the input ``start``, where a later round
+    goes on or another road ended; its KL is measured to PPO-init. The rollouts are also scored by whoever is not optimised:
+    the gold labeler of the embedded world, and the input ``independent_reward_model`` if there is one. The artifact holds
+    ``policy/``, ``history.json`` (one row per iteration) and ``sentinel.json`` (the warnings, and whose weights the policy
+    holds); with an adapter also ``adapter/``.
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
@@ -52,6 +52,11 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
         raise ConfigError(
             f"{shop.stage}: ppo.selection is {config.selection}, and the held-out judges here are "
             f"{', '.join(names) or 'none'}; set ppo.selection=last, or independent with an independent_reward_model"
+        )
+    if config.brake != "off" and JUDGE not in names:
+        raise ConfigError(
+            f"{shop.stage}: ppo.brake is {config.brake}, which asks the independent reward model, and the held-out judges here "
+            f"are {', '.join(names) or 'none'}; give an independent_reward_model, or set ppo.brake=off"
         )
     own = own_reward_models(shop) if config.rewards.own is not None else []
     networks = load_networks(start, reference, own, config, shop.runtime)
@@ -66,6 +71,9 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
         for warning in learner.report().warnings:
             if warning.first_iteration == learner.completed_steps:
                 logger.warning("%s: iteration %d: %s", shop.stage, warning.first_iteration, warning.reason)
+        for act in learner.interventions:
+            if act.iteration == learner.completed_steps:
+                logger.warning("%s: iteration %d: brake (%s): %s", shop.stage, act.iteration, act.action, act.reason)
     report = learner.report()
     if report.stopped_early:
         logger.warning(
@@ -77,7 +85,22 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     save_adapter(policy, shop.folder / "adapter")
     write_json(shop.folder / "history.json", learner.history)
     write_json(shop.folder / "sentinel.json", report.model_dump(mode="json"))
-    return last_means(learner.history) | {"sentinel/warnings": float(len(report.warnings))}
+    counts = {"sentinel/warnings": float(len(report.warnings))}
+    if config.brake != "off":
+        counts["brake/interventions"] = float(len(report.interventions))
+    return last_means(learner.history) | costs(learner.history, config) | counts
+
+
+def costs(history: Sequence[Row], config: PPOConfig) -> dict[str, float]:
+    """Responses and tokens that the iterations of ``history`` drew, and tokens that were learned from."""
+    drawn = sum(row["response/length"] for row in history) * config.episodes_per_iteration
+    steps = len(history) * config.inner_epochs * config.minibatches_per_iteration
+    pretraining = steps * config.ptx_rows_per_minibatch * (config.ptx_row_tokens - 1) if config.gamma > 0 else 0
+    return {
+        "cost/samples": float(len(history) * config.episodes_per_iteration),
+        "cost/tokens_drawn": float(round(drawn)),
+        "cost/tokens_learned": float(round(drawn) * config.inner_epochs + pretraining),
+    }
 
 
 def load_networks(

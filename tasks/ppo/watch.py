@@ -1,7 +1,7 @@
 """A PPO run under watch: held-out judges score its rollouts, the sentinel reads its history, the best weights are kept.
 
 The watched learner's weights, random numbers and optimizers are never touched, so a watched run and an unwatched one end
-with equal weights, unless the sentinel may stop it or the selection takes another iteration's weights.
+with equal weights, unless the sentinel may stop it, the selection takes another iteration's weights, or the brake acts.
 """
 
 import itertools
@@ -20,6 +20,7 @@ from tasks.engine.config import RuntimeConfig
 from tasks.language.adapters import snapshot
 from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
+from tasks.ppo.brake import Intervention, Kept, held, keep_best, return_to
 from tasks.ppo.learner import PPOLearner, Sample
 from tasks.ppo.rollout import Episodes
 from tasks.ppo.sentinel import (
@@ -119,8 +120,11 @@ class WatchReport(BaseModel):
     planned_iterations: int
     stopped_early: bool
     selection: str
+    """The judge that chose the weights; last for none."""
     selected_iteration: int
     """Whose averaged weights the policy holds."""
+    interventions: list[Intervention] = []
+    """Of the brake."""
 
 
 class Selected(NamedTuple):
@@ -146,6 +150,8 @@ class WatchedLearner:
         self.warnings: dict[str, SentinelWarning] = {}
         self._stopped = False
         self._selected: Selected | None = None
+        self.interventions: list[Intervention] = []
+        self._kept: Kept | None = None
 
     @property
     def total_steps(self) -> int:
@@ -165,17 +171,21 @@ class WatchedLearner:
         self.history.append({"step": float(step)} | {name: metrics[name] for name in CURVES if name in metrics})
         metrics |= self._inspect(step)
         self._select(step)
+        if self.config.brake != "off":
+            self._brake(step)
+            metrics["brake/interventions"] = float(len(self.interventions))
         return metrics
 
     def final_policy(self) -> PreTrainedModel:
         """A copy of the policy that holds the averaged weights of the selected iteration."""
-        if self._selected is None:
+        chosen = self._shipped
+        if chosen is None:
             return self.learner.final_policy()
         policy: PreTrainedModel = snapshot(self.learner.networks.policy)
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
-                if name in self._selected.weights:  # else it is frozen
-                    parameter.copy_(self._selected.weights[name])
+                if name in chosen.weights:  # else it is frozen
+                    parameter.copy_(chosen.weights[name])
         return policy
 
     def report(self) -> WatchReport:
@@ -188,9 +198,16 @@ class WatchedLearner:
             iterations=self.completed_steps,
             planned_iterations=self.learner.total_steps,
             stopped_early=self._stopped and self.completed_steps < self.learner.total_steps,
-            selection=self.config.selection,
-            selected_iteration=self._selected.iteration if self._selected else self.completed_steps,
+            selection=self.config.chosen_by if self._shipped else self.config.selection,
+            selected_iteration=self._shipped.iteration if self._shipped else self.completed_steps,
+            interventions=self.interventions,
         )
+
+    @property
+    def _shipped(self) -> Selected | Kept | None:
+        """The weights to ship where they are not the last: those of the selection, or the best once the brake came to that."""
+        acted = self.config.brake in ("rollback", "stop") and bool(self.interventions)
+        return self._kept if acted else self._selected
 
     def inspection(self) -> Inspection:
         """The latest iteration's episodes, for looking into a step that went wrong."""
@@ -204,6 +221,8 @@ class WatchedLearner:
             "warnings": [warning.model_dump() for warning in self.warnings.values()],
             "stopped": self._stopped,
             "selected": None if self._selected is None else self._selected._asdict(),
+            "interventions": [intervention.model_dump() for intervention in self.interventions],
+            "kept": None if self._kept is None else self._kept._asdict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,6 +233,8 @@ class WatchedLearner:
         self.warnings = {item["rule"]: SentinelWarning.model_validate(item) for item in state["warnings"]}
         self._stopped = state["stopped"]
         self._selected = None if state["selected"] is None else Selected(**state["selected"])
+        self.interventions = [Intervention.model_validate(item) for item in state["interventions"]]
+        self._kept = None if state["kept"] is None else Kept(**state["kept"])
 
     def _held_out_scores(self, episodes: Episodes) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -249,6 +270,31 @@ class WatchedLearner:
         if self._selected is None or score > self._selected.score:
             weights = {name: value.detach().cpu().clone() for name, value in self.learner.ema.average.items()}
             self._selected = Selected(step, score, weights)
+
+    def _brake(self, step: int) -> None:
+        """Keep the best weights, and act once they are left too far behind."""
+        config, action = self.config, self.config.brake
+        self._kept = keep_best(self.history, config, self._kept, self.learner.ema)
+        finding = held(self.history, config, self.interventions[-1].iteration if self.interventions else 0)
+        if finding is None or self._kept is None or action == "off":
+            return
+        if action in ("beta", "rollback"):
+            self.learner.beta *= config.brake_factor
+        if action == "rollback":
+            return_to(self.learner, self._kept.weights)
+        self._stopped = self._stopped or action == "stop"
+        self.interventions.append(
+            Intervention(
+                iteration=step,
+                action=action,
+                rule=finding.rule,
+                found=finding.found,
+                limit=finding.limit,
+                reason=finding.reason,
+                beta=self.learner.beta,
+                best_iteration=self._kept.iteration,
+            )
+        )
 
 
 def repetition_statistics(responses: Sequence[Sequence[int]]) -> dict[str, float]:

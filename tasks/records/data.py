@@ -109,27 +109,31 @@ class PreparedData:
         return self.folder / role / f"{split}.arrow"
 
     def _read(self, role: str, split: str, kind: type[RecordType]) -> list[RecordType]:
-        path = self.file(role, split)
-        if not path.is_file():
-            return []
-        prompt_columns = tuple(Prompt.model_fields)
-        records = []
-        for row in Dataset.from_file(str(path), in_memory=True):
-            if "metadata" in row:
-                row["metadata"] = json.loads(row["metadata"])
-            if "prompt" in kind.model_fields:
-                row["prompt"] = {name: row.pop(name) for name in prompt_columns}
-            records.append(kind.model_validate(row))
-        return records
+        return read_records(self.file(role, split), kind)
+
+
+def read_records(path: Path, kind: type[RecordType]) -> list[RecordType]:
+    """The records in one Arrow file; none where there is no file."""
+    if not path.is_file():
+        return []
+    prompt_columns = tuple(Prompt.model_fields)
+    records = []
+    for row in Dataset.from_file(str(path), in_memory=True):
+        if "metadata" in row:
+            row["metadata"] = json.loads(row["metadata"])
+        if "prompt" in kind.model_fields:
+            row["prompt"] = {name: row.pop(name) for name in prompt_columns}
+        records.append(kind.model_validate(row))
+    return records
 
 
 def write_prepared_data(folder: Path, records: PreparedRecords, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write everything but the audit and the world below ``folder``."""
     for role in ("demonstrations", "comparison_prompts", "comparisons", "rl_prompts", "documents"):
         for split in SPLITS:
-            _write(folder, role, split, getattr(records, role).get(split, ()))
+            write_records(folder, role, split, getattr(records, role).get(split, ()))
     for role in ("test_prompts", "benchmarks", "toxicity_prompts"):
-        _write(folder, role, "test", getattr(records, role))
+        write_records(folder, role, "test", getattr(records, role))
     save_tokenizer(tokenizer, folder / "tokenizer")
 
 
@@ -163,7 +167,8 @@ _FEATURES = {
 }
 
 
-def _write(folder: Path, role: str, split: str, records: Sequence[Record]) -> None:
+def write_records(folder: Path, role: str, split: str, records: Sequence[Record]) -> None:
+    """Write ``<folder>/<role>/<split>.arrow``; no file for no records."""
     if not records:
         return
     path = folder / role / f"{split}.arrow"

@@ -22,6 +22,7 @@ class RankedPairs(NamedTuple):
     winners: Tensor  # (M,) int64
     losers: Tensor  # (M,) int64
     weights: Tensor  # (M,) fp64, 1/Z of the pair's prompt
+    distances: Tensor  # (M,) int64, places between loser and winner; neighbours are 1 apart
 
 
 def ordered_pairs(ranks: Sequence[int]) -> list[tuple[int, int]]:
@@ -84,6 +85,7 @@ def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser)
     winners: list[int] = []
     losers: list[int] = []
     weights: list[float] = []
+    distances: list[int] = []
     start = 0
     for ranks in rankings:
         pairs = ordered_pairs(ranks)
@@ -92,12 +94,31 @@ def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser)
             winners.append(start + winner)
             losers.append(start + loser)
             weights.append(1.0 / normaliser)
+            distances.append(ranks[loser] - ranks[winner])
         start += len(ranks)
     return RankedPairs(
         torch.tensor(winners, dtype=torch.long),
         torch.tensor(losers, dtype=torch.long),
         torch.tensor(weights, dtype=torch.float64),
+        torch.tensor(distances, dtype=torch.long),
     )
+
+
+Margin = Literal["none", "rank"]
+SMALLEST_STEP, LARGEST_MARGIN = 1.0 / 3.0, 1.0
+
+
+def margins(distances: Tensor, kind: Margin) -> Tensor:
+    """(M,) places between the two of each pair -> (M,) fp64, how far apart their scores should be.
+
+    ``none`` asks for nothing. ``rank`` asks for 0 between neighbours, 1/3 with one place between them, 2/3 with two, and 1 with
+    more: Llama 2's "small" margins for its four ratings, from "negligibly" to "significantly better", read off a ranking.
+
+    Source: Llama 2 (arXiv:2307.09288) section 3.2.2 and appendix A.3.3; that a place counts as a rating is our reading.
+    """
+    if kind == "none":
+        return torch.zeros_like(distances, dtype=torch.float64)
+    return ((distances.double() - 1.0) * SMALLEST_STEP).clamp(max=LARGEST_MARGIN)
 
 
 class SequenceLimits(Protocol):
@@ -134,7 +155,9 @@ def tokens_of(comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config
         ids = encode_response(tokenizer, text, comparison.prompt.text)
         completions.append((ids if finished else ids[:-1] or ids)[: config.response_tokens])
     return RankedSequences(
-        encode_prompt(tokenizer, comparison.prompt.text, config.prompt_tokens), completions, list(comparison.ranks)
+        encode_prompt(tokenizer, comparison.prompt.text, config.prompt_tokens),
+        completions,
+        dense_ranks(comparison.ranks),
     )
 
 

@@ -77,6 +77,8 @@ class PolicyRow(SheetRecord):
     eos_rate: float
     against_start: dict[str, WinRate] = {}
     """By judge that gives scores: against the policy that PPO started from, at the same decoding, on the same prompts."""
+    against_yardstick: dict[str, WinRate] = {}
+    """The same against the run's yardstick; empty without one."""
     truth: TruthShares | None
     benchmark: float | None = None
     """Mean over tasks of the share correct; this and what follows belong to the policy and stand in its

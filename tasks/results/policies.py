@@ -10,9 +10,9 @@ class Policy(NamedTuple):
     """In metric names; a trained policy's stage is called so."""
     title: str
     """On paper."""
-    role: Literal["own", "rival", "start"]
-    """The run's own, optimised against its reward model; a rival, trained in another way and shown beside; or what they start
-    from."""
+    role: Literal["own", "rival", "start", "yardstick"]
+    """The run's own, optimised against its reward model; a rival, trained in another way and shown beside; what they start
+    from; or what shows how much a difference means."""
 
 
 POLICIES = {
@@ -20,14 +20,23 @@ POLICIES = {
     for policy in (
         Policy("ppo_ptx", "PPO-ptx", "own"),
         Policy("ppo", "PPO (gamma = 0)", "own"),
+        Policy("rloo", "RLOO", "rival"),
+        Policy("grpo", "GRPO", "rival"),
+        Policy("rejection_sampling", "Rejection sampling", "rival"),
+        Policy("random_control", "Random samples", "rival"),
         Policy("dpo", "DPO", "rival"),
         Policy("sft", "SFT", "start"),
         Policy("ppo_init", "PPO-init", "start"),
         Policy("base", "Base", "start"),
+        Policy("base_again", "Base, other seed", "yardstick"),
+        Policy("yardstick", "Yardstick", "yardstick"),
     )
 }
 START = "ppo_init"
-"""Where PPO and DPO start, and what their KL is measured to."""
+"""Where PPO and its rivals start, and what their KL is measured to."""
+
+YARDSTICK = "yardstick"
+"""A model from elsewhere that many runs are compared with."""
 
 
 def names_of(*roles: str) -> list[str]:

@@ -183,6 +183,7 @@ def terminal_table(comparison: PolicyComparison) -> Table:
     columns |= {
         "New\nreq. %": partial(_unseen, judge=first),
         "vs PPO-\ninit %": partial(_against_start, judge=first),
+        "vs yard-\nstick %": partial(_against_yardstick, judge=first),
         "KL\nnats": _kl,
         "Bench\n%": _benchmark,
         "True,\ninf. %": _truth,
@@ -244,6 +245,7 @@ def _columns(comparison: PolicyComparison) -> list[Column]:
         ],
         Column("New requests %", PREFERENCE, partial(_unseen, judge=first)),
         Column("Against PPO-init %", PREFERENCE, partial(_against_start, judge=first)),
+        Column("Against yardstick %", PREFERENCE, partial(_against_yardstick, judge=first)),
         Column("KL, nats", PREFERENCE, _kl),
         Column("True + informative %", PREFERENCE, _truth),
         Column("Length, tokens", PREFERENCE, lambda row: Cell(f"{row.length:.1f}")),
@@ -295,6 +297,11 @@ def _unseen(row: PolicyRow, judge: str) -> Cell:
 def _against_start(row: PolicyRow, judge: str) -> Cell:
     """Against the policy that PPO starts from, by the deciding judge if it gives scores."""
     won = row.against_start.get(judge) or next(iter(row.against_start.values()), None)
+    return _share(won.bootstrap) if won else Cell()
+
+
+def _against_yardstick(row: PolicyRow, judge: str) -> Cell:
+    won = row.against_yardstick.get(judge) or next(iter(row.against_yardstick.values()), None)
     return _share(won.bootstrap) if won else Cell()
 
 

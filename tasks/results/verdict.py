@@ -123,6 +123,23 @@ def notes(rows: Sequence[PolicyRow], judges: Sequence[str], selected_by: Mapping
     return [note for note in found if note]
 
 
+def noise_floor(rows: list[PolicyRow], judges: list[str]) -> list[str]:
+    """How far two measurements of the base model lie apart, where it was measured twice."""
+    by_key = {row.key: row for row in rows}
+    if "base_again" not in by_key:
+        return []
+    judge = deciding_judge(rows, judges)
+    one, two = (by_key[key].win[judge].rate for key in ("base", "base_again"))
+    text = (
+        f"Noise floor: measured again with another seed, the base model wins {100 * two:.1f} % against SFT instead of "
+        f"{100 * one:.1f} %, by the {JUDGES[judge].title}"
+    )
+    if judge in by_key["base"].scores:
+        change = by_key["base_again"].scores[judge] - by_key["base"].scores[judge]
+        text += f", and its mean score moves by {change:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return [f"{text}. A difference of this size between two rows is chance."]
+
+
 def _standing(rate: Interval) -> str:
     if rate.low > 0.5:
         return "beats"

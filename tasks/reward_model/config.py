@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tasks.engine.config import AdamConfig, AdapterConfig, Config
 from tasks.engine.inputs import folder_fields
+from tasks.records.rankings import Margin
 
 
 class RewardModelConfig(Config):
@@ -14,6 +15,9 @@ class RewardModelConfig(Config):
     body: str | None
     """Local Hugging Face folder of the causal LM whose trunk the model starts from; null takes the SFT baseline. It must
     share the policy's tokenizer. The paper has one reward model of 6B for policies of every size."""
+    margin: Margin
+    """How far apart the scores of a pair should be: none, as InstructGPT's eq. 1; rank asks for more the more places lie
+    between the two (0 between neighbours, then 1/3, 2/3 and 1), as Llama 2 does by rating."""
     adam: AdamConfig
     """Optimizer; its learning rate is the peak, reached at once: there is no warm-up."""
     epochs: int = Field(gt=0)

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from tasks.engine.config import Config
+from tasks.engine.inputs import path_fields
 from tasks.reward_model.config import RewardModelConfig
 
 
@@ -23,3 +24,24 @@ class AcrossLabelersJob(Config):
     def tracked_params(self, group: str) -> dict[str, Any]:
         """Both, spelled as on the command line."""
         return self.model_dump(mode="json")
+
+
+class QuestionsJob(Config):
+    """Which questions a reward model is asked, and how they are laid out."""
+
+    file: str
+    """JSONL in RewardBench 2's layout."""
+    prompt_layout: str
+    """As data_prep.prompt_layout: the questions are laid out like the data."""
+    prompt_tokens: int = Field(gt=0)
+    """Longest prompt."""
+    response_tokens: int = Field(gt=0)
+    """Longest answer, EOS included."""
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """The file's content stands in for its path."""
+        return self.model_dump(mode="json") | {"file": path_fields(self.file)}
+
+    def tracked_params(self, group: str) -> dict[str, Any]:
+        """As on the command line."""
+        return {"reward_questions": self.file}

@@ -44,8 +44,10 @@ def split_into_pairs(ranked: RankedSequences) -> list[RankedSequences]:
     """Every strictly ordered pair as a batch element of its own (``batch_element: pair``)."""
     pairs = rank_pairs([ranked.ranks], "all_pairs")
     return [
-        RankedSequences(ranked.prompt, [ranked.completions[winner], ranked.completions[loser]], [1, 2])
-        for winner, loser in zip(pairs.winners.tolist(), pairs.losers.tolist(), strict=True)
+        RankedSequences(ranked.prompt, [ranked.completions[winner], ranked.completions[loser]], [1, 1 + places])
+        for winner, loser, places in zip(
+            pairs.winners.tolist(), pairs.losers.tolist(), pairs.distances.tolist(), strict=True
+        )
     ]
 
 
@@ -106,7 +108,7 @@ class RewardLearner:
                 scores = self._scores(prompts, completions)
                 ranked = rank_pairs([member.ranks for member in members], self.config.tie_normaliser)
                 pairs = RankedPairs(*(values.to(self.device) for values in ranked))
-                share = summed_ranking_loss(scores, pairs) / len(elements)
+                share = summed_ranking_loss(scores, pairs, self.config.margin) / len(elements)
                 share.backward()  # type: ignore[no-untyped-call]
                 loss += share.detach()
                 right += (scores[pairs.winners] > scores[pairs.losers]).sum()

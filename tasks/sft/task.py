@@ -17,6 +17,8 @@ from tasks.language.seeds import named_generator
 from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.records.data import PreparedData
+from tasks.records.picks import picked_among, picks_file, read_picks
+from tasks.records.records import Demonstration
 from tasks.sft.config import SFTConfig
 from tasks.sft.endings import eos_rate, warning
 from tasks.sft.selection import select_by_reward
@@ -27,7 +29,10 @@ logger = logging.getLogger("plumbline")
 
 @stage("supervised fine-tuning", cpus=1, gpus=1, divided=True)
 def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
-    """Train on demonstrations, with or without a share of pretraining text."""
+    """Train on demonstrations, with or without a share of pretraining text.
+
+    The demonstrations are the data's, or responses that rejection sampling chose where those are an input.
+    """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
     model = load_policy(shop.input("base") / "policy", shop.runtime.device)
@@ -39,8 +44,7 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     def keep_epoch(epoch: int, trained: PreTrainedModel) -> None:
         save_policy(trained, tokenizer, epochs / str(epoch))
 
-    demonstrations = data.demonstrations("train")
-    shop.uses(data.file("demonstrations", "train"), "demonstrations/train", len(demonstrations), "training")
+    demonstrations = _demonstrations(shop, data)
     learner = SFTLearner(
         model,
         demonstrations,
@@ -57,7 +61,8 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     save_adapter(learner.model, shop.folder / "adapter")
     if epochs.is_dir() and here().first:
         shutil.copytree(epochs, shop.folder / "epochs")
-    final = {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
+    final = {"cost/tokens_learned": float(learner.counted_tokens)}
+    final |= {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
     if losses:  # none when a run was killed between its last checkpoint and here
         final["train/loss"] = losses[-1]
     rate = eos_rate(learner.model, tokenizer, data.demonstrations("valid"), config, shop.runtime)
@@ -66,6 +71,16 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
         if told := warning(rate, shop.stage, config):
             logger.warning(told)
     return final | {"selected/epoch": float(epoch)}
+
+
+def _demonstrations(shop: Workshop, data: PreparedData) -> list[Demonstration]:
+    picked = picked_among(shop.inputs)
+    if picked is None:
+        found, file = data.demonstrations("train"), data.file("demonstrations", "train")
+    else:
+        found, file = read_picks(shop.input(picked), picked), picks_file(shop.input(picked), picked)
+    shop.uses(file, "demonstrations/train", len(found), "training")
+    return found
 
 
 @stage("choice of the SFT epoch", cpus=1, gpus=1)

@@ -137,6 +137,14 @@ class SFTLearner:
         """Optimizer steps of the whole training."""
         return len(self.plan)
 
+    @property
+    def counted_tokens(self) -> int:
+        """Tokens of demonstrations and of pretraining rows whose prediction the whole training counts."""
+        of_demonstrations = sum(
+            len(self.sequences[index].counted) for batch in self.plan for index in batch.demonstrations
+        )
+        return of_demonstrations + sum(batch.pretraining_rows for batch in self.plan) * (self.config.row_tokens - 1)
+
     def step(self) -> dict[str, float]:
         """One optimizer step; after the last batch of an epoch also its validation loss."""
         started = time.perf_counter()

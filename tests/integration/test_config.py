@@ -52,9 +52,12 @@ def test_mistakes_are_named(overrides: list[str], message: str) -> None:
 
 
 def test_dpo_sees_the_comparisons_of_the_reward_model_that_ppo_optimises() -> None:
-    assert load(["reward_model.trained_on=second_half", "train_dpo=true"]).rivals["dpo"].trained_on == "second_half"
+    assert (
+        load(["reward_model.trained_on=second_half", "train_dpo=true"]).preference_runs["dpo"].trained_on
+        == "second_half"
+    )
     halved = load(["independent_reward_model=disjoint_half", "train_dpo=true"])
-    assert halved.rivals["dpo"].trained_on == halved.reward_model_run.trained_on == "first_half"
+    assert halved.preference_runs["dpo"].trained_on == halved.reward_model_run.trained_on == "first_half"
     with pytest.raises(ConfigError, match=r"dpo\.trained_on is second_half; set dpo\.trained_on=all"):
         load(["independent_reward_model=disjoint_half", "dpo.trained_on=second_half"])
 

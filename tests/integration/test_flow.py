@@ -14,6 +14,7 @@ from flows.process.environment import PROJECT
 from flows.rlhf import rlhf
 from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome
+from tasks.engine.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -161,11 +162,58 @@ def test_reward_models_are_measured_across_labelers(first: Outcome, root: Path) 
     assert not set(found["folds"][0]["held_out_labelers"]) & set(found["folds"][1]["held_out_labelers"])
 
 
-def test_dpo_adds_a_row_and_is_not_what_the_run_ships(first: Outcome, root: Path) -> None:
-    outcome = rlhf(miniature(root, "train_dpo=true"))
-    assert ran(outcome) == ["dpo", "evaluation-dpo", "evaluation", "gate-ppo_ptx", "release-ppo_ptx"]
-    assert "win_rate/dpo/gold" in outcome.metrics
+def test_rivals_add_rows_with_their_costs_and_are_not_what_the_run_ships(first: Outcome, root: Path) -> None:
+    assert ran(rlhf(miniature(root, "train_dpo=true")))[:2] == ["dpo", "evaluation-dpo"]
+    outcome = rlhf(miniature(root, "rivals=[dpo,rejection_sampling,rloo,grpo]"))
+    policies = ["rejection_sampling", "random_control", "rloo", "grpo"]  # DPO is the one that train_dpo made
+    sheets = [f"evaluation-{name}" for name in policies]
+    shared = ["rejection_sampling-samples"]
+    assert ran(outcome) == [*shared, *policies, *sheets, "evaluation", "gate-ppo_ptx", "release-ppo_ptx"]
+    assert {f"win_rate/{name}/gold" for name in [*policies, "dpo"]} <= set(outcome.metrics)
     assert outcome.policy == first.policy
+    # 64 episodes of PPO; 16 prompts with 2 samples each; DPO draws nothing
+    drawn = {cells[0]: cells[1] for cells in outcome.costs}
+    assert drawn == {
+        "PPO-ptx": "64",
+        "RLOO": "64",
+        "GRPO": "64",
+        "Rejection sampling": "32",
+        "Random samples": "32",
+        "DPO": "",
+    }
+    assert all(float(cells[4]) >= 0 and float(cells[5]) > 100 for cells in outcome.costs)
+    assert "Random samples" in Path(outcome.page).read_text()
+
+
+def test_yardsticks_and_questions_are_asked_for_and_cost_only_themselves(
+    first: Outcome, root: Path, tmp_path: Path
+) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(
+        '{"id": "1", "prompt": "q : red ? a :", "chosen": ["red ."], "rejected": ["no .", "a .", "b ."]}\n'
+    )
+    asked = ["noise_floor=true", f"yardstick={first.policy}", f"reward_questions={questions}"]
+    outcome = rlhf(miniature(root, *asked))
+    sheets = ["evaluation-base_again", "adopted-yardstick", "evaluation-yardstick", "evaluation"]
+    assert ran(outcome) == ["reward_questions", *sheets, "gate-ppo_ptx", "release-ppo_ptx"]
+    assert outcome.metrics["win_rate_vs_yardstick/ppo_ptx/gold"] == 0.5  # its own weights, and the same random numbers
+    assert "win_rate/base_again/gold" in outcome.metrics
+    (found,) = root.glob("artifacts/reward_questions/*/questions.json")
+    assert json.loads(found.read_text())["questions/accuracy_all"] in (0.0, 1.0)
+    with pytest.raises(ModelError, match="yardstick"):
+        rlhf(miniature(root, "yardstick=/nowhere"))
+
+
+def test_ppo_can_start_from_rejection_sampling_and_is_held_to_ppo_init(first: Outcome, root: Path) -> None:
+    outcome = rlhf(miniature(root, "ppo_starts_from=rejection_sampling"))
+    assert "ppo_ptx" in ran(outcome)
+
+    def first_kl(of: Outcome) -> float:
+        history = json.loads((root / "artifacts" / record_of(of, "ppo_ptx") / "history.json").read_text())
+        return float(history[0]["objective/kl"])
+
+    assert first_kl(first) == pytest.approx(0.0, abs=1e-6) and abs(first_kl(outcome)) > 1e-3
+    assert "win_rate/rejection_sampling/gold" in outcome.metrics
 
 
 def test_another_store_gives_equal_digests(first: Outcome, root: Path, tmp_path: Path) -> None:

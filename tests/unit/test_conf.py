@@ -10,7 +10,7 @@ import yaml
 from flows.config import load
 from tests.shipped import CONF, shipped
 
-ON_PAPER = ["sft", "ppo_init", "comparisons", "reward_model", "ppo", "dpo"]
+ON_PAPER = ["sft", "ppo_init", "comparisons", "reward_model", "ppo", "rejection_sampling", "dpo"]
 
 
 def leaves(values: dict[str, Any], *path: str) -> dict[tuple[str, ...], Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flows.rejection_config import RejectionSamplingConfig
 from tasks.comparisons.config import ComparisonsConfig
 from tasks.dpo.config import DPOConfig
 from tasks.engine.config import Config
@@ -19,6 +20,7 @@ GROUPS: dict[str, type[Config]] = {
     "ppo_init": SFTConfig,
     "comparisons": ComparisonsConfig,
     "reward_model": RewardModelConfig,
+    "rejection_sampling": RejectionSamplingConfig,
     "dpo": DPOConfig,
 }
 FILES = sorted(path for group in GROUPS for path in (tiny.CONF / group).glob("*.yaml"))

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from flows.ask.arithmetic.shapes import Shape, Shapes
 from flows.config import RLHFConfig
+from flows.roads import GROUPED
 from tasks.engine.config import AdapterConfig
 from tasks.language.logprobs import LOGITS_PER_CHUNK
+from tasks.ppo.config import PPOConfig
 
 FP32, BF16 = 4, 2
 GIB, MIB = 2**30, 2**20
@@ -74,8 +76,9 @@ def trained_network(name: str, parameters: int, adapter: int | None, each: int) 
     return network_memory(name, adapter, trained=True).total + each * parameters
 
 
-def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
-    """The networks of PPO, and the second reward model where it watches the rollouts."""
+def ppo_networks(config: RLHFConfig, shapes: Shapes, ppo: PPOConfig | None = None) -> list[NetworkMemory]:
+    """The networks of PPO, and the second reward model where it watches the rollouts; ``ppo`` is the pipeline's own if None."""
+    ppo = ppo or config.ppo
     policy, judge = shapes.policy.parameters, shapes.judge.scalar_parameters
     scored = config.ppo.rewards.own is not None
     critic, adapter, each = shapes.judge if scored else shapes.policy, config.ppo.adapter, frozen_bytes(config)
@@ -88,11 +91,11 @@ def ppo_networks(config: RLHFConfig, shapes: Shapes) -> list[NetworkMemory]:
     ]
     if scored:
         networks += [network_memory("reward model", judge, trained=False, each=each)] * config.reward_ensemble
-    if config.ppo.reads_values:
+    if ppo.reads_values:
         networks.append(network_memory("value model", valued, trained=True))
         if adapter is not None and not scored:  # it has no reward model to share with
             networks.append(network_memory("its trunk", critic.trunk_parameters, trained=False, each=each))
-    if config.independent_reward_model != "none" and config.ppo.sentinel.every:
+    if config.independent_reward_model != "none" and ppo.sentinel.every:
         networks.append(network_memory("second RM", judge, trained=False, each=each))
     return networks
 
@@ -107,10 +110,9 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     policy, judge = shapes
     heap = HEAP if config.runtime.device == "cpu" else 1.0
     budget = config.runtime.tokens_per_microbatch
-    sft, ranked, ppo = config.sft, config.reward_model, config.ppo
+    sft, ranked = config.sft, config.reward_model
     each, recompute = frozen_bytes(config), config.runtime.gradient_checkpointing
-    # What is merged is a copy; nothing else comes and goes then.
-    merged = {name: FP32 * policy.parameters for name in ("sft", "ppo") if getattr(config, name).adapter is not None}
+    merged = 0 if sft.adapter is None else FP32 * policy.parameters  # a copy; nothing else comes and goes then
     fine_tuned = trained_network("policy", policy.parameters, adapter_size(policy, sft.adapter), each)
     head = judge.hidden + 1
     thin = adapter_size(judge, ranked.adapter)
@@ -118,6 +120,34 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     # A row longer than the budget makes a micro-batch of its own; a prompt's completions always share one.
     row = max(budget, sft.prompt_tokens + sft.response_tokens)
     group = max(budget, config.comparisons.completions_max * (ranked.prompt_tokens + ranked.response_tokens))
+    step = training_bytes(policy, row, precision, sft.adapter, recompute, heap) + logit_bytes(policy, row)
+    learning = max(step, merged)
+    scoring = training_bytes(judge, group, precision, ranked.adapter, recompute, heap)
+    stages = [
+        StageMemory("sft", precision, fine_tuned, learning, ""),
+        StageMemory("reward_model", precision, scored, scoring, ""),
+    ]
+    for name, knobs in config.preference_runs.items():
+        # Policy and reference; like the reward model it reads a prompt's completions together.
+        thin = adapter_size(policy, knobs.adapter)
+        both = trained_network("policy", policy.parameters, thin, each)
+        if thin is None:  # else the reference is what the adapter is beside
+            both += network_memory("reference", policy.parameters, trained=False, each=each).total
+        ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
+        read = max(budget, config.comparisons.completions_max * ranked_tokens)
+        working = training_bytes(policy, read, precision, knobs.adapter, recompute, heap) + logit_bytes(policy, read)
+        stages.append(StageMemory(name, precision, both, working, ""))
+    stages += [StageMemory(name, precision, fine_tuned, learning, "") for name in config.sampling_runs]
+    main = next(iter(config.ppo_runs))
+    runs = {name: knobs for name, knobs in config.ppo_runs.items() if name in (main, *GROUPED)}
+    return stages + [
+        _ppo_memory("ppo" if name == main else name, config, knobs, shapes, precision) for name, knobs in runs.items()
+    ]
+
+
+def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, precision: str) -> StageMemory:
+    policy, judge = shapes
+    budget, recompute = config.runtime.tokens_per_microbatch, config.runtime.gradient_checkpointing
     episode = max(budget, ppo.prompt_tokens + ppo.response_tokens, ppo.ptx_row_tokens if ppo.gamma > 0 else 0)
     own = adapter_size(policy, ppo.adapter)
     one_gradient = FP32 * (policy.parameters if own is None else own) if ppo.gamma > 0 else 0
@@ -131,28 +161,11 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
         "policy update": update,
         "value update": training_bytes(judge, episode, precision, ppo.adapter, recompute) if ppo.reads_values else 0,
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
-        "merging the adapter": merged.get("ppo", 0),
+        "merging the adapter": 0 if own is None else FP32 * policy.parameters,
     }
-    largest = max(moments, key=lambda name: moments[name])
-    state = sum(network.total for network in ppo_networks(config, shapes))
-    step = training_bytes(policy, row, precision, sft.adapter, recompute, heap) + logit_bytes(policy, row)
-    scoring = training_bytes(judge, group, precision, ranked.adapter, recompute, heap)
-    stages = [
-        StageMemory("sft", precision, fine_tuned, max(step, merged.get("sft", 0)), ""),
-        StageMemory("reward_model", precision, scored, scoring, ""),
-        StageMemory("ppo", precision, state, moments[largest], largest),
-    ]
-    for name, knobs in config.rivals.items():
-        # Policy and reference; like the reward model it reads a prompt's completions together.
-        thin = adapter_size(policy, knobs.adapter)
-        both = trained_network("policy", policy.parameters, thin, each)
-        if thin is None:  # else the reference is what the adapter is beside
-            both += network_memory("reference", policy.parameters, trained=False, each=each).total
-        ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
-        read = max(budget, config.comparisons.completions_max * ranked_tokens)
-        working = training_bytes(policy, read, precision, knobs.adapter, recompute, heap) + logit_bytes(policy, read)
-        stages.insert(2, StageMemory(name, precision, both, working, ""))
-    return stages
+    largest = max(moments, key=lambda moment: moments[moment])
+    state = sum(network.total for network in ppo_networks(config, shapes, ppo))
+    return StageMemory(name, precision, state, moments[largest], largest)
 
 
 def training_bytes(

@@ -106,7 +106,10 @@ def disk(patient: Patient) -> Iterator[Finding]:
         policy, judge = patient.shapes
     except PlumblineError:  # the check of memory has told
         return
-    models = 3 + len(config.ppo_runs) + len(config.rivals)  # base, SFT, PPO's start, and what is trained from it
+    models = (
+        3 + len(config.ppo_runs) + len(config.preference_runs) + len(config.sampling_runs)
+        # Base, SFT, PPO's start, and what is trained from it.
+    )
     judges = 1 + (config.independent_reward_model != "none") + config.labeler_folds
     kept = FP32 * (models * policy.parameters + judges * judge.scalar_parameters)
     checkpoint = FP32 * (

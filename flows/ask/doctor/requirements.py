@@ -162,7 +162,8 @@ def check_adapters(config: RLHFConfig) -> None:
     Raises:
         ConfigError: it is not installed, or a target is none.
     """
-    rivals = [rival.adapter for rival in config.rivals.values()]
+    rivals = [rival.adapter for rival in config.preference_runs.values()]
+    rivals += [config.rejection_sampling.adapter] if config.sampling_runs else []
     policies = [config.sft.adapter, config.ppo_init.adapter, config.ppo.adapter, *rivals]
     judges = [config.reward_model.adapter, config.ppo.adapter]
     asked = [adapter for adapter in (*policies, *judges) if adapter is not None]
@@ -200,6 +201,20 @@ def check_rewards(config: RLHFConfig) -> None:
             key = f"ppo.rewards part {part.name}"
             check_folder(key, part.folder)
             check_files(Path(part.folder).expanduser())
+
+
+def check_opponents(config: RLHFConfig) -> None:
+    """The fixed opponent must be a model, and the questions for the reward model must read.
+
+    Raises:
+        PlumblineError: one of them is not what it is given as.
+    """
+    from tasks.reward_model.question_files import read_questions
+
+    if config.yardstick is not None:
+        check_model_folder("yardstick", config.yardstick)
+    if config.reward_questions is not None:
+        read_questions(Path(config.reward_questions).expanduser())
 
 
 def check_gate(config: RLHFConfig) -> None:

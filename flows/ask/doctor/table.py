@@ -90,6 +90,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
             lambda patient: requirements.check_measures(patient.config.evaluation, patient.config.model.context_tokens)
         ),
         _required(lambda patient: requirements.check_gate(patient.config)),
+        _required(lambda patient: requirements.check_opponents(patient.config)),
     ),
 }
 """Area -> checks, in the order in which they are reported."""

@@ -57,7 +57,11 @@ def work_of(config: RLHFConfig, rows: Counts, lengths: Lengths, shapes: Shapes) 
             found["comparisons"] = Work(read=count * lengths.completions * lengths.prompt, sampled=written)
         ranked, epochs = ranking(config, count), config.reward_model.epochs
         found["reward_model"] = Work(judge * tokens * 0.2, judge * tokens * epochs, 0.0, judge * ranked.steps)
-        found |= {name: _rival(rival, preference(rival, count), tokens) for name, rival in config.rivals.items()}
+        found |= {
+            name: _rival(rival, preference(rival, count), tokens) for name, rival in config.preference_runs.items()
+        }
+    if config.sampling_runs and rows.rl_prompts:
+        found |= _rejection_sampling(config, rows.rl_prompts.number, lengths, judge)
     return found | {name: _ppo(config, ppo, lengths, judge) for name, ppo in config.ppo_runs.items()}
 
 
@@ -69,6 +73,17 @@ def _fine_tuning(knobs: SFTConfig, rows: int, lengths: Lengths) -> Work:
 
 def _rival(knobs: DPOConfig, steps: int, tokens: float) -> Work:
     return Work(read=tokens, trained=tokens * knobs.epochs, steps=steps, models=3)
+
+
+def _rejection_sampling(config: RLHFConfig, rows: int, lengths: Lengths, judge: float) -> dict[str, Work]:
+    """Several responses to each prompt, each scored once; then fine-tuning on one of them."""
+    knobs = config.rejection_sampling
+    prompts = min(rows, knobs.max_prompts or rows)
+    drawn = prompts * knobs.samples_per_prompt
+    read = drawn * (lengths.asked + judge * (lengths.asked + lengths.response))
+    learning = _fine_tuning(knobs.fine_tuning, prompts, lengths)
+    samples = Work(read=read, sampled=drawn * lengths.response)
+    return {"rejection_sampling-samples": samples} | dict.fromkeys(config.sampling_runs, learning)
 
 
 def _ppo(config: RLHFConfig, ppo: PPOConfig, lengths: Lengths, judge: float) -> Work:

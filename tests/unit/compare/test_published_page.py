@@ -28,6 +28,7 @@ def facts(agreement_is_set: bool = True) -> RunFacts:
         rounds_picture="",
         curves={"PPO-ptx": "data:image/svg+xml;base64,AAAA"},
         cost=[("ppo_ptx", "3.2", "12,345", "cpu"), ("sft", "found in the store", "", "")],
+        roads=[("RLOO", "15,360", "98,765", "98,764", "61.5", "703")],
     )
 
 
@@ -38,6 +39,7 @@ def test_the_published_page_tells_what_only_the_run_knows_and_the_cached_one_doe
         "2030-01-02 03:04 UTC",
         "found in the store",
         "12,345",
+        "98,765",
         "too_long 100",
         "65.1 %",
         "Their agreement is no result",

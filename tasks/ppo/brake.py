@@ -1,0 +1,142 @@
+"""The brake: what is done once a PPO run spends KL that a held-out judge does not repay.
+
+An independent reward model likes most of what its twin likes, so its score seldom falls while a policy is over-optimised: what
+gives the policy away is the KL that it pays for each further point. The brake therefore follows the *worth* of the policy: the
+independent judge's score, in its standard deviations at the start, minus ``brake_price`` for each nat of KL. It holds once the
+worth has fallen below its best by ``brake_fall``, or entropy or length leave the sentinel's limits. It never reads gold.
+
+Pure functions over the run's history, as ``sentinel``'s, and the few that touch the learner.
+
+Source: the price of distance is that of Gao et al. 2023 (arXiv:2210.10760), where gold rises with the root of the KL and then
+falls; paying it to a judge that is not optimised is ours.
+"""
+
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from tasks.language.optimization import Ema
+from tasks.ppo.config import PPOConfig
+from tasks.ppo.rollout import Networks
+from tasks.ppo.sentinel import (
+    KL,
+    Finding,
+    History,
+    entropy_collapse,
+    held_out_score,
+    held_out_spread,
+    length_drift,
+    window_means,
+)
+from tasks.ppo.update import Optimizers
+
+JUDGE = "independent"
+"""The only judge that the brake asks."""
+SCORE, SPREAD = held_out_score(JUDGE), held_out_spread(JUDGE)
+
+
+class Intervention(BaseModel):
+    """One time that the brake held."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iteration: int
+    action: Literal["warn", "beta", "rollback", "stop"]
+    rule: str
+    """Which sign it was: worth, entropy_collapse or length_drift."""
+    found: float
+    limit: float
+    reason: str
+    beta: float
+    """In force from the next iteration on."""
+    best_iteration: int
+    """At which the worth was highest so far; what rollback returns to and stop ships."""
+
+
+class Kept(NamedTuple):
+    """The averaged weights of the iteration with the highest worth so far."""
+
+    iteration: int
+    worth: float
+    weights: dict[str, Tensor]
+
+
+class Braked(Protocol):
+    """What the brake touches of a learner."""
+
+    beta: float
+    networks: Networks
+    optimizers: Optimizers
+    ema: Ema
+
+
+def worths(history: History, window: int, price: float) -> list[float]:
+    """Of every ``window`` consecutive scorings, oldest first; empty before the first whole window."""
+    judged = [row for row in history if SCORE in row]
+    scores, kl, spread = (window_means(judged, name, window) for name in (SCORE, KL, SPREAD))
+    if not scores or spread[0] == 0.0:  # a judge that tells nothing apart is worth nothing
+        return []
+    return [score / spread[0] - price * nats for score, nats in zip(scores, kl, strict=True)]
+
+
+def overspent(history: History, window: int, price: float, limit: float) -> Finding | None:
+    """The worth is below its best by at least ``limit``; nothing is found before two whole windows."""
+    found = worths(history, window, price)
+    if len(found) <= window:
+        return None
+    fall = max(found) - found[-1]
+    if fall < limit:
+        return None
+    nats = window_means(history, KL, window)[-1]
+    return Finding(
+        "worth",
+        fall,
+        limit,
+        f"the {JUDGE} score minus {price:g} a nat fell {fall:.2f} standard deviations below its best, at a KL of {nats:.1f} "
+        "nats: the KL that is spent is no longer repaid",
+    )
+
+
+def held(history: History, config: PPOConfig, since: int) -> Finding | None:
+    """Whether the brake holds at the end of ``history``; the first sign that it finds.
+
+    After an intervention in iteration ``since`` (0 for none) it lets ``sentinel.window`` scorings pass, so that a whole window
+    shows what came of it.
+    """
+    window, limits = config.sentinel.window, config.sentinel
+    scored = [row for row in history if SCORE in row]
+    if not scored or scored[-1] is not history[-1] or sum(row["step"] > since for row in scored) < window * (since > 0):
+        return None
+    signs = [overspent(history, window, config.brake_price, config.brake_fall)]
+    if limits.entropy_left is not None:
+        signs.append(entropy_collapse(history, window, limits.entropy_left))
+    if limits.length_factor is not None:
+        signs.append(length_drift(history, window, limits.length_factor))
+    return next((sign for sign in signs if sign is not None), None)
+
+
+def keep_best(history: History, config: PPOConfig, kept: Kept | None, ema: Ema) -> Kept | None:
+    """The averaged weights of now, if the worth was never higher."""
+    if SCORE not in history[-1]:
+        return kept
+    found = worths(history, config.sentinel.window, config.brake_price)
+    if not found or (kept is not None and found[-1] <= kept.worth):
+        return kept
+    weights = {name: value.detach().cpu().clone() for name, value in ema.average.items()}
+    return Kept(int(history[-1]["step"]), found[-1], weights)
+
+
+@torch.no_grad()
+def return_to(learner: Braked, weights: dict[str, Tensor]) -> None:
+    """Put ``weights`` into the policy and its average; the policy's optimizer begins anew, for its moments belong elsewhere."""
+    for name, parameter in learner.networks.policy.named_parameters():
+        parameter.copy_(weights[name])
+    for name, average in learner.ema.average.items():
+        average.copy_(weights[name])
+    optimizer = learner.optimizers.policy.optimizer
+    optimizer.state.clear()
+    for group in optimizer.param_groups:
+        if "steps" in group:
+            group["steps"] = 0

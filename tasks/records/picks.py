@@ -1,0 +1,25 @@
+"""Responses that were chosen among a policy's own, as demonstrations: rejection sampling writes them, fine-tuning reads them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tasks.records.data import read_records
+from tasks.records.records import Demonstration
+
+BEST, BY_LOT = "best", "by_lot"
+"""Chosen by the reward model; the control, chosen by lot."""
+
+
+def picked_among(inputs: Iterable[str]) -> str | None:
+    """Which of the two a stage was given as input instead of the data's demonstrations, if one."""
+    return next((name for name in (BEST, BY_LOT) if name in inputs), None)
+
+
+def read_picks(folder: Path, name: str) -> list[Demonstration]:
+    """The demonstrations called ``name`` in the artifact of rejection sampling."""
+    return read_records(picks_file(folder, name), Demonstration)
+
+
+def picks_file(folder: Path, name: str) -> Path:
+    """Where they lie."""
+    return folder / name / "train.arrow"
