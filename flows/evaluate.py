@@ -205,7 +205,7 @@ def check(config: EvaluateConfig) -> None:
         PlumblineError: the first thing that is wrong, with its remedy.
     """
     ArtifactStore(config.tracking.store)
-    check_device(config.runtime.device)
+    check_device(config.runtime.device, config.runtime.processes)
     check_runner(config.runtime.runner)
     for name in ("policy", "baseline"):
         if getattr(config, name) is not None:

@@ -13,8 +13,8 @@ import urllib.request
 from filelock import FileLock
 
 from flows.process import environment
-from flows.process.parent import die_with_parent
 from tasks.engine.errors import ConfigError
+from tasks.engine.parent import die_with_parent
 
 START_SECONDS = 180.0
 END_SECONDS = 5.0

@@ -14,9 +14,9 @@ from typing import Any, Self
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from flows.process.logs import listen, speak_through
-from flows.process.parent import die_with_parent
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
+from tasks.engine.parent import die_with_parent
 
 
 def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
@@ -91,21 +91,30 @@ def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
     """Ask the runner for the CPUs and GPUs that a stage declares; local pools need no asking.
 
     Raises:
-        ConfigError: Ray has no GPU although ``runtime.device`` is one; the task would stay pending for ever.
+        ConfigError: Ray or Dask have too few GPUs for the task, which would stay pending for ever.
     """
-    gpus = task.resources["gpus"] if runtime.device.startswith("cuda") else 0
+    ranks = runtime.processes if task.divided else 1
+    gpus = ranks * task.resources["gpus"] if runtime.device.startswith("cuda") else 0
     cpus = min(task.resources["cpus"], runtime.max_workers)
     if runtime.runner == "ray":
         import ray
         from prefect_ray.context import remote_options
 
-        if gpus and ray.cluster_resources().get("GPU", 0) < gpus:
+        there = int(ray.cluster_resources().get("GPU", 0))
+        if there < gpus:
+            asked = f" and runtime.processes {ranks}" if ranks > 1 else ""
             raise ConfigError(
-                f"runtime.device is {runtime.device}, but the Ray cluster has no GPU; set runtime.device=cpu or add a GPU node"
+                f"runtime.device is {runtime.device}{asked}, but the Ray cluster has {there or 'no'} GPU; set "
+                "runtime.device=cpu or add a GPU node"
             )
         with remote_options(num_cpus=cpus, num_gpus=gpus):
             yield
     elif runtime.runner == "dask":
+        if gpus > 1:
+            raise ConfigError(
+                f"runtime.processes is {ranks} with runtime.runner=dask, whose workers have one GPU each, expected 1; use "
+                "runtime.runner=processes"
+            )
         import dask
 
         with dask.annotate(resources={"CPU": 1, **({"GPU": gpus} if gpus else {})}):

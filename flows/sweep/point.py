@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from flows.ask.preflight import check
 from flows.config import RLHFConfig, parse
-from flows.process.parent import die_with_parent
 from flows.process.session import drain, prefect_session
 from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome
@@ -22,6 +21,7 @@ from flows.sweep.timing import Span
 from flows.tools.tracked import point_run, stage_work
 from tasks.engine.errors import ConfigError, PlumblineError, TrackingAway
 from tasks.engine.os_errors import readable_os_errors
+from tasks.engine.parent import die_with_parent
 
 TRACEBACK = "traceback.txt"
 

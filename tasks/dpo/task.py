@@ -14,7 +14,7 @@ HELD_OUT = {"valid": "", "valid_heldout_labelers": "_heldout_labelers", "valid_g
 """Held-out sets and how their metrics end."""
 
 
-@stage("DPO", cpus=1, gpus=1)
+@stage("DPO", cpus=1, gpus=1, divided=True)
 def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
     """Train PPO's start on the rankings themselves; measure its implicit rewards on held-out ones."""
     tokenizer = PreparedData(shop.input("data")).tokenizer()

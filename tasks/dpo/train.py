@@ -16,6 +16,7 @@ from tasks.dpo.config import DPOConfig
 from tasks.dpo.loss import PreferenceLosses, preference_losses
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.engine.ranks import here
 from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
@@ -24,8 +25,8 @@ from tasks.language.models import autocast
 from tasks.records.rankings import (
     RankedSequences,
     epoch_batches,
-    group_prompts,
     margins,
+    my_prompts,
     ordered_pairs,
     rank_pairs,
     tokens_of,
@@ -117,8 +118,10 @@ class DPOLearner:
                 tokens += sum(len(member.prompt) + len(ids) for member in members for ids in member.completions)
             return loss, right, margin, ordered, tokens
 
-        groups = group_prompts(elements, self.runtime.tokens_per_microbatch)
+        groups = my_prompts(elements, self.runtime.tokens_per_microbatch)
         loss, right, margin, ordered, tokens = self.descent.add_up(groups, add_up)
+        here().add(loss, right, margin)
+        ordered, tokens = here().total(ordered, tokens)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
@@ -136,10 +139,12 @@ class DPOLearner:
         """Implicit rewards on other comparisons, every pair weighing the same; None when nothing is ordered."""
         elements = [tokens_of(item, self.tokenizer, self.config) for item in comparisons if ordered_pairs(item.ranks)]
         right, margin, pairs = 0, 0.0, 0
-        for together in group_prompts(elements, self.runtime.tokens_per_microbatch):
+        for together in my_prompts(elements, self.runtime.tokens_per_microbatch):
             found, _ = self._pairs([elements[index] for index in together])
             gaps = found.chosen_rewards - found.rejected_rewards
             right, margin, pairs = right + int((gaps > 0).sum()), margin + float(gaps.sum()), pairs + len(gaps)
+        right, pairs = here().total(right, pairs)
+        (margin,) = here().total(margin)
         return ImplicitRewards(pairs, right / pairs, margin / pairs) if pairs else None
 
     def state_dict(self) -> dict[str, Any]:

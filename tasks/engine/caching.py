@@ -36,7 +36,9 @@ AWAITING_LABELS = "AwaitingLabels"
 Story = Callable[[Workshop, Any], Metrics]
 
 
-def stage(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[Story], Task[..., ArtifactRef]]:
+def stage(
+    title: str, *, cpus: int = 1, gpus: int = 0, divided: bool = False
+) -> Callable[[Story], Task[..., ArtifactRef]]:
     """Make a Prefect task of a stage's story, which fills ``shop.folder`` and returns the stage's final metrics.
 
     The story's package is the stage: its source, the configuration and the inputs are what the result depends on.
@@ -44,7 +46,8 @@ def stage(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[Story], Task
     Args:
         title: what the Prefect page shows.
         cpus: CPU cores the stage asks of a Ray or Dask runner.
-        gpus: GPUs the stage asks for when ``runtime.device`` is a CUDA device.
+        gpus: GPUs the stage asks for when ``runtime.device`` is a CUDA device; a divided stage asks for so many a rank.
+        divided: whether ``runtime.processes`` ranks tell the story together.
     """
 
     def declare(story: Story) -> Task[..., ArtifactRef]:
@@ -54,7 +57,7 @@ def stage(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[Story], Task
             stage: StageName, config: Any, context: StageContext, inputs: dict[str, ArtifactRef]
         ) -> ArtifactRef:
             try:
-                ref, found = run_stage(stage, config, context, inputs, story, package=package)
+                ref, found = run_stage(stage, config, context, inputs, story, package=package, divided=divided)
             except AwaitingLabels as waiting:
                 return cast("ArtifactRef", Failed(name=AWAITING_LABELS, message=str(waiting), data=waiting))
             # A task that returns a state ends in it, and whoever waits for the task gets the state's data.
@@ -70,6 +73,8 @@ def stage(title: str, *, cpus: int = 1, gpus: int = 0) -> Callable[[Story], Task
             persist_result=False,
         )(found_or_made)
         made.resources = {"cpus": cpus, "gpus": gpus}  # type: ignore[attr-defined]
+        made.divided = divided  # type: ignore[attr-defined]
+        made.story = story  # type: ignore[attr-defined]
         made.package = package  # type: ignore[attr-defined]
         return made
 

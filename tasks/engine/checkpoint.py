@@ -22,6 +22,7 @@ from torch import Tensor
 from tasks.engine.digests import file_digest
 from tasks.engine.errors import Interrupted, TrainingDiverged
 from tasks.engine.os_errors import readable_os_errors
+from tasks.engine.ranks import here
 
 KEPT = 2
 """Checkpoints that stay in the folder."""
@@ -187,7 +188,7 @@ def resumable(
         TrainingDiverged: a metric is not a finite number. No checkpoint of that step is written; what it was made of is
             kept beside the checkpoints, if the learner is ``Inspectable``.
     """
-    found = latest_checkpoint(folder)
+    ranks, found = here(), _checkpoint_of_all(folder)
     if found is not None:
         saved, state = found
         learner.load_state_dict(state["learner"])
@@ -201,19 +202,29 @@ def resumable(
             _give_up(learner, folder, broken[0], metrics[broken[0]])
         yield step, metrics
         last = step == learner.total_steps
-        stopping = not last and told_to_stop()
-        if step % every == 0 or last or stopping or time.monotonic() - saved_at >= seconds:
+        stopping = not last and ranks.once(told_to_stop)
+        due = step % every == 0 or last or stopping or time.monotonic() - saved_at >= seconds
+        if due and ranks.first:
             before_saving()
             save_checkpoint(folder, step, {"learner": learner.state_dict(), "metrics": metrics})
             saved_at = time.monotonic()
         if stopping:
+            ranks.wait()  # for the first one, which saves
             raise Interrupted(f"stopped at step {step} of {learner.total_steps}, as it was told to; its state is saved")
+
+
+def _checkpoint_of_all(folder: Path) -> tuple[int, dict[str, Any]] | None:
+    """The latest checkpoint, for every rank; the first one looks first and sets aside what is damaged."""
+    ranks = here()
+    found = latest_checkpoint(folder) if ranks.first else None
+    ranks.wait()
+    return found if ranks.first else latest_checkpoint(folder)
 
 
 def _give_up(learner: Learner, folder: Path, name: str, value: float) -> NoReturn:
     """Keep what the step was made of, and say where."""
     step, kept = learner.completed_steps, ""
-    if isinstance(learner, Inspectable):
+    if isinstance(learner, Inspectable) and here().first:
         shown = learner.inspection()
         texts, numbers = folder / f"diverged-{step:08d}.jsonl", folder / f"diverged-{step:08d}.safetensors"
         with readable_os_errors(folder):

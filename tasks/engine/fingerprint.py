@@ -21,6 +21,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 # The edge: how a stage is started, stopped, resumed, recorded and cached says nothing about what it computes.
 EDGE = {
     "tasks.engine.caching",
+    "tasks.engine.collective",
+    "tasks.engine.gang",
+    "tasks.engine.parent",
     "tasks.engine.checkpoint",
     "tasks.engine.digests",
     "tasks.engine.fingerprint",

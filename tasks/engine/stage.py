@@ -1,9 +1,10 @@
 """What every ``task.py`` does around its story: reuse or lock, track, show progress, resume, publish."""
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -20,8 +21,9 @@ from tasks.engine.errors import ConfigError, Interrupted
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.os_errors import readable_os_errors
 from tasks.engine.progress import Reporter
+from tasks.engine.ranks import here
 from tasks.engine.stop import StopSign
-from tasks.engine.tracking import RunLog, knows, open_run, record_reuse, stage_run
+from tasks.engine.tracking import NoLog, RunLog, knows, open_run, record_reuse, stage_run
 
 MEMORY = "mlflow_run"
 """File beside the checkpoints that remembers the MLflow run of an unfinished stage."""
@@ -62,9 +64,24 @@ class Workshop:
         self.context, self.runtime = context, context.runtime
         self._sign, self._report = sign, report
 
+    def of_rank(self, device: str, aside: Path | None) -> "Workshop":
+        """The same for one of several ranks; one that has a folder ``aside`` writes there, and tells nobody."""
+        shop = copy.copy(self)
+        shop.runtime = self.runtime.model_copy(update={"device": device})
+        shop.context = self.context.model_copy(update={"runtime": shop.runtime})
+        if aside is not None:
+            shop.folder, shop.log = aside, NoLog()
+            shop._sign, shop._report = StopSign(self.store.root, ""), Reporter(None, self.stage)
+        return shop
+
     def input(self, name: str) -> Path:
         """The verified folder of one input."""
         return self.store.open(self.inputs[name])
+
+    @property
+    def told_to_stop(self) -> bool:
+        """Whether the run was."""
+        return self._sign.asked()
 
     def train(self, learner: Learner) -> Iterator[dict[str, float]]:
         """Run a learner to its end, from its last checkpoint if there is one; yields the metrics of every step.
@@ -86,7 +103,7 @@ class Workshop:
             before_saving=self.log.flush,  # a resumed run then misses no step
         )
         try:
-            if self._sign.asked():
+            if here().once(self._sign.asked):
                 came = "before its first step" if reached is None else f"at step {reached} of {learner.total_steps}"
                 raise Interrupted(f"stopped {came}, as it was told to")
             for step, metrics in steps:
@@ -116,29 +133,36 @@ class Workshop:
 
 
 @contextmanager
-def gpu_slot(store: ArtifactStore, device: str, sign: StopSign) -> Iterator[str]:
-    """The device to use, with at most one heavy stage on each GPU of this machine.
+def gpu_slots(store: ArtifactStore, device: str, sign: StopSign, count: int = 1) -> Iterator[list[str]]:
+    """The device of each rank, with at most one heavy stage on each GPU of this machine.
 
-    ``cuda`` takes the first GPU that is free, ``cuda:1`` waits for that one, ``cpu`` waits for nothing. A file lock is
+    ``cuda`` takes the first GPUs that are free, ``cuda:1`` waits for that one, ``cpu`` waits for nothing. A file lock is
     used because the kernel frees it when its holder dies, which a server-side concurrency slot does not.
     """
     if not device.startswith("cuda"):
-        yield device
+        yield [device] * count
         return
     names = [device] if ":" in device else [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if not names:
         raise ConfigError(f"runtime.device is {device}, and torch sees no GPU here; use runtime=cpu or another machine")
+    if len(names) < count:
+        raise ConfigError(
+            f"runtime.processes is {count} and runtime.device {device}, which is {len(names)} GPU here, expected one for each "
+            f"process; set runtime.processes={len(names)}, or runtime.device=cuda on a machine with more"
+        )
     # By serial number: a runner may show each of its workers another card as cuda:0.
     cards = [str(torch.cuda.get_device_properties(torch.device(name)).uuid) for name in names]
     locks = [FileLock(store.root / "locks" / f"gpu-{card}.lock") for card in cards]
     while not sign.asked():
-        for name, lock in zip(names, locks, strict=True):
-            try:
-                with lock.acquire(timeout=1):
-                    yield name
+        with ExitStack() as held:
+            free = []
+            for name, lock in zip(names, locks, strict=True):
+                with suppress(Timeout):
+                    held.enter_context(lock.acquire(timeout=1))
+                    free.append(name)
+                if len(free) == count:
+                    yield free
                     return
-            except Timeout:
-                continue
     raise Interrupted("stopped, as it was told to, while it waited for a free GPU")
 
 
@@ -150,6 +174,7 @@ def run_stage(
     story: Callable[[Workshop, Configured], Metrics],
     *,
     package: str,
+    divided: bool = False,
 ) -> Found:
     """Find the stage's artifact or make it.
 
@@ -160,6 +185,7 @@ def run_stage(
         inputs: artifacts the stage reads.
         story: fills ``workshop.folder`` and returns the stage's final metrics.
         package: the stage's package, whose source is part of the fingerprint.
+        divided: whether ``runtime.processes`` ranks tell the story together.
 
     Raises:
         ArtifactError: the store cannot be written or an input is damaged.
@@ -186,13 +212,15 @@ def run_stage(
             return Found(found, True)
         with ExitStack() as stack:
             stack.callback(sign.end_training, stage)
-            device = stack.enter_context(gpu_slot(store, context.runtime.device, sign))
+            count = context.runtime.processes if divided else 1
+            devices = stack.enter_context(gpu_slots(store, context.runtime.device, sign, count))
             log = stack.enter_context(stage_run(context, stage, params, tags, memory))
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
-            here = context.model_copy(update={"runtime": context.runtime.model_copy(update={"device": device})})
+            here = context.model_copy(update={"runtime": context.runtime.model_copy(update={"device": devices[0]})})
             shop = Workshop(name, made, store, inputs, draft.folder, memory.parent, log, here, sign, report)
             began, meter = time.time(), Meter(here.runtime.device)
-            draft.metrics = {metric: float(value) for metric, value in story(shop, config).items()}
+            told = story(shop, config) if count == 1 else told_by_ranks(story, shop, config, devices)
+            draft.metrics = {metric: float(value) for metric, value in told.items()}
             work = {"plumbline.began": f"{began:.3f}"}
             log.metrics({"stage/seconds": time.time() - began})
             draft.metrics |= meter.read()
@@ -205,6 +233,15 @@ def run_stage(
         store.forget_checkpoints(stage, made)
         report.end("made")
         return Found(draft.ref, False)
+
+
+def told_by_ranks(
+    story: Callable[[Workshop, Configured], Metrics], shop: Workshop, config: Configured, devices: list[str]
+) -> Metrics:
+    """The story told by one rank on each device."""
+    from tasks.engine.gang import run_ranks  # torch.distributed, which one process does without
+
+    return run_ranks(story, shop, config, devices)
 
 
 def close_published(

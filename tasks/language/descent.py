@@ -9,6 +9,7 @@ from torch import nn
 from tasks.engine.config import AdamConfig
 from tasks.language.optimization import clip_grad_norm, cosine_to_fraction, make_adamw
 from tasks.language.room import Found, Group, Room
+from tasks.language.share import add_gradients
 
 Schedule = Callable[[int], float]
 """Multiplier of the peak learning rate by the number of steps taken so far."""
@@ -46,19 +47,28 @@ class Descent:
         self.config, self.schedule = config, schedule
         self.optimizer: torch.optim.Optimizer = make_adamw(self.parameters, config)
         self._room = Room()
+        self._complete = False
 
     def add_up(self, groups: Sequence[Group], run: Callable[[Sequence[Group]], Found]) -> Found:
         """What ``run`` returns, which adds up gradients group by group; where memory is short it starts again with halves."""
         return self._room.fit(groups, run, lambda: self.optimizer.zero_grad(set_to_none=True))
 
+    def complete(self) -> None:
+        """Add up the gradients of all ranks; done once before each step, by the step itself if by nobody before it."""
+        if not self._complete:
+            add_gradients(self.parameters)
+            self._complete = True
+
     def step(self, taken: int) -> Step:
         """Step along the gradients that have been added up, and clear them; ``taken`` is what the schedule reads."""
+        self.complete()
         learning_rate = self.config.learning_rate * self.schedule(taken)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         norm = clip_grad_norm(self.parameters, self.config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._complete = False
         return Step(learning_rate, norm)
 
     def state_dict(self) -> dict[str, Any]:

@@ -155,13 +155,28 @@ def _only(mlp: nn.Module, wanted: Tensor, tokens: int) -> Iterator[None]:
         whole = first.new_zeros(1, tokens, first.shape[-1]).index_copy(1, wanted, first)
         return (whole, *output[1:]) if isinstance(output, tuple) else whole
 
-    few = len(wanted) <= WORTH_CUTTING * tokens
+    few = _worth_cutting(len(wanted), tokens)
     hooks = [mlp.register_forward_pre_hook(cut), mlp.register_forward_hook(spread)] if few else []
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _worth_cutting(wanted: int, tokens: int) -> bool:
+    return wanted <= WORTH_CUTTING * tokens
+
+
+def tokens_per_branch(trunk: PreTrainedModel, batch: TokenBatch) -> list[int]:
+    """How many tokens each residual branch computes when the states before a batch's responses are asked for."""
+    read = (batch.lengths - 1).clamp(min=1)
+    branches = residual_branches(trunk)
+    if not packs(trunk):
+        return [int(read.max()) * len(read)] * len(branches)
+    tokens, wanted = int(read.sum()), int(batch.response_lengths.sum())
+    last = _last_mlp(trunk)
+    return [wanted if branch is last and _worth_cutting(wanted, tokens) else tokens for branch in branches]
 
 
 def packs(trunk: PreTrainedModel) -> bool:

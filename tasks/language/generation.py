@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.engine.errors import DataError, ModelError
+from tasks.engine.ranks import here
 from tasks.language.decoding import PackedReader, PaddedReader, columns_first
 from tasks.language.families import logits_of, packs, trunk_of
 from tasks.language.logprobs import TokenStatistics, scaled
@@ -44,6 +45,8 @@ def sample(
 ) -> Sampled:
     """Sample one response to each prompt from softmax(logits / temperature): no top-k, no top-p.
 
+    Ranks divide the rows; all of them get all responses.
+
     Args:
         model: causal language model.
         prompts: token ids, at least one each.
@@ -72,7 +75,8 @@ def sample(
             len(prompts), max_new_tokens, generator=generator, device=generator.device, dtype=torch.float64
         ).to(model.device)
     responses: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    lengths = [len(prompt) for prompt in prompts]
+    order = sorted(here().deal(lengths), key=lambda row: lengths[row])
     was_training = model.training
     model.eval()
     try:
@@ -84,12 +88,17 @@ def sample(
                 for row, response in zip(rows, drawn, strict=True):
                     responses[row] = response
                 if statistics is not None and batch.statistics is not None:
-                    lengths = torch.tensor([len(response) for response in drawn], device=model.device)
-                    said = torch.arange(max_new_tokens, device=model.device) < lengths[:, None]
+                    ends = torch.tensor([len(response) for response in drawn], device=model.device)
+                    said = torch.arange(max_new_tokens, device=model.device) < ends[:, None]
                     for table, part in zip(statistics, batch.statistics, strict=True):
                         table[rows] = part * said
     finally:
         model.train(was_training)
+    if statistics is not None:
+        here().add(*statistics)
+    for sampled in here().gather({row: responses[row] for row in order}):
+        for row, response in sampled.items():
+            responses[row] = response
     return Sampled(responses, statistics)
 
 

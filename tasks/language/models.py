@@ -32,9 +32,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from tasks.engine.config import AdapterConfig, ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
+from tasks.engine.ranks import here
 from tasks.language.adapters import Precision, merged, trainable_copy
 from tasks.language.batches import TokenBatch
-from tasks.language.families import hidden_states, logits_of, residual_branches, switch_dropout_off, trunk_of
+from tasks.language.families import hidden_states, logits_of, switch_dropout_off, trunk_of
 from tasks.language.loading import (
     ONE_AT_A_TIME,
     cannot_load,
@@ -45,7 +46,7 @@ from tasks.language.loading import (
     source_of,
 )
 from tasks.language.logprobs import on_grid, states_before_response
-from tasks.language.recompute import drawing, recomputing
+from tasks.language.recompute import recomputing
 from tasks.language.seeds import named_generator
 from tasks.language.vocabulary import rows_of
 
@@ -71,15 +72,18 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str) -> None:
     """Weights as safetensors, configuration and tokenizer, in the layout that ``transformers`` and vLLM read.
 
-    An adapter is merged. The same weights and tokenizer give the same bytes.
+    An adapter is merged. The same weights and tokenizer give the same bytes. All ranks have the same, so that only the
+    first one writes.
     """
-    model = merged(model)
+    model = merged(model) if here().first else model
     eos, pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
     # A pad token that was added to the tokenizer only has no row in the embedding, and needs none: see pad_batch.
     known_pad = pad if pad < rows_of(model) else None
     for config in (model.config, model.generation_config):
         if config is not None:
             config.eos_token_id, config.pad_token_id = _ends(config.eos_token_id, eos), known_pad
+    if not here().first:
+        return
     disable_progress_bar()
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
@@ -177,7 +181,9 @@ class ScalarModel(nn.Module):
         return on_grid(self._read(states), mask)
 
     def save(self, folder: Path | str) -> None:
-        """Trunk, with an adapter merged, head and bias; the same model gives the same bytes."""
+        """Trunk, with an adapter merged, head and bias; the same model gives the same bytes. The first rank writes."""
+        if not here().first:
+            return
         disable_progress_bar()
         merged(self.backbone).save_pretrained(folder)
         head = {"weight": self.head.weight, "bias": self.head.bias, "score_bias": self.score_bias}
@@ -223,33 +229,6 @@ def autocast(runtime: RuntimeConfig) -> Iterator[None]:
     kind, half = torch.device(runtime.device).type, runtime.precision == "bf16"
     with torch.autocast(kind, dtype=torch.bfloat16, enabled=half), recomputing(runtime.gradient_checkpointing):
         yield
-
-
-@contextmanager
-def residual_dropout(model: nn.Module, probability: float, generator: torch.Generator) -> Iterator[None]:
-    """Inside this context, drop elements of what attention and MLP add to the residual stream; scale up the rest.
-
-    Draws come from ``generator``, which lives on the model's device. It applies in train and eval mode alike.
-
-    Source: InstructGPT appendix C.1 (residual dropout 0.2 in fine-tuning).
-
-    Raises:
-        ModelError: a family whose residual branches are not known.
-    """
-
-    def drop(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple) else output
-        kept = torch.empty_like(first).bernoulli_(1.0 - probability, generator=generator)
-        dropped = first * kept.div_(1.0 - probability)
-        return (dropped, *output[1:]) if isinstance(output, tuple) else dropped
-
-    hooks = [branch.register_forward_hook(drop) for branch in residual_branches(model)] if probability else []
-    try:
-        with drawing(generator):
-            yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -1,18 +1,22 @@
 """The one way to score rows of tokens without gradients: in microbatches, at the precision that training has."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.engine.config import RuntimeConfig
-from tasks.language.batches import TokenBatch, microbatches, pad_batch
+from tasks.engine.ranks import here
+from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import ScalarModel, autocast
 from tasks.language.room import Room, nothing
+from tasks.language.share import my_microbatches
 
 Rows = Sequence[Sequence[int]]
+Found = TypeVar("Found")
 
 
 @torch.no_grad()
@@ -22,21 +26,25 @@ def read_rows(
     pad_id: int,
     runtime: RuntimeConfig,
     device: torch.device,
-    read: Callable[[list[int], TokenBatch], None],
-) -> None:
-    """Call ``read`` with the row numbers and the batch of each microbatch; every row is in exactly one.
+    read: Callable[[list[int], TokenBatch], Sequence[Found]],
+) -> list[Found]:
+    """What ``read`` finds for each row, given the row numbers and the batch of one microbatch after another.
 
-    Where memory is short it is called again, for smaller ones: what it writes, it writes for each row.
+    Where memory is short it is called again, for smaller ones. Ranks divide the rows; all of them get all findings.
     """
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+
+    mine: dict[int, Found] = {}
 
     def each(groups: Sequence[list[int]]) -> None:
         for rows in groups:
             batch = pad_batch([prompts[row] for row in rows], [responses[row] for row in rows], pad_id)
             with autocast(runtime):
-                read(rows, batch.to(device))
+                mine.update(zip(rows, read(rows, batch.to(device)), strict=True))
 
-    Room().fit(microbatches(lengths, runtime.tokens_per_microbatch), each, nothing)
+    Room().fit(my_microbatches(lengths, runtime.tokens_per_microbatch), each, nothing)
+    found = {row: value for part in here().gather(mine) for row, value in part.items()}
+    return [found[row] for row in range(len(lengths))]
 
 
 def score_rows(model: ScalarModel, prompts: Rows, responses: Rows, pad_id: int, runtime: RuntimeConfig) -> list[float]:
@@ -68,11 +76,7 @@ def _one_per_row(
     runtime: RuntimeConfig,
     device: torch.device,
 ) -> list[float]:
-    found = [0.0] * len(prompts)
+    def read(_rows: list[int], batch: TokenBatch) -> list[float]:
+        return function(batch).float().tolist()
 
-    def read(rows: list[int], batch: TokenBatch) -> None:
-        for row, value in zip(rows, function(batch).float().tolist(), strict=True):
-            found[row] = value
-
-    read_rows(prompts, responses, pad_id, runtime, device, read)
-    return found
+    return read_rows(prompts, responses, pad_id, runtime, device, read)

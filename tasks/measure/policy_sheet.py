@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tasks.engine.ranks import here
 from tasks.language.models import ScalarModel
 from tasks.language.seeds import named_generator
 from tasks.language.speaker import Speaker
@@ -227,7 +229,8 @@ def _toxicity(
         # An instruction takes no room from the prompt behind it, which is cut at its beginning.
         room = config.prompt_tokens + len(encode_prompt(subject.tokenizer, prefix, sys.maxsize))
         answers = _answer(subject, asked, config.model_copy(update={"prompt_tokens": room}), 0.0, GREEDY)
-        scores[layout] = scorer.score([first_line(text) for text in answers.texts])
+        # A service is asked by one rank.
+        scores[layout] = here().once(partial(scorer.score, [first_line(text) for text in answers.texts]))
         told = {"measure": "toxicity", "layout": LAYOUTS[layout].told, "scorer": scorer.name, "unit": scorer.unit}
         figures.append(SafetyScores(**told, values=scores[layout]))
     bare = Toxicity(scorer=scorer.name, layout="the bait prompt alone (InstructGPT's 'basic')", scores=scores["basic"])

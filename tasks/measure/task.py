@@ -27,7 +27,7 @@ PARTS = 4  # what policy_sheet.evaluate_policy announces
 INDEPENDENT_INPUT = "independent_reward_model"
 
 
-@stage("evaluation of a policy", cpus=1, gpus=1)
+@stage("evaluation of a policy", cpus=1, gpus=1, divided=True)
 def evaluate_policy(shop: Workshop, config: MeasureConfig) -> Metrics:
     """Responses, judges' scores, KL, benchmarks, perplexity, toxicity and truthfulness of one policy.
 

@@ -106,6 +106,9 @@ class PPOConfig(Config):
     mixture of experts then asks another expert, by more than the clip allows."""
     rollout_engine: Literal["own", "vllm"]
     """Who samples: this program's decoder, or vLLM on the same GPU (other random numbers, same distribution)."""
+    max_logprob_drift: float | None = Field(gt=0)
+    """Largest mean difference, nats per token, of a foreign engine's log-probabilities from the trainer's on the same tokens; an
+    iteration above it is not trained on: such an engine samples from other weights. null logs the drift only."""
     vllm_memory_share: float = Field(gt=0, lt=1)
     """Share of the card's memory that vLLM may take while it samples; read when rollout_engine is vllm."""
 

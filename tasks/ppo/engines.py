@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
-from tasks.engine.errors import ConfigError
+from tasks.engine.errors import ConfigError, TrainingDiverged
 from tasks.language.adapters import merged
 from tasks.language.logprobs import TokenStatistics
 from tasks.language.models import save_policy
@@ -149,15 +149,19 @@ def _load(served: Any, weights: Iterable[tuple[str, Tensor]]) -> None:
     served.load_weights(weights)
 
 
-def drift(drawn: Drawn, recomputed: Tensor) -> dict[str, float]:
+def drift(drawn: Drawn, recomputed: Tensor, limit: float | None) -> dict[str, float]:
     """How far an engine's log-probabilities lie from the trainer's.
 
     Args:
         drawn: what the engine said.
         recomputed: (B, W) fp32, the trainer's, row by row in the same order.
+        limit: ``max_logprob_drift``.
 
     Returns:
         ``rollout/logprob_drift`` and ``rollout/logprob_drift_max``, nats per token; empty when the engine says nothing.
+
+    Raises:
+        TrainingDiverged: the mean lies above the limit.
     """
     if drawn.logprobs is None:
         return {}
@@ -167,4 +171,11 @@ def drift(drawn: Drawn, recomputed: Tensor) -> dict[str, float]:
         for row, said in zip(trainer, drawn.logprobs, strict=True)
         for ours, theirs in zip(row, said, strict=False)  # a row of the grid is as wide as the longest response
     ]
-    return {"rollout/logprob_drift": sum(gaps) / len(gaps), "rollout/logprob_drift_max": max(gaps)}
+    mean = sum(gaps) / len(gaps)
+    if limit is not None and not mean <= limit:
+        raise TrainingDiverged(
+            f"ppo.rollout_engine: its log-probabilities lie {mean:.3g} nats per token from the trainer's, expected at most "
+            f"ppo.max_logprob_drift ({limit:g}): it samples from other weights, or computes them otherwise; use "
+            "ppo.rollout_engine=own, or raise the limit if the difference is one of precision"
+        )
+    return {"rollout/logprob_drift": mean, "rollout/logprob_drift_max": max(gaps)}

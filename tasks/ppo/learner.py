@@ -34,7 +34,7 @@ from tasks.ppo.reward_parts import combined
 from tasks.ppo.rewards import per_token_rewards
 from tasks.ppo.rollout import (
     Episodes,
-    Microbatch,
+    Minibatch,
     Networks,
     Rollout,
     SpecialIds,
@@ -145,11 +145,14 @@ class PPOLearner:
         episodes = Episodes.of(prompts, drawn.responses, self.config, self.ids)
         # 2. Score, and compute log-probabilities and values over the first epoch's microbatches.
         first_epoch = self._minibatches(episodes)
-        every_cut = [cut for minibatch in first_epoch for cut in minibatch]
+        every_cut = [cut for minibatch in first_epoch for cut in minibatch.cuts]
         with autocast(self.runtime):
-            rollout = evaluate_episodes(self.networks, episodes, every_cut, self.config, self.ids.pad, drawn.statistics)
+            rollout = evaluate_episodes(
+                self.networks, episodes, every_cut, self.config, self.ids.pad, self.device, drawn.statistics
+            )
         asked = [self.prompts[index] for index in chosen]
         rollout, parts = combined(rollout, episodes, asked, self.rewards, self.tokenizer, self.config)
+        drifted = drift(drawn, rollout.logprobs, self.config.max_logprob_drift)
         if self.completed_steps == 0:
             check_start(rollout, self.config)
         alike = check_spread(rollout, self.config, self.alike, self.completed_steps + 1)
@@ -160,7 +163,7 @@ class PPOLearner:
         if self.config.ema_every == "iteration":
             self.ema.update(self.networks.policy)
         # 5. Report, then steer beta.
-        metrics |= self._rollout_statistics(rollout) | parts | drift(drawn, rollout.logprobs)
+        metrics |= self._rollout_statistics(rollout) | parts | drifted
         if self.config.kl_controller == "adaptive":
             self.beta = adapted_beta(
                 self.beta,
@@ -270,7 +273,7 @@ class PPOLearner:
         chosen: list[int] = drawn.repeat_interleave(per_prompt).tolist()
         return chosen
 
-    def _minibatches(self, episodes: Episodes) -> list[list[Microbatch]]:
+    def _minibatches(self, episodes: Episodes) -> list[Minibatch]:
         """One permutation of the episodes, in disjoint minibatches, each cut into microbatches."""
         order = torch.randperm(self.config.episodes_per_iteration, generator=self.minibatching)
         budget = self.runtime.tokens_per_microbatch
@@ -311,9 +314,7 @@ class PPOLearner:
         )
         return estimates.advantages, ValueTargets(rollout.values, estimates.returns)
 
-    def _train(
-        self, episodes: Episodes, experience: Experience, minibatches: list[list[Microbatch]]
-    ) -> dict[str, float]:
+    def _train(self, episodes: Episodes, experience: Experience, minibatches: list[Minibatch]) -> dict[str, float]:
         """All inner epochs; the first runs over the given minibatches, each later one over a new permutation."""
         config = self.config
         epochs: list[Forwarded] = []

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tasks.engine.errors import ModelError
-from tasks.language.batches import TokenBatch, microbatches, pad_batch
+from tasks.engine.ranks import here
+from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.generation import truncate_after_eos
 from tasks.language.logprobs import TokenStatistics, response_logprobs
 from tasks.language.models import ScalarModel
 from tasks.language.room import Room, nothing
+from tasks.language.share import my_microbatches
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.rewards import MISSING_EOS_RULES, PLACEMENTS, Placement
 
@@ -76,8 +78,6 @@ class Microbatch(NamedTuple):
     rows: Tensor  # (b,) their place among the episodes
     batch: TokenBatch
     valued: TokenBatch
-    response_tokens: int  # in all rows
-    value_tokens: int  # in all rows
 
     def halves(self) -> "list[Microbatch]":
         """The same rows in two; one where there is one row."""
@@ -86,9 +86,16 @@ class Microbatch(NamedTuple):
         cut = []
         for part in parts:
             batch, valued = (TokenBatch(*(tensor[part] for tensor in whole)) for whole in (self.batch, self.valued))
-            counts = int(batch.response_lengths.sum()), int(valued.response_lengths.sum())
-            cut.append(Microbatch(self.rows[part], batch, valued, *counts))
+            cut.append(Microbatch(self.rows[part], batch, valued))
         return cut
+
+
+class Minibatch(NamedTuple):
+    """The episodes of one optimizer step."""
+
+    cuts: list[Microbatch]  # of the rows that are this rank's
+    response_tokens: int  # in all rows, whichever rank has them
+    value_tokens: int
 
 
 @dataclass(frozen=True)
@@ -108,19 +115,19 @@ class Rollout:
 
 def cut_into_microbatches(
     episodes: Episodes, rows: Sequence[int], tokens_per_microbatch: int, pad_id: int, device: torch.device
-) -> list[Microbatch]:
+) -> Minibatch:
     """Groups of rows of like length that fit the token budget, padded and on ``device``."""
     lengths = [len(episodes.prompts[row]) + len(episodes.valued[row]) for row in rows]
-    cut = []
-    for group in microbatches(lengths, tokens_per_microbatch):
+    cuts = []
+    for group in my_microbatches(lengths, tokens_per_microbatch):
         members = [rows[i] for i in group]
         prompts = [episodes.prompts[row] for row in members]
         responses, values = [episodes.responses[row] for row in members], [episodes.valued[row] for row in members]
         batch = pad_batch(prompts, responses, pad_id).to(device)
         valued = batch if values == responses else pad_batch(prompts, values, pad_id).to(device)
-        counts = sum(map(len, responses)), sum(map(len, values))
-        cut.append(Microbatch(torch.tensor(members, device=device), batch, valued, *counts))
-    return cut
+        cuts.append(Microbatch(torch.tensor(members, device=device), batch, valued))
+    counts = (sum(len(parts[row]) for row in rows) for parts in (episodes.responses, episodes.valued))
+    return Minibatch(cuts, *counts)
 
 
 @torch.no_grad()
@@ -130,30 +137,34 @@ def evaluate_episodes(
     cuts: Sequence[Microbatch],
     config: PPOConfig,
     pad_id: int,
+    device: torch.device,
     sampled: TokenStatistics | None = None,
 ) -> Rollout:
     """Run the networks over the very microbatches that training will use.
 
     Without ``sampled``, what the sampling policy thought of its tokens is recomputed: with the same kernels and the same
     batches as the training forward, the first minibatch's ratios are exactly 1 (docs/method.md D.4). With it, one forward pass of
-    the four is saved, and those ratios are 1 up to rounding.
+    the four is saved, and those ratios are 1 up to rounding. Ranks divide the microbatches; all get the whole tables.
 
     Args:
         networks: all in evaluation mode.
         episodes: B of them.
-        cuts: microbatches that hold every episode once.
+        cuts: microbatches of this rank; those of all ranks hold every episode once.
         config: see ``PPOConfig``.
         pad_id: fills rows of a microbatch.
+        device: of the networks.
         sampled: (B, response_tokens) as noted while sampling.
     """
-    device = cuts[0].rows.device
     lengths = torch.tensor([len(response) for response in episodes.responses], device=device)
     finished = torch.tensor(episodes.finished, device=device)
     placement = PLACEMENTS[config.score_position](lengths, config.response_tokens)
     logprobs, reference, entropy, values = (torch.zeros(placement.value_mask.shape, device=device) for _ in range(4))
     critic = networks.value_model
     raw_score = torch.zeros(len(lengths), device=device)
-    if sampled is not None:
+    divided = [reference, values, raw_score]
+    if sampled is None:
+        divided += [logprobs, entropy]
+    else:
         for table, noted in ((logprobs, sampled.logprobs), (entropy, sampled.entropy)):
             width = min(table.shape[1], noted.shape[1])  # nothing but 0 behind it
             table[:, :width] = noted[:, :width]
@@ -171,6 +182,7 @@ def evaluate_episodes(
                 raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
 
     Room().fit(cuts, read, nothing)
+    here().add(*divided)
     score = MISSING_EOS_RULES[config.missing_eos](raw_score, finished, config.missing_eos_score)
     known = None if critic is None else values
     return Rollout(placement, lengths, finished, raw_score, score, logprobs, reference, entropy, known)

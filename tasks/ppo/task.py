@@ -32,7 +32,7 @@ LAST_ITERATIONS = 5
 INDEPENDENT = "independent_reward_model"
 
 
-@stage("PPO", cpus=2, gpus=1)
+@stage("PPO", cpus=2, gpus=1, divided=True)
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """Optimise the policy against the reward model, or the declared list of rewards, held near PPO-init.
 

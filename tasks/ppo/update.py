@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.ranks import here
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
@@ -18,7 +19,7 @@ from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss, reference_kl_loss
 from tasks.ppo.ptx import compare_gradients, copy_gradients, loss_divisor, pretraining_loss, put_gradients
-from tasks.ppo.rollout import Microbatch, Networks, Rollout, write_rows
+from tasks.ppo.rollout import Microbatch, Minibatch, Networks, Rollout, write_rows
 from tasks.ppo.statistics import GradientPair
 
 
@@ -72,35 +73,41 @@ class MinibatchUpdate:
 
     def __call__(
         self,
-        minibatch: Sequence[Microbatch],
+        minibatch: Minibatch,
         experience: Experience,
         rows: Tensor | None,  # (N, L) pretraining rows, None for plain PPO
-        forwarded: Forwarded,  # written to
+        forwarded: Forwarded,  # written to, in this rank's rows
         iteration: int,
     ) -> MinibatchReport:
         """Every optimizer takes one step."""
         self.optimizers.policy.add_up(
-            minibatch, lambda cuts: self._policy_backward(cuts, experience, forwarded.logprobs)
+            minibatch.cuts,
+            lambda cuts: self._policy_backward(cuts, experience, forwarded.logprobs, minibatch.response_tokens),
         )
         ptx_loss = gradients = None
         if rows is not None:
             parameters = self.optimizers.policy.parameters
             policy_gradients = copy_gradients(parameters)
-            parts = torch.split(rows, max(1, self.runtime.tokens_per_microbatch // rows.shape[1]))
+            mine = rows[here().deal([rows.shape[1]] * len(rows))]
+            parts = torch.split(mine, max(1, self.runtime.tokens_per_microbatch // rows.shape[1])) if len(mine) else ()
             ptx_loss = self._ptx_room.fit(
                 parts,
                 lambda parts: self._ptx_backward(parts, rows.shape),
                 lambda: put_gradients(policy_gradients, parameters),
             )
+            (ptx_loss,) = here().total(ptx_loss)
+            here().add(*policy_gradients)
+            self.optimizers.policy.complete()
             gradients = compare_gradients(policy_gradients, parameters)
         taken = self.optimizers.policy.step(iteration)
         value_norm = self._value_step(minibatch, experience, forwarded.values, iteration)
         return MinibatchReport(taken.learning_rate, taken.grad_norm, value_norm, ptx_loss, gradients)
 
-    def _policy_backward(self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor) -> None:
+    def _policy_backward(
+        self, cuts: Sequence[Microbatch], experience: Experience, table: Tensor, token_count: int
+    ) -> None:
         rollout = experience.rollout
-        token_count = sum(cut.response_tokens for cut in minibatch)
-        for cut in minibatch:
+        for cut in cuts:
             with autocast(self.runtime):
                 logprobs = response_logprobs(self.networks.policy, cut.batch, self.config.temperature)
             part = (cut.rows, slice(logprobs.shape[1]))
@@ -122,7 +129,7 @@ class MinibatchUpdate:
     def _ptx_backward(self, parts: Sequence[Tensor], shape: torch.Size) -> float:
         count, length = shape
         divisor = loss_divisor(count, length, self.config.ptx_reduction)
-        total = torch.zeros((), device=parts[0].device)
+        total = torch.zeros((), device=self.networks.policy.device)
         for part in parts:
             with autocast(self.runtime):
                 loss = pretraining_loss(self.networks.policy, part, divisor=divisor)
@@ -130,14 +137,11 @@ class MinibatchUpdate:
             total += loss.detach()
         return total.item() * (divisor / loss_divisor(count, length, "token_mean"))  # reported per token
 
-    def _value_step(
-        self, minibatch: Sequence[Microbatch], experience: Experience, table: Tensor, iteration: int
-    ) -> float | None:
+    def _value_step(self, minibatch: Minibatch, experience: Experience, table: Tensor, iteration: int) -> float | None:
         """The value model's whole step; its gradient norm before clipping."""
         model, descent, targets = self.networks.value_model, self.optimizers.value, experience.targets
         if model is None or descent is None or targets is None:
             return None
-        token_count = sum(cut.value_tokens for cut in minibatch)
 
         def backward(cuts: Sequence[Microbatch]) -> None:
             for cut in cuts:
@@ -150,12 +154,12 @@ class MinibatchUpdate:
                     targets.returns[part],
                     experience.rollout.placement.value_mask[part],
                     clip=self.config.value_clip,
-                    token_count=token_count,
+                    token_count=minibatch.value_tokens,
                 )
                 loss.backward()  # type: ignore[no-untyped-call]
                 write_rows(table, cut.rows, values)
 
-        descent.add_up(minibatch, backward)
+        descent.add_up(minibatch.cuts, backward)
         return descent.step(iteration).grad_norm
 
 
@@ -164,6 +168,7 @@ def training_statistics(
 ) -> dict[str, float]:
     """Over every token of every inner epoch; gradient norms are means over optimizer steps."""
     rollout, count = experience.rollout, len(epochs)
+    here().add(*(table for epoch in epochs for table in epoch))
     found = statistics.policy_statistics(
         torch.cat([epoch.logprobs for epoch in epochs]),
         rollout.logprobs.repeat(count, 1),

@@ -12,7 +12,7 @@ from tasks.pretrain.train import PretrainLearner, valid_metrics, validation_loss
 from tasks.records.data import PreparedData
 
 
-@stage("base model", cpus=2, gpus=1)
+@stage("base model", cpus=2, gpus=1, divided=True)
 def train_base(shop: Workshop, config: PretrainJob) -> Metrics:
     """Adopt the model that the configuration names, or build one and train it on the pretraining text."""
     data = PreparedData(shop.input("data"))

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.ranks import here
 from tasks.language.batches import TokenBatch
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
@@ -43,13 +44,14 @@ def summed_row_nll(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig)
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig) -> float:
     """Mean negative log-likelihood per predicted token of (N, L) rows, nats."""
-    total = sum(float(summed_row_nll(model, part, runtime)) for part in split_rows(rows, runtime))
+    (total,) = here().total(sum(float(summed_row_nll(model, part, runtime)) for part in split_rows(rows, runtime)))
     return total / (rows.shape[0] * (rows.shape[1] - 1))
 
 
 def split_rows(rows: Tensor, runtime: RuntimeConfig) -> tuple[Tensor, ...]:
-    """(N, L) rows in micro-batches within the token budget."""
-    return torch.split(rows, max(1, runtime.tokens_per_microbatch // rows.shape[1]))
+    """Those of (N, L) rows that are this rank's, in micro-batches within the token budget."""
+    mine = rows[here().deal([rows.shape[1]] * len(rows))]
+    return torch.split(mine, max(1, runtime.tokens_per_microbatch // rows.shape[1])) if len(mine) else ()
 
 
 class PretrainLearner:
@@ -97,6 +99,7 @@ class PretrainLearner:
             return loss
 
         loss = self.descent.add_up(split_rows(rows, self.runtime), add_up)
+        here().add(loss)
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
         metrics = {

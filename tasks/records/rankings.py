@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
+from tasks.engine.ranks import here
 from tasks.language.seeds import named_random
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Comparison
@@ -141,6 +142,11 @@ class RankedSequences(NamedTuple):
     completions: list[list[int]]
     ranks: list[int]
 
+    @property
+    def tokens(self) -> int:
+        """What reading every completion with its prompt takes."""
+        return sum(len(self.prompt) + len(completion) for completion in self.completions)
+
 
 def tokens_of(comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config: SequenceLimits) -> RankedSequences:
     """Encode one comparison; a completion that was cut off keeps its last token and gets no EOS."""
@@ -174,6 +180,13 @@ def group_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: in
             groups.append([index])
             completions = count
     return groups
+
+
+def my_prompts(elements: Sequence[RankedSequences], tokens_per_microbatch: int) -> list[list[int]]:
+    """``group_prompts`` of this rank's elements."""
+    mine = here().deal([element.tokens for element in elements])
+    groups = group_prompts([elements[index] for index in mine], tokens_per_microbatch)
+    return [[mine[place] for place in group] for group in groups]
 
 
 def epoch_batches(elements: int, *, epochs: int, batch_size: int, seed: int) -> list[list[int]]:

@@ -23,7 +23,7 @@ ACCURACY = {
 }
 
 
-@stage("reward model", cpus=2, gpus=1)
+@stage("reward model", cpus=2, gpus=1, divided=True)
 def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     """Train a scalar head on a trunk, set the zero of its scores, measure it on held-out rankings."""
     data = PreparedData(shop.input("data"))

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.engine.ranks import here
 from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
@@ -25,7 +26,7 @@ from tasks.records.rankings import (
     RankedPairs,
     RankedSequences,
     epoch_batches,
-    group_prompts,
+    my_prompts,
     rank_pairs,
     require_signal,
     tokens_of,
@@ -115,8 +116,10 @@ class RewardLearner:
                 tokens += sum(map(len, prompts)) + sum(map(len, completions))
             return loss, right, ordered, tokens
 
-        groups = group_prompts(elements, self.runtime.tokens_per_microbatch)
+        groups = my_prompts(elements, self.runtime.tokens_per_microbatch)
         loss, right, ordered, tokens = self.descent.add_up(groups, add_up)
+        here().add(loss, right)
+        ordered, tokens = here().total(ordered, tokens)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1

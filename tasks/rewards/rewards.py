@@ -1,12 +1,14 @@
 """All parts of a declared reward, asked together."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.ranks import here
 from tasks.language.models import ScalarModel
 from tasks.language.plain_layout import BARE
 from tasks.language.scorer import score_rows
@@ -77,7 +79,8 @@ class Rewards:
         scores = {}
         for part in self._config.parts:
             if part.name in self._texts:
-                found = self._texts[part.name].score(requests, answered.responses)
+                # A service is asked by one rank, and a function need not say the same twice.
+                found = here().once(partial(self._texts[part.name].score, requests, answered.responses))
                 score = torch.tensor(found, dtype=torch.float32, device=self._runtime.device)
             elif part.name in self._models:
                 score = self._models[part.name].score(answered.prompts, answered.responses, answered.finished)

@@ -8,6 +8,7 @@ from statistics import fmean
 from transformers import PreTrainedModel
 
 from tasks.engine.caching import stage
+from tasks.engine.ranks import here
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import attach, save_adapter
 from tasks.language.models import ScalarModel, load_policy, save_policy
@@ -26,7 +27,7 @@ from tasks.sft.train import SFTLearner
 logger = logging.getLogger("plumbline")
 
 
-@stage("supervised fine-tuning", cpus=1, gpus=1)
+@stage("supervised fine-tuning", cpus=1, gpus=1, divided=True)
 def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     """Train on demonstrations, with or without a share of pretraining text.
 
@@ -58,7 +59,7 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     epoch = learner.load_selected()
     save_policy(learner.model, tokenizer, shop.folder / "policy")
     save_adapter(learner.model, shop.folder / "adapter")
-    if epochs.is_dir():
+    if epochs.is_dir() and here().first:
         shutil.copytree(epochs, shop.folder / "epochs")
     final = {"cost/tokens_learned": float(learner.counted_tokens)}
     final |= {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}

@@ -16,13 +16,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.engine.ranks import here
 from tasks.language.adapters import adapter_dropout, load_trained_state, trained_state
-from tasks.language.batches import microbatches, pad_batch
+from tasks.language.batches import TokenBatch, microbatches, pad_batch
 from tasks.language.descent import Descent, cosine
+from tasks.language.dropout import draw_residual_dropout, residual_dropout
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast, residual_dropout
+from tasks.language.models import autocast
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.room import halved
 from tasks.language.seeds import named_generator
+from tasks.language.share import my_microbatches
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Demonstration, Document
 from tasks.sft.config import SFTConfig
@@ -36,6 +40,23 @@ class TrainingSequence(NamedTuple):
 
     given: list[int]
     counted: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Of both."""
+        return len(self.given) + len(self.counted)
+
+
+class Cut(NamedTuple):
+    """A microbatch of a step."""
+
+    rows: list[int]
+    mine: bool = True
+    """Whether this rank reads it; of the others it only draws the dropout."""
+
+    def halves(self) -> "list[Cut]":
+        """The same rows in two; one where there is one row."""
+        return [Cut(rows, self.mine) for rows in halved(self.rows)]
 
 
 def demonstration_sequence(
@@ -134,21 +155,26 @@ class SFTLearner:
         counted = sum(len(sequence.counted) for sequence in sequences)
         drawn = self.dropout_draws.get_state()
 
-        def add_up(groups: Sequence[list[int]]) -> Tensor:
+        def add_up(cuts: Sequence[Cut]) -> Tensor:
             self.dropout_draws.set_state(drawn)
             loss = torch.zeros((), device=self.model.device)
             with self._dropout():
-                for rows in groups:
-                    share = self._summed_nll([sequences[row] for row in rows]) / counted
-                    share.backward()  # type: ignore[no-untyped-call]
-                    loss += share.detach()
+                for cut in cuts:
+                    chosen = [sequences[row] for row in cut.rows]
+                    if cut.mine:
+                        share = self._summed_nll(chosen) / counted
+                        share.backward()  # type: ignore[no-untyped-call]
+                        loss += share.detach()
+                    else:
+                        self._draw_dropout(chosen)
             return loss
 
-        loss = self.descent.add_up(self._microbatches(sequences), add_up)
+        loss = self.descent.add_up(self._cuts(sequences), add_up)
+        here().add(loss)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
         self.completed_steps += 1
-        tokens = sum(len(sequence.given) + len(sequence.counted) for sequence in sequences)
+        tokens = sum(sequence.tokens for sequence in sequences)
         metrics = {
             "train/loss": float(loss),
             "train/learning_rate": taken.learning_rate,
@@ -165,6 +191,7 @@ class SFTLearner:
         total = torch.zeros((), dtype=torch.float64, device=self.model.device)
         for rows in self._microbatches(self.valid):
             total += self._summed_nll([self.valid[row] for row in rows])
+        here().add(total)
         return float(total) / counted
 
     def load_selected(self) -> int:
@@ -210,16 +237,38 @@ class SFTLearner:
         return sequences
 
     def _microbatches(self, sequences: Sequence[TrainingSequence]) -> list[list[int]]:
-        lengths = [len(sequence.given) + len(sequence.counted) for sequence in sequences]
-        return microbatches(lengths, self.runtime.tokens_per_microbatch)
+        return my_microbatches([sequence.tokens for sequence in sequences], self.runtime.tokens_per_microbatch)
+
+    def _cuts(self, sequences: Sequence[TrainingSequence]) -> list[Cut]:
+        """This rank's; with dropout ranks divide the microbatches of one process, whose masks they then draw."""
+        ranks = here()
+        adapter = self.config.adapter
+        if ranks.count == 1 or not (self.config.residual_dropout or (adapter and adapter.dropout)):
+            return [Cut(rows) for rows in self._microbatches(sequences)]
+        cut = microbatches([sequence.tokens for sequence in sequences], self.runtime.tokens_per_microbatch)
+        return [Cut(rows, number % ranks.count == ranks.number) for number, rows in enumerate(cut)]
+
+    def _batch(self, sequences: Sequence[TrainingSequence]) -> TokenBatch:
+        given, counted = [sequence.given for sequence in sequences], [sequence.counted for sequence in sequences]
+        return pad_batch(given, counted, self.pad_id).to(self.model.device)
 
     def _summed_nll(self, sequences: Sequence[TrainingSequence]) -> Tensor:
-        batch = pad_batch(
-            [sequence.given for sequence in sequences], [sequence.counted for sequence in sequences], self.pad_id
-        ).to(self.model.device)
+        batch = self._batch(sequences)
         with autocast(self.runtime):
             logprobs = response_logprobs(self.model, batch, 1.0)
         return summed_nll(logprobs, batch.response_mask)
+
+    def _draw_dropout(self, sequences: Sequence[TrainingSequence]) -> None:
+        """Draw what reading them in training draws."""
+        adapter, probability = self.config.adapter, self.config.residual_dropout
+        if (
+            adapter and adapter.dropout
+        ):  # drawn at every matrix that has an adapter: reading is the way to know how often
+            with torch.no_grad():
+                self._summed_nll(sequences)
+            return
+        with autocast(self.runtime):
+            draw_residual_dropout(self.model, self._batch(sequences), probability, self.dropout_draws)
 
     @contextmanager
     def _dropout(self) -> Iterator[None]:

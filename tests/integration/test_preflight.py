@@ -111,6 +111,20 @@ def test_a_device_that_is_not_there_is_refused(device: str, message: str) -> Non
         check_device(device)
 
 
+@pytest.mark.parametrize(("device", "gpus", "processes"), [("cuda", 2, 3), ("cuda:1", 4, 2)])
+def test_a_stage_on_more_processes_than_cards_is_refused(
+    monkeypatch: pytest.MonkeyPatch, device: str, gpus: int, processes: int
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    with pytest.raises(
+        ConfigError, match=rf"runtime\.processes: {processes} asked for .* has {gpus if device == 'cuda' else 1} of"
+    ):
+        check_device(device, processes)
+    check_device(device, 1)
+    check_device("cuda", gpus)
+    check_device("cpu", 64)
+
+
 def test_a_runner_without_its_extra_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install -c constraints\.txt -e \.\[ray\]"):

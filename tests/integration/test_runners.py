@@ -176,7 +176,7 @@ def test_a_process_is_gone_only_when_it_is_known_to_be() -> None:
 def test_ray_without_a_gpu_is_refused_instead_of_waiting_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     pytest.importorskip("prefect_ray")
-    asked = SimpleNamespace(resources={"cpus": 2, "gpus": 1})
+    asked = SimpleNamespace(resources={"cpus": 2, "gpus": 1}, divided=True)
     runtime = load(["runtime=gpu", "runtime.runner=ray"]).runtime
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     with (
@@ -191,6 +191,24 @@ def test_ray_without_a_gpu_is_refused_instead_of_waiting_for_ever(monkeypatch: p
         assert RemoteOptionsContext.get().current_remote_options == {"num_cpus": 2, "num_gpus": 1}
     with resources_of(asked, runtime.model_copy(update={"device": "cpu"})):
         assert RemoteOptionsContext.get().current_remote_options["num_gpus"] == 0
+    two = runtime.model_copy(update={"processes": 2})
+    with (
+        pytest.raises(ConfigError, match=r"runtime\.processes 2, but the Ray cluster has 1 GPU"),
+        resources_of(asked, two),
+    ):
+        pass
+    with resources_of(SimpleNamespace(resources=asked.resources, divided=False), two):
+        assert RemoteOptionsContext.get().current_remote_options["num_gpus"] == 1
+
+
+def test_dask_has_one_gpu_a_worker() -> None:
+    asked = SimpleNamespace(resources={"cpus": 2, "gpus": 1}, divided=True)
+    runtime = load(["runtime=gpu", "runtime.runner=dask", "runtime.processes=2"]).runtime
+    with (
+        pytest.raises(ConfigError, match=r"runtime\.processes is 2 with runtime\.runner=dask"),
+        resources_of(asked, runtime),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("runner", ["ray", "dask"])

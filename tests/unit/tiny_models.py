@@ -44,6 +44,7 @@ def runtime(**changes: Any) -> RuntimeConfig:
         "frozen_precision": "fp32",
         "gradient_checkpointing": False,
         "threads": 1,
+        "processes": 1,
         "tokens_per_microbatch": 10_000,
         "generation_batch": 16,
         "runner": "threads",

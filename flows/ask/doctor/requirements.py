@@ -31,8 +31,8 @@ def check_folders(config: RLHFConfig) -> None:
         probe(folder)
 
 
-def check_device(device: str) -> None:
-    """The device must be one that torch sees."""
+def check_device(device: str, processes: int = 1) -> None:
+    """The device must be one that torch sees, with a GPU for every process that shares a stage."""
     import torch
 
     kind, _, index = device.partition(":")
@@ -43,6 +43,11 @@ def check_device(device: str) -> None:
     count = torch.cuda.device_count()
     if count <= int(index or 0):
         raise ConfigError(f"runtime.device: {device} asked for, torch sees {count} GPUs; use runtime=cpu")
+    if processes > (1 if index else count):
+        raise ConfigError(
+            f"runtime.processes: {processes} asked for with runtime.device={device}, which has {1 if index else count} of the "
+            f"{count} GPUs that torch sees, expected one for each process; lower runtime.processes, or use runtime.device=cuda"
+        )
 
 
 def check_engine(config: RLHFConfig) -> None:
@@ -53,6 +58,11 @@ def check_engine(config: RLHFConfig) -> None:
         raise ConfigError(
             f"ppo.rollout_engine is vllm and runtime.device is {config.runtime.device}; use runtime=gpu or "
             "ppo.rollout_engine=own"
+        )
+    if config.runtime.processes > 1:
+        raise ConfigError(
+            f"ppo.rollout_engine is vllm and runtime.processes is {config.runtime.processes}, expected 1: vLLM samples in one "
+            "process; use ppo.rollout_engine=own or runtime.processes=1"
         )
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError("ppo.rollout_engine is vllm, which is not installed; run `pip install -e .[vllm]`")

@@ -161,16 +161,16 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
         shared = [pairs[rows[0]] for rows in members]
         found: list[tuple[LogProb, bool]] = [(LogProb(0.0, 1), True)] * len(pairs)
 
-        def read(numbers: list[int], batch: TokenBatch) -> None:
-            together = [members[number] for number in numbers]
-            answers = [[pairs[row] for row in rows] for rows in together]
-            scored = self._forward(batch, [shared[number] for number in numbers], answers)
-            for row, result in zip(chain.from_iterable(together), scored, strict=True):
-                found[row] = result
+        def read(numbers: list[int], batch: TokenBatch) -> list[list[tuple[LogProb, bool]]]:
+            answers = [[pairs[row] for row in members[number]] for number in numbers]
+            scored = iter(self._forward(batch, [shared[number] for number in numbers], answers))
+            return [[next(scored) for _ in group] for group in answers]
 
         contexts, continuations = [pair.context for pair in shared], [pair.continuation for pair in shared]
         model, pad = self._subject.model, int(self._subject.tokenizer.pad_token_id)
-        read_rows(contexts, continuations, pad, self._subject.runtime, model.device, read)
+        scored = read_rows(contexts, continuations, pad, self._subject.runtime, model.device, read)
+        for row, result in zip(chain.from_iterable(members), chain.from_iterable(scored), strict=True):
+            found[row] = result
         return found
 
     def _forward(

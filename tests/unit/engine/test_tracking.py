@@ -31,6 +31,7 @@ RUNTIME = RuntimeConfig(
     frozen_precision="fp32",
     gradient_checkpointing=False,
     threads=1,
+    processes=1,
     tokens_per_microbatch=64,
     generation_batch=8,
     runner="threads",

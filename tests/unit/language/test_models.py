@@ -20,6 +20,7 @@ from transformers import (
 from tasks.engine.config import ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
+from tasks.language.dropout import residual_dropout
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import (
     ScalarModel,
@@ -29,7 +30,6 @@ from tasks.language.models import (
     load_policy,
     load_tokenizer,
     new_causal_lm,
-    residual_dropout,
     save_policy,
 )
 from tests.unit.tiny import EOS, FAMILIES, bpe_tokenizer, gpt2, llama, word_tokenizer
@@ -437,6 +437,7 @@ def runtime(precision: str) -> RuntimeConfig:
             "frozen_precision": "fp32",
             "gradient_checkpointing": False,
             "threads": 1,
+            "processes": 1,
             "tokens_per_microbatch": 100,
             "generation_batch": 4,
             "runner": "threads",

@@ -9,9 +9,10 @@ import torch
 from tasks.engine.errors import ModelError
 from tasks.language.adapters import adapter_dropout, trainable_copy
 from tasks.language.batches import TokenBatch, pad_batch
+from tasks.language.dropout import residual_dropout
 from tasks.language.families import trunk_of
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast, residual_dropout
+from tasks.language.models import autocast
 from tests.unit.families import PACKED, build
 from tests.unit.language.test_adapters import LORA, learn
 from tests.unit.tiny import PAD, llama

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tasks.engine.errors import ConfigError
+from tasks.engine.errors import ConfigError, TrainingDiverged
 from tasks.ppo.engines import Drawn, VLLMEngine, drift
 from tests.unit.ppo import tiny
 from tests.unit.sampling import generate
@@ -139,7 +139,7 @@ def test_the_engine_gets_the_stage_s_limits() -> None:
 @pytest.mark.parametrize(("offset", "expected"), [(0.0, 0.0), (0.25, 0.25)])
 def test_the_learner_reports_the_drift(monkeypatch: pytest.MonkeyPatch, offset: float, expected: float) -> None:
     monkeypatch.setattr(FakeLLM, "offset", offset)
-    learner = tiny.learner()
+    learner = tiny.learner(max_logprob_drift=None)
     learner.engine = engine()
     for _ in range(2):  # the second iteration samples from weights that have moved
         metrics = learner.step()
@@ -154,7 +154,20 @@ def test_our_own_engine_has_no_drift_to_report() -> None:
 def test_drift_counts_each_token_of_ragged_rows_once() -> None:
     said = Drawn([[4], [4, 5, 6]], [[-1.0], [-1.0, -2.0, -3.0]])
     recomputed = torch.tensor([[-1.5, 0.0, 0.0], [-1.0, -2.0, -2.0]])
-    assert drift(said, recomputed) == {"rollout/logprob_drift": 0.375, "rollout/logprob_drift_max": 1.0}
+    assert drift(said, recomputed, 0.375) == {"rollout/logprob_drift": 0.375, "rollout/logprob_drift_max": 1.0}
+    with pytest.raises(TrainingDiverged, match=r"lie 0\.375 nats per token .* ppo\.max_logprob_drift \(0\.3\)"):
+        drift(said, recomputed, 0.3)
+
+
+def test_an_engine_that_samples_from_other_weights_is_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = tiny.learner()
+    learner.engine = engine()
+    learner.step()
+    before = [parameter.clone() for parameter in learner.networks.policy.parameters()]
+    monkeypatch.setattr(FakeLLM, "offset", 0.25)
+    with pytest.raises(TrainingDiverged, match=r"0\.25 nats per token"):
+        learner.step()
+    assert all(map(torch.equal, before, learner.networks.policy.parameters()))
 
 
 def test_vllm_needs_a_gpu() -> None:

@@ -249,7 +249,7 @@ def test_minibatches_are_disjoint_and_cover_the_iteration() -> None:
     learner.step()
     assert learner.last_episodes is not None
     rows = [
-        [row for cut in minibatch for row in cut.rows.tolist()]
+        [row for cut in minibatch.cuts for row in cut.rows.tolist()]
         for minibatch in learner._minibatches(learner.last_episodes)
     ]
     assert [len(minibatch) for minibatch in rows] == [4, 4, 4, 4]
@@ -264,7 +264,7 @@ def test_every_inner_epoch_has_its_own_permutation() -> None:
     update = learner.update
 
     def spying(minibatch: Any, *rest: Any) -> Any:
-        trained.append(sorted(row for cut in minibatch for row in cut.rows.tolist()))
+        trained.append(sorted(row for cut in minibatch.cuts for row in cut.rows.tolist()))
         return update(minibatch, *rest)
 
     learner.update = spying  # type: ignore[assignment]

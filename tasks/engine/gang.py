@@ -1,0 +1,258 @@
+"""A stage on several processes of this machine: they are started, watched, and ended together.
+
+The stage's own process holds the locks, the MLflow run and the draft of the artifact, and waits. Torch's elastic launcher starts
+the ranks. The first one has the stage's workshop; the others have one that writes nowhere.
+"""
+
+import importlib
+import logging
+import logging.handlers
+import multiprocessing
+import multiprocessing.util
+import os
+import pickle
+import signal
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from tasks.engine.checkpoint import latest_step
+from tasks.engine.collective import Collective, RankLost
+from tasks.engine.errors import Interrupted, PlumblineError, WorkerKilled
+from tasks.engine.parent import die_with_parent
+from tasks.engine.ranks import among, here
+
+if TYPE_CHECKING:
+    from tasks.engine.stage import Workshop
+
+BEAT_SECONDS = 1.0
+STUCK_SECONDS = 30.0
+"""Without a beat; a step may take as long as it likes, its rank beats from a thread of its own."""
+LINGER_SECONDS = 20
+"""For the other ranks to end by themselves once one has failed."""
+COLLECTIVE_MINUTES = 30
+"""Longest time that ranks wait for one another, for instance while the first one saves."""
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
+
+class RankFailed(RuntimeError):
+    """A rank raised what no user can put right."""
+
+
+class _Post(NamedTuple):
+    """What every rank is told."""
+
+    folder: Path
+    """Of the gang, as long as it is wanted."""
+    parent: int
+    story: tuple[str, str]
+    """Module and name."""
+    devices: Sequence[str]
+    sentences: Any
+    """Queue of what the first rank logs."""
+    beats: Any
+    """In shared memory: when each rank last showed that it is alive, seconds of the monotonic clock; 0 before it began."""
+    processes: Any
+    """In shared memory: their numbers."""
+
+
+def run_ranks(
+    story: Callable[..., Mapping[str, float]], shop: "Workshop", config: Any, devices: Sequence[str]
+) -> dict[str, float]:
+    """Have one rank on each device tell a stage's story; returns the metrics of the first.
+
+    Raises:
+        PlumblineError: what a rank raised.
+        WorkerKilled: a rank was killed, or did not move any more.
+        RankFailed: a rank raised something else.
+    """
+    logging.getLogger("torch.distributed.elastic").propagate = False  # what it reports is told in one sentence
+    logging.getLogger("torch.distributed.elastic").addHandler(logging.NullHandler())
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # they meet in a file; no port is opened for it
+    spawn, count = multiprocessing.get_context("spawn"), len(devices)
+    sentences, beats, processes = spawn.Queue(), spawn.RawArray("d", count), spawn.RawArray("l", count)
+    listener = logging.handlers.QueueListener(sentences, _Repeat())
+    listener.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="plumbline-ranks-") as name:
+            folder = Path(name)
+            told = (story.__module__, story.__qualname__)
+            post = _Post(folder, os.getpid(), told, devices, sentences, beats, processes)
+            launch = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=count,
+                run_id="ranks",
+                rdzv_backend="c10d",
+                rdzv_endpoint=str(folder / "meeting"),
+                rdzv_configs={"store_type": "file"},
+                local_addr="127.0.0.1",
+                max_restarts=0,
+                logs_specs=DefaultLogsSpecs(str(folder / "logs")),
+                shutdown_timeout=LINGER_SECONDS,
+            )
+            return _watched(elastic_launch(launch, _rank), post, shop, config)
+    finally:
+        listener.stop()
+        sentences.close()
+
+
+def _watched(launch: Callable[..., dict[int, Any]], post: _Post, shop: "Workshop", config: Any) -> dict[str, float]:
+    """Wait for the launcher, which runs in a thread so that it leaves this process's signals alone."""
+    ended: Future[dict[int, Any]] = Future()
+
+    def start() -> None:
+        try:
+            ended.set_result(launch(post, shop, config))
+        except BaseException as error:
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=start, name="launcher of ranks", daemon=True)
+    thread.start()
+    stuck = None
+    try:
+        while not ended.done():
+            wait([ended], timeout=0.2)
+            silent = [n for n, beat in enumerate(post.beats) if beat and time.monotonic() - beat > STUCK_SECONDS]
+            if silent and stuck is None:
+                stuck = silent[0]
+                _kill(post.processes[stuck])
+        metrics: dict[str, float] = ended.result()[0]
+        return metrics
+    except ChildFailedError as error:
+        raise _reason(error, shop, post, stuck) from None
+    finally:
+        if not ended.done():  # this stage is being ended
+            for process in post.processes:
+                _kill(process)
+
+
+def _kill(process: int) -> None:
+    """End a rank that has begun."""
+    if process:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _reason(error: ChildFailedError, shop: "Workshop", post: _Post, stuck: int | None) -> Exception:
+    """Which rank failed, and why: what others raised because they lost it is no reason."""
+    count = len(post.devices)
+    raised: dict[int, tuple[BaseException | None, str]] = {}
+    for path in post.folder.glob("error.*"):
+        with suppress(OSError, EOFError, pickle.UnpicklingError):  # killed while it wrote
+            raised[int(path.suffix[1:])] = pickle.loads(path.read_bytes())
+    step = latest_step(shop.checkpoints)
+    left = "it has no checkpoint and starts again" if step is None else f"its last checkpoint is step {step}"
+    ending = f"{left}; the same command goes on from there"
+    if stuck is not None:
+        return WorkerKilled(
+            f"{shop.stage}: rank {stuck} of {count} has shown no sign of life for {STUCK_SECONDS:.0f} s and was ended, and "
+            f"the others with it; {ending}"
+        )
+    for number, (cause, told) in sorted(raised.items()):
+        if isinstance(cause, PlumblineError):
+            return cause
+        if not isinstance(cause, RankLost):
+            return RankFailed(f"{shop.stage}: rank {number} of {count} failed:\n{told}")
+    failed = {number: failure.exitcode for number, failure in error.failures.items() if number not in raised}
+    number = min(failed, default=min(set(range(count)) - raised.keys(), default=0))
+    code = failed.get(number, -signal.SIGKILL)
+    if (
+        shop.told_to_stop and code != -signal.SIGKILL
+    ):  # what tells a run may tell its ranks too, before they are deaf to it
+        return Interrupted(f"{shop.stage}: stopped, as it was told to, while its ranks started; {left}")
+    how = f"exit status {code}" if code >= 0 else f"signal {-code}" + ("; out of memory?" if code == -9 else "")
+    return WorkerKilled(
+        f"{shop.stage}: rank {number} of {count} {'ended' if code >= 0 else 'was killed'} ({how}), and the others ended with it; "
+        f"{ending}"
+    )
+
+
+class _Repeat(logging.Handler):
+    """In the stage's process: say what the first rank says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger(record.name).handle(record)
+
+
+def _rank(post: _Post, shop: "Workshop", config: Any) -> dict[str, float]:
+    """What each rank runs; ends the process when it fails, so that the launcher ends the others."""
+    number = int(os.environ["RANK"])
+    die_with_parent()
+    for asked_politely in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler tell every process of a run
+        signal.signal(asked_politely, signal.SIG_IGN)
+    threading.Thread(target=_beat, args=(post, number), name="beats", daemon=True).start()
+    if number:
+        logging.disable()
+        warnings.simplefilter("ignore")
+    else:
+        logging.getLogger().handlers[:] = [logging.handlers.QueueHandler(post.sentences)]
+    try:
+        torch.set_num_threads(shop.runtime.threads)
+        module, name = post.story
+        found = getattr(importlib.import_module(module), name)
+        with among(_together(post, number)), tempfile.TemporaryDirectory() as aside:
+            own = shop.of_rank(post.devices[number], Path(aside) if number else None)
+            metrics = dict(getattr(found, "story", found)(own, config))
+            own.log.flush()
+            here().wait()  # nobody leaves while another may still ask
+        # When the launcher has the metrics: a process group that is destroyed can wait for ever for its own threads.
+        multiprocessing.util.Finalize(None, os._exit, args=(0,), exitpriority=-100)
+        return metrics
+    except BaseException as error:
+        _leave_word(post.folder / f"error.{number}", error)
+        os._exit(1)
+
+
+def _together(post: _Post, number: int) -> Collective:
+    """The process group, which meets in a file and talks through the loopback device."""
+    os.environ.update(LOOPBACK)
+    count, on_gpu = len(post.devices), post.devices[number].startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(post.devices[number])
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=dist.FileStore(str(post.folder / "store"), count),  # type: ignore[attr-defined]
+        rank=number,
+        world_size=count,
+        timeout=timedelta(minutes=COLLECTIVE_MINUTES),
+    )
+    group = dist.group.WORLD
+    assert group is not None
+    return Collective(group)
+
+
+def _beat(post: _Post, number: int) -> None:
+    """Show that this rank is alive; end it when nobody looks any more."""
+    post.processes[number] = os.getpid()
+    while post.folder.is_dir() and os.getppid() == post.parent:
+        post.beats[number] = time.monotonic()
+        time.sleep(BEAT_SECONDS)
+    os._exit(1)
+
+
+def _leave_word(path: Path, error: BaseException) -> None:
+    """Write down why this rank ends; an exception that cannot be pickled is told in words."""
+    told = "".join(traceback.format_exception(error))
+    try:
+        content = pickle.dumps((error, told))
+        pickle.loads(content)
+    except Exception:
+        content = pickle.dumps((None, told))
+    with suppress(OSError):
+        path.write_bytes(content)

@@ -1,0 +1,226 @@
+"""A stage on several real processes: what it publishes, how it ends when a rank dies, hangs or fails, and how it goes on."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tasks.engine import gang
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.checkpoint import latest_step
+from tasks.engine.config import Config
+from tasks.engine.context import StageContext, StageName
+from tasks.engine.errors import DataError, Interrupted, WorkerKilled
+from tasks.engine.progress import read_progress
+from tasks.engine.ranks import here
+from tasks.engine.stage import Workshop, run_stage
+from tasks.engine.stop import StopSign
+from tasks.language.models import save_policy
+from tasks.ppo.learner import PPOLearner
+from tests.unit.ppo import tiny
+
+pytestmark = pytest.mark.slow
+STEPS = 12
+
+
+class Knobs(Config):
+    steps: int
+
+
+def context(root: Path) -> StageContext:
+    runtime = tiny.runtime(checkpoint_every=3)
+    return StageContext(
+        store=str(root / "store"), tracking_uri="", experiment_id="", parent_run_id="run", runtime=runtime
+    )
+
+
+def ppo_learner() -> PPOLearner:
+    return tiny.learner(episodes=16 * STEPS, runtime_changes={"debug": False})
+
+
+def train(shop: Workshop, _: Knobs) -> Mapping[str, float]:
+    """Every rank tells who it is, steps take a while."""
+    (shop.checkpoints / f"pid-{here().number}").write_text(str(os.getpid()), encoding="utf-8")
+    learner = ppo_learner()
+    told = {}
+    for metrics in shop.train(learner):
+        told = metrics
+        time.sleep(0.2)
+    logging.getLogger("plumbline").warning("said once")
+    save_policy(learner.final_policy(), tiny.tokenizer(), shop.folder / "policy")
+    (shop.folder / f"rank-{here().number}").touch()
+    return {"objective/kl": told["objective/kl"], "ranks": float(here().count)}
+
+
+def fails(shop: Workshop, _: Knobs) -> Mapping[str, float]:
+    here().wait()
+    if here().number == 1:
+        raise DataError("row 3: found nothing, expected text")
+    return {"sum": float(len(here().gather(0)))}
+
+
+def breaks(shop: Workshop, _: Knobs) -> Mapping[str, float]:
+    here().wait()
+    return {"ratio": 1 / (1 - here().number)} if here().gather(0) else {}
+
+
+def of(count: int, where: StageContext, story: Callable[..., Mapping[str, float]] = train) -> ArtifactRef:
+    runtime = where.runtime.model_copy(update={"processes": count})
+    surroundings = where.model_copy(update={"runtime": runtime})
+    knobs = Knobs(steps=STEPS)
+    return run_stage(StageName(group="ppo"), knobs, surroundings, {}, story, package="tasks.ppo", divided=True).ref
+
+
+def pids(root: Path) -> dict[int, int]:
+    """Of the ranks of the stage under way."""
+    found = {path.name[4:]: path.read_text(encoding="utf-8") for path in root.glob("store/checkpoints/*/*/pid-*")}
+    return {int(number): int(pid) for number, pid in found.items() if pid}
+
+
+def checkpoints(root: Path) -> Path:
+    (folder,) = root.glob("store/checkpoints/*/*")
+    return folder
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def under_way(root: Path, step: int = 3) -> bool:
+    return len(pids(root)) == 2 and (latest_step(checkpoints(root)) or 0) >= step
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def meanwhile(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a stage that two ranks made without an incident."""
+    root = tmp_path_factory.mktemp("whole")
+    of(2, context(root))
+    return root
+
+
+def weights(root: Path) -> dict[str, torch.Tensor]:
+    (file,) = root.glob("store/ppo/*/policy/model.safetensors")
+    return load_file(file)
+
+
+def test_two_ranks_make_one_artifact_that_one_process_finds(whole: Path) -> None:
+    where = context(whole)
+    store = ArtifactStore(where.store)
+    ref = of(1, where)  # found: how many ranks there were is not part of the key
+    manifest = store.manifest(ref.stage, ref.fingerprint)
+    assert manifest is not None and manifest.metrics["ranks"] == 2
+    assert (store.open(ref) / "rank-0").exists() and not (store.open(ref) / "rank-1").exists()
+
+
+def test_a_rank_that_is_killed_ends_the_stage_in_a_sentence_and_the_next_run_goes_on(
+    whole: Path, tmp_path: Path
+) -> None:
+    where, known = context(tmp_path), {}
+
+    def kill() -> None:
+        wait_for(lambda: under_way(tmp_path))
+        known.update(pids(tmp_path))
+        os.kill(known[1], signal.SIGKILL)
+
+    killer, began = meanwhile(kill), time.monotonic()
+    with pytest.raises(
+        WorkerKilled, match=r"^ppo: rank 1 of 2 was killed \(signal 9; out of memory\?\), .* last checkpoint is step \d"
+    ):
+        of(2, where)
+    killer.join()
+    assert not any(is_alive(pid) for pid in known.values())
+    assert time.monotonic() - began < 200
+    of(2, where)
+    one, other = weights(whole), weights(tmp_path)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_rank_that_hangs_ends_the_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gang, "STUCK_SECONDS", 15.0)
+    known: dict[int, int] = {}
+
+    def freeze() -> None:
+        wait_for(lambda: under_way(tmp_path))
+        known.update(pids(tmp_path))
+        os.kill(known[1], signal.SIGSTOP)
+        known[-1] = int(time.monotonic())
+
+    freezer = meanwhile(freeze)
+    with pytest.raises(WorkerKilled, match=r"^ppo: rank 1 of 2 has shown no sign of life for 15 s and was ended"):
+        of(2, context(tmp_path))
+    freezer.join()
+    assert time.monotonic() - known.pop(-1) < 60
+    assert not any(is_alive(pid) for pid in known.values())
+
+
+def test_what_the_user_can_put_right_is_raised_as_one_process_raises_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^row 3: found nothing, expected text$"):
+        of(2, context(tmp_path), fails)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(gang.RankFailed, match=r"(?s)^ppo: rank 1 of 2 failed:.*Traceback.*ZeroDivisionError"):
+        of(2, context(tmp_path), breaks)
+
+
+def test_a_stage_that_is_told_to_stop_saves_once_and_another_number_of_ranks_goes_on(
+    whole: Path, tmp_path: Path
+) -> None:
+    where = context(tmp_path)
+    sign = StopSign(where.store, where.parent_run_id)
+    asker = meanwhile(lambda: (wait_for(lambda: under_way(tmp_path)), sign.ask())[1])
+    with pytest.raises(Interrupted, match=r"^ppo: stopped at step .*; its state is saved$"):
+        of(2, where)
+    asker.join()
+    (told,) = sign.results()
+    assert f"stopped at step {latest_step(checkpoints(tmp_path))} of" in told
+    assert [note.stage for note in read_progress(sign.folder)] == ["ppo"]
+    sign.remove()
+    of(1, where)
+    one, other = weights(whole), weights(tmp_path)
+    largest = max(float(weight.abs().max()) for weight in one.values())
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6 * largest
+
+
+def test_ranks_do_not_outlive_their_stage(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from tests.unit.engine.test_gang import context, of
+if __name__ == "__main__":
+    of(2, context(Path({str(tmp_path)!r})))
+"""
+    script = tmp_path / "stage.py"
+    script.write_text(program, encoding="utf-8")
+    root = Path(__file__).parents[3]
+    stage = subprocess.Popen([sys.executable, str(script)], cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+    wait_for(lambda: under_way(tmp_path))
+    known = pids(tmp_path)
+    stage.kill()
+    stage.wait()
+    wait_for(lambda: not any(is_alive(pid) for pid in known.values()), seconds=10)
