@@ -233,7 +233,7 @@ class RLHFConfig(RoadsConfig):
 
     @model_validator(mode="after")
     def _an_ensemble_has_use(self) -> "RLHFConfig":
-        knobs = (self.reward_ensemble, self.reward_ensemble_on, self.rounds, self.independent_reward_model)
+        knobs = (self.reward_ensemble, self.reward_ensemble_on, self.independent_reward_model)
         if found := ensemble_problem(*knobs, self.ppo.rewards, self.reward_model):
             raise ValueError(found)
         return self

@@ -23,15 +23,10 @@ def members(first: RewardModelConfig, count: int, on: LearnsFrom) -> dict[str, R
 
 
 def ensemble_problem(
-    count: int, on: LearnsFrom, rounds: int, independent: str, rewards: RewardsConfig, reward_model: RewardModelConfig
+    count: int, on: LearnsFrom, independent: str, rewards: RewardsConfig, reward_model: RewardModelConfig
 ) -> str | None:
     """Why so many members cannot be, if they cannot."""
     own = rewards.own
-    if rounds > 1 and own is None:
-        return (
-            f"rounds is {rounds} and no part of ppo.rewards is the run's own reward model, which learns from each round's "
-            "rankings; set rounds=1, or add the part"
-        )
     if count > 1 and own is None:
         return (
             f"reward_ensemble is {count} and no part of ppo.rewards is the run's own reward model (kind reward_model, folder "

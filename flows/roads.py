@@ -9,7 +9,7 @@ from tasks.dpo.config import DPOConfig
 from tasks.engine.config import Config
 from tasks.language.seeds import derived_seed
 from tasks.ppo.config import PPOConfig
-from tasks.records.picks import BEST, BY_LOT
+from tasks.records.choices import BEST, BY_LOT
 from tasks.reward_model.config import RewardModelConfig
 
 OnRankings = TypeVar("OnRankings", RewardModelConfig, DPOConfig)

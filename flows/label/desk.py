@@ -5,7 +5,6 @@ shared is lent to one labeler at a time; what is lent is known to this process a
 and both labels count.
 """
 
-import random
 import threading
 import time
 from collections import defaultdict
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from tasks.engine.errors import DataError
+from tasks.language.seeds import named_random
 from tasks.records.labels import Item, Label, LabelBatch, append_label, batch_folder, batches, read_batch, read_labels
 
 LENT_SECONDS = 1800.0
@@ -22,7 +22,7 @@ LENT_SECONDS = 1800.0
 def shown_order(labeler: str, item: Item) -> list[int]:
     """``order[place]`` is the response shown at a place."""
     order = list(range(len(item.responses)))
-    random.Random(f"responses {labeler}/{item.item_id}").shuffle(order)
+    named_random(0, f"label/responses/{labeler}/{item.item_id}").shuffle(order)
     return order
 
 
@@ -94,7 +94,7 @@ class Desk:
         key = (batch.batch.id, labeler)
         if key not in self._orders:
             items = list(batch.items.values())
-            random.Random(f"items {batch.batch.id}/{labeler}").shuffle(items)
+            named_random(0, f"label/items/{batch.batch.id}/{labeler}").shuffle(items)
             self._orders[key] = items
         return self._orders[key]
 

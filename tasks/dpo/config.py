@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tasks.engine.config import AdamConfig, AdapterConfig, Config
-from tasks.records.rankings import Margin
+from tasks.records.choices import Margin
 
 
 class DPOConfig(Config):

@@ -37,7 +37,7 @@ class Meter:
 def _forget_peak() -> bool:
     """Let the kernel's high-water mark begin anew; whether it does."""
     try:
-        (OWN / "clear_refs").write_text("5")
+        (OWN / "clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True

@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from tasks.records.choices import BEST, BY_LOT
 from tasks.records.data import read_records
 from tasks.records.records import Demonstration
-
-BEST, BY_LOT = "best", "by_lot"
-"""Chosen by the reward model; the control, chosen by lot."""
 
 
 def picked_among(inputs: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from tasks.engine.errors import DataError
 from tasks.engine.ranks import here
 from tasks.language.seeds import named_random
 from tasks.language.text import encode_prompt, encode_response
+from tasks.records.choices import Margin
 from tasks.records.records import Comparison
 
 TieNormaliser = Literal["all_pairs", "surviving_pairs"]
@@ -104,7 +105,6 @@ def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser)
     )
 
 
-Margin = Literal["none", "rank"]
 SMALLEST_STEP, LARGEST_MARGIN = 1.0 / 3.0, 1.0
 
 

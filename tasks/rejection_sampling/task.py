@@ -12,8 +12,8 @@ from tasks.language.scorer import score_rows
 from tasks.language.seeds import named_generator, named_random
 from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
+from tasks.records.choices import BEST, BY_LOT
 from tasks.records.data import PreparedData, write_records
-from tasks.records.picks import BEST, BY_LOT
 from tasks.records.records import Demonstration, Prompt
 from tasks.rejection_sampling.config import SamplesConfig
 from tasks.rejection_sampling.pick import Candidate, pick_best, pick_by_lot

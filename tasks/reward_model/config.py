@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tasks.engine.config import AdamConfig, AdapterConfig, Config
 from tasks.engine.inputs import folder_fields
-from tasks.records.rankings import Margin
+from tasks.records.choices import Margin
 
 
 class RewardModelConfig(Config):

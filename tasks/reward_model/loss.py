@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.records.rankings import Margin, RankedPairs, TieNormaliser, margins, rank_pairs
+from tasks.records.choices import Margin
+from tasks.records.rankings import RankedPairs, TieNormaliser, margins, rank_pairs
 
 
 def summed_ranking_loss(

@@ -36,7 +36,7 @@ def test_every_recipe_chooses_for_the_same_groups_and_experiments_switch_the_rec
         text = path.read_text()
         assert text.startswith("# @package _global_\n")
         chosen[path.stem] = [next(iter(entry)) for entry in yaml.safe_load(text)["defaults"]]
-    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 11
+    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 12
     for name in ("own_data", "own_data_from_scratch", "instructgpt_1_3b"):
         experiment = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
         assert experiment["defaults"][0] == {"override /recipe": "paper"}

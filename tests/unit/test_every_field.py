@@ -113,8 +113,12 @@ def test_groups(values: dict[str, Any]) -> None:
 
 def test_no_configuration_class_takes_a_flag_for_a_number_or_an_endless_one() -> None:
     """Fields that are null by default have no number to change above."""
-    assert {EvaluateConfig, StudyConfig, RLHFConfig} <= set(Config.__subclasses__())
-    for kind in Config.__subclasses__():
+    kinds, waiting = set[type[Config]](), [Config]
+    while waiting:
+        new = set(waiting.pop().__subclasses__()) - kinds
+        kinds, waiting = kinds | new, [*waiting, *new]
+    assert {EvaluateConfig, StudyConfig, RLHFConfig} <= kinds
+    for kind in kinds:
         for name, field in kind.model_fields.items():
             if field.annotation in (int, float, int | None, float | None):
                 for bad in NUMBERS:

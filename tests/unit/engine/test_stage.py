@@ -105,10 +105,10 @@ def ppo_runs(root: Path) -> list[Any]:
 
 
 def curves(root: Path) -> dict[str, list[tuple[int, float]]]:
-    """All histories of the one PPO run but those of the clock."""
+    """All histories of the one PPO run but those of the clock and of the machine's memory."""
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     [run] = ppo_runs(root)
-    names = [name for name in run.data.metrics if "second" not in name]
+    names = [name for name in run.data.metrics if "second" not in name and "peak_mib" not in name]
     return {
         name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
         for name in names

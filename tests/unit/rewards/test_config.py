@@ -57,7 +57,7 @@ def test_members_of_an_ensemble_differ_by_seed_or_by_half() -> None:
         (rewards("{name: x, kind: function, function: 'nothing', weight: 1}"), "expected module:function"),
         (rewards("{name: X y, kind: function, function: 'a:b', weight: 1}"), "String should match pattern"),
         (["reward_ensemble=2", *rewards(LENGTH)], "nothing reads it"),
-        (["rounds=2", *rewards(LENGTH)], "which learns from each round's rankings"),
+        (["rounds=2", *rewards(LENGTH)], "no reward model learns from labels"),
         (rewards(OWN.replace("spread_penalty: 0.0", "spread_penalty: 0.5")), "one model has no spread"),
         (["reward_ensemble=3", "reward_ensemble_on=disjoint_halves"], "two halves make two members"),
         (
