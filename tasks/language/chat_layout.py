@@ -7,12 +7,14 @@ end-of-turn token.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import ModelError
+
+if TYPE_CHECKING:  # configurations read records, and should be answered before anything heavy is imported
+    from transformers import PreTrainedTokenizerBase
 
 Role = Literal["system", "user", "assistant"]
 PROBE = "plumbline"
@@ -38,7 +40,7 @@ class ChatLayout:
             once the answer is there, or ends answers with a text that is no token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", system: str | None = None) -> None:
         self._tokenizer, self._system = tokenizer, system
         self._check()
 
@@ -106,6 +108,6 @@ class ChatLayout:
         )
 
 
-def has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+def has_template(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether the tokenizer brings a chat template."""
     return bool(getattr(tokenizer, "chat_template", None))

@@ -221,7 +221,7 @@ def test_reasons_name_the_setting_as_it_is_spelled_and_the_inputs_that_are_await
     assert plan(config, "evaluation-ppo_ptx").why == ("input policy will be made again by ppo_ptx",)
     seeded = load([f"tracking.root={root}", "sft.epochs=1", "comparisons.completions_max=5"])
     assert plan(seeded, "comparisons").why == (
-        "input sft will be made again",
+        "input policy will be made again by sft",
         f"comparisons.completions_max {load([]).comparisons.completions_max} -> 5",
     )
 

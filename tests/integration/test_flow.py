@@ -14,7 +14,7 @@ from flows.process.environment import PROJECT
 from flows.rlhf import rlhf
 from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome
-from tasks.engine.errors import ModelError
+from tasks.engine.errors import PlumblineError
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -200,7 +200,7 @@ def test_yardsticks_and_questions_are_asked_for_and_cost_only_themselves(
     assert "win_rate/base_again/gold" in outcome.metrics
     (found,) = root.glob("artifacts/reward_questions/*/questions.json")
     assert json.loads(found.read_text())["questions/accuracy_all"] in (0.0, 1.0)
-    with pytest.raises(ModelError, match="yardstick"):
+    with pytest.raises(PlumblineError, match="yardstick: folder /nowhere does not exist"):
         rlhf(miniature(root, "yardstick=/nowhere"))
 
 

@@ -49,7 +49,12 @@ def test_verdicts_and_a_second_reward_model_are_checked_before_any_work(tmp_path
         [],
         ["scale=miniature", "seed=4", "ppo.beta=0.05"],
         ["evaluation.best_of_n=[]", "evaluation.toxicity.scorer=none", "evaluation.gate.max_toxicity_change=null"],
-        ["data_prep=own_data", "model.context_tokens=2048", "data_prep.folder='an {odd} \\\\\\' name: a=b, c\\\\'"],
+        [
+            "data_prep=own_data",
+            "comparisons=own_data",
+            "model.context_tokens=2048",
+            "data_prep.folder='an {odd} \\\\\\' name: a=b, c\\\\'",
+        ],
         [*CHAT, "evaluation.judges.chat.api_key_env=null"],
     ],
 )
