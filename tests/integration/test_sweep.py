@@ -187,7 +187,7 @@ def test_ctrl_c_ends_the_points_and_the_sweep_in_order(side_by_side: str, home: 
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "the same command goes on from the last checkpoint" in errors
+    assert "the same command goes on from what is saved" in errors
     assert [row["state"] for row in table(home)] == ["interrupted", "waiting"], output
     newest = max(runs(side_by_side, "tags.`plumbline.role` = 'sweep'"), key=lambda item: item.info.start_time)
     assert newest.info.status == "KILLED"
