@@ -135,9 +135,7 @@ def test_a_run_that_is_told_to_stop_ends_within_seconds(tmp_path: Path, runner: 
             os.killpg(process.pid, signal.SIGINT)
         assert wait_until_dead(family) == []
         assert process.wait(5) == 130
-        assert (
-            process.stderr is not None and "the same command goes on from what is saved" in process.stderr.read()
-        )
+        assert process.stderr is not None and "the same command goes on from what is saved" in process.stderr.read()
     flows, tasks, runs = states(tmp_path)
     assert flows == ["Crashed"]
     assert "Running" not in tasks and "Pending" not in tasks
