@@ -12,10 +12,8 @@ from stdnum import iban, luhn
 
 
 def _is_card(found: str) -> bool:
-    digits = re.sub(r"\D", "", found)
-    return (
-        13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn.is_valid(str(int(digits)))
-    )  # whatever script they are in
+    digits = re.sub(r"\D", "", found)  # of any script
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn.is_valid(str(int(digits)))
 
 
 def _is_iban(found: str) -> bool:

@@ -74,7 +74,7 @@ class Patient:
         """The beginning of every data file, prepared as data preparation will; None where there are no files to read."""
         data, model = self.config.data_prep, self.config.model
         elsewhere = model.name_or_path is not None and self.model_folder is None
-        if data.source != "jsonl_folder" or elsewhere or not Path(data.folder or "").expanduser().is_dir():
+        if data.source != "folder" or elsewhere or not Path(data.folder or "").expanduser().is_dir():
             return None
         return self._once("sample", lambda: read_sample(self.config, self.layout, self.tokenizer))
 
