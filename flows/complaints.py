@@ -1,11 +1,12 @@
 """What validation is spared, and what it found, in words."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from flows.misspelt import KEYS, did_you_mean
+from flows.misspelt import KEYS, did_you_mean, flat_values
 from tasks.engine.urls import without_password
 
 SHOWN = 200
@@ -17,27 +18,36 @@ def leave_out_what_is_not_there(plain: Any) -> None:
     if not isinstance(plain, dict):
         return
     model, data = plain.get("model"), plain.get("data_prep")
-    if (
-        isinstance(model, dict)
-        and model.get("name_or_path")
-        and "tie_embeddings" not in (model.get("architecture") or {})
-    ):
+    if isinstance(model, dict) and _only_shrunk(model.get("architecture"), "tie_embeddings"):
         model["architecture"] = None
     if (
         isinstance(data, dict)
         and data.get("source") != "sandbox"
-        and "held_out_share" not in (data.get("sandbox") or {})
+        and _only_shrunk(data.get("sandbox"), "held_out_share")
     ):
         data["sandbox"] = None
 
 
-def describe(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """Pydantic's findings, one line each: path, what is wrong, what was found; ``known`` are the keys that were given."""
+def _only_shrunk(section: Any, left_alone: str) -> bool:
+    return isinstance(section, dict) and left_alone not in section
+
+
+def describe(error: ValidationError, given: Mapping[Any, Any] | None = None) -> str:
+    """Pydantic's findings, one line each: path, what is wrong, what was found.
+
+    Args:
+        error: of the whole configuration.
+        given: what was validated, with its interpolations: a value that follows another one is not told of beside it.
+    """
+    raw = flat_values(given or {})
+    found = {".".join(str(part) for part in item["loc"]) or "configuration": item for item in error.errors()}
     lines = []
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or "configuration"
+    for path, item in found.items():
+        source = re.fullmatch(r"\$\{([\w.]+)\}", str(raw.get(path)))
+        if source and source[1] in found:
+            continue
         if item["type"] == "extra_forbidden":
-            meant = did_you_mean(path, (key for key in known if key != path))
+            meant = did_you_mean(path, (key for key in raw if key != path))
             lines.append(f"{path}: unknown key{meant or ';'} {KEYS}")
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; every key is set in conf/")

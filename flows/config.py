@@ -13,7 +13,7 @@ from flows.ask.arithmetic.config import DryRunConfig
 from flows.complaints import describe, leave_out_what_is_not_there
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
-from flows.misspelt import flat_keys, missing_keys, refused
+from flows.misspelt import flat_values, missing_keys, refused
 from flows.process.environment import PROJECT
 from flows.reward_ensemble import ensemble_problem, members
 from flows.roads import RoadsConfig
@@ -309,8 +309,7 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
         key = getattr(error, "full_key", None) or "configuration"
         raise ConfigError(f"{key}: {str(error).splitlines()[0]}; check what stands in ${{...}}") from None
     except ValidationError as error:
-        known = flat_keys(values) if isinstance(values, DictConfig) else ()
-        raise ConfigError(describe(error, known)) from None
+        raise ConfigError(describe(error, values)) from None
 
 
 def load(overrides: list[str] | None = None, config_name: str = "rlhf") -> RLHFConfig:
@@ -337,7 +336,7 @@ def composed(overrides: list[str] | None = None, config_name: str = "rlhf") -> D
                 return compose(config_name, overrides=given)
             except Exception as error:  # Hydra's own, and what it stumbles over: TypeError for ppo=[1]
                 groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-                known = [*flat_keys(compose(config_name)), *groups]
+                known = [*flat_values(compose(config_name)), *groups]
                 raise ConfigError(refused(str(error), given, known)) from error
     finally:
         GlobalHydra.instance().hydra = saved

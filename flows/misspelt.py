@@ -10,14 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 KEYS = "`--cfg job` prints every key"
 
 
-def flat_keys(values: Mapping[Any, Any], prefix: str = "") -> list[str]:
-    """``ppo.policy_adam.beta1`` and the like, every group included."""
-    found = []
+def flat_values(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """``ppo.policy_adam.beta1`` and the like, every group included, with what was written there, interpolations as they are."""
+    found = {}
     plain: Any = OmegaConf.to_container(values) if isinstance(values, DictConfig) else values
     for key, value in plain.items():
-        found.append(f"{prefix}{key}")
+        found[f"{prefix}{key}"] = value
         if isinstance(value, Mapping):
-            found += flat_keys(value, f"{prefix}{key}.")
+            found |= flat_values(value, f"{prefix}{key}.")
     return found
 
 
@@ -62,6 +62,10 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str
         ):
             return f"{item[:100]}: {group} is a group; choose one of its files, {group}=NAME, or a value in it, {group}.KEY=..."
     if key := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", message):
+        parent = key[1].rpartition(".")[0]
+        group = parent.rpartition(".")[2]
+        if {parent, group} <= set(known) and not any(other.startswith(f"{parent}.") for other in known):
+            return f"{key[1]}: {parent} has no values as it is; choose {group}=NAME with it, one of the files of conf/{group}"
         return f"{key[1]}: unknown key{did_you_mean(key[1], known) or ';'} {KEYS}"
     if choice := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
         group, name = choice.groups()

@@ -27,7 +27,7 @@ AGAIN = "one that only waits for its inputs is taken from the store after all if
 
 
 @dataclass(frozen=True)
-class Plan:
+class Foreseen:
     """What would happen to one stage."""
 
     stage: str
@@ -44,13 +44,13 @@ class Lookup:
 
     def __init__(self, store: ArtifactStore) -> None:
         self.store = store
-        self.futures: dict[str, Plan] = {}
+        self.futures: dict[str, Foreseen] = {}
         """Stage -> its plan; named as in ``Pipeline``."""
         self._earlier: dict[str, list[tuple[float, dict[str, Any]]]] = {}
 
     def __call__(
-        self, task: Task[..., ArtifactRef], group: str, config: Config, about: str = "", **inputs: Plan
-    ) -> Plan:
+        self, task: Task[..., ArtifactRef], group: str, config: Config, about: str = "", **inputs: Foreseen
+    ) -> Foreseen:
         """Plan one stage; later stages take the plan as their input."""
         stage = str(StageName(group=group, about=about))
         known = {name: plan.ref for name, plan in inputs.items() if plan.ref is not None}
@@ -60,12 +60,12 @@ class Lookup:
         found = self.store.find(stage, made) if made else None
         damage = self.store.damage(stage, made) if made and self.store.folder(stage, made).is_dir() else None
         if found is not None and damage is None:
-            plan = Plan(stage, CACHED, (), found)
+            plan = Foreseen(stage, CACHED, (), found)
         else:
             why = list(self._reasons(stage, _spelling(config, group), depends_on, awaited, damage))
             if made and (step := latest_step(self.store.root / "checkpoints" / stage / made)):
                 why.append(f"goes on from its checkpoint of step {step}")
-            plan = Plan(stage, WILL_RUN, tuple(why), None)
+            plan = Foreseen(stage, WILL_RUN, tuple(why), None)
         self.futures[stage] = plan
         return plan
 
@@ -152,7 +152,7 @@ def _spelling(config: Config, group: str) -> dict[str, str]:
     return spelled
 
 
-def plan_of(config: RLHFConfig) -> list[Plan]:
+def plan_of(config: RLHFConfig) -> list[Foreseen]:
     """What each stage of the flow would do, in the flow's order.
 
     Raises:

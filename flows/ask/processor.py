@@ -5,6 +5,7 @@ from pathlib import Path
 from tasks.engine.config import RuntimeConfig
 
 CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux lists what a processor can do; psutil does not."""
 UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 """As Linux names them, on x86 and ARM, fastest first."""
 WORTHWHILE = 10_000_000

@@ -36,7 +36,10 @@ UNFINISHED = [StateType.PENDING, StateType.RUNNING]
 
 
 def _started(pid: int) -> str:
-    """When a process started, in clock ticks since boot; empty when there is no such process. Tells reused pids apart."""
+    """When a process started, in clock ticks since boot; empty when there is no such process. Tells reused pids apart.
+
+    psutil has only the time of day, which moves when the clock is set: a run that goes on would be shown as crashed.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:

@@ -3,35 +3,34 @@
 import logging
 from collections.abc import Mapping
 
-from flows.config import RLHFConfig
 from flows.run.pipeline import Pipeline
 from tasks.engine.errors import TrackingAway
 from tasks.engine.registry import log_model, runs_of_stages
 from tasks.results.judges import JUDGES
+from tasks.results.policies import POLICIES
 
 logger = logging.getLogger("plumbline")
 
-POLICIES = {"pretrain": "base", "sft": "sft", "sft_selected": "sft", "ppo_init": "ppo_init", "dpo": "dpo"}
-"""Stage -> row of the evaluation, beside PPO's own, which are called alike."""
+ROWS = {name: name for name in POLICIES} | {"pretrain": "base", "sft_selected": "sft"}
+"""Stage -> row of the evaluation."""
 REWARD_FIGURES = ("valid/accuracy", "valid/accuracy_heldout_labelers", "valid/accuracy_gold", "valid/ece")
 
 
-def log_models(run: Pipeline, config: RLHFConfig, report: Mapping[str, float]) -> None:
+def log_models(run: Pipeline, report: Mapping[str, float]) -> None:
     """One logged model a policy and a reward model; ``report`` holds the figures of the comparison.
 
     A server that is away costs the tab, with a warning, and not the run.
     """
-    rows = POLICIES | {name: name for name in config.ppo_runs}
     uri = run.context.tracking_uri
     try:
         runs = runs_of_stages(uri, run.run_id)
         for stage, future in run.futures.items():
-            if stage not in runs or (stage not in rows and not stage.startswith("reward_model")):
+            if stage not in runs or (stage not in ROWS and not stage.startswith("reward_model")):
                 continue
             ref = run.finished(future)
             tags = {"artifact": ref.key, "digest": ref.digest, "pipeline_run": run.run_id}
-            if stage in rows:
-                log_model(uri, runs[stage], stage, "policy", policy_figures(report, rows[stage]), tags)
+            if stage in ROWS:
+                log_model(uri, runs[stage], stage, "policy", policy_figures(report, ROWS[stage]), tags)
             else:
                 manifest = run.store.manifest(ref.stage, ref.fingerprint)
                 found = manifest.metrics if manifest else {}

@@ -75,7 +75,7 @@ def promote(
     decision = read_decision(run, gate)
     released = release_stage(run, config, report, policy, gate) if decision.passed else None
     outcome = run.outcome(config, report, policy)
-    log_models(run, config, outcome.metrics)
+    log_models(run, outcome.metrics)
     if (rounds := run.futures.get("rounds")) is not None:
         outcome = outcome.model_copy(update={"rounds": str(run.store.open(rounds.result()))})
     made = of_last_round({stage: future.result() for stage, future in run.futures.items()})

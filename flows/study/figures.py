@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flows.study.results import Panel
+from flows.study.results import Chart
 from flows.study.rules import seed_interval
 
 _SERIES = ("#4a6fa5", "#b7791f", "#3b7a57", "#a23b3b")
@@ -16,7 +16,7 @@ _KINDS = {"gold labeler": "#b7791f", "reward model": "#4a6fa5"}
 _INK, _FAINT = "#24292f", "#d5dae0"
 
 
-def draw(panels: Sequence[Panel], confidence: float) -> str | None:
+def draw(panels: Sequence[Chart], confidence: float) -> str | None:
     """All panels side by side; None when there is nothing to draw."""
     full = [panel for panel in panels if any(item.x for item in panel.series) or panel.traces]
     if not full:
@@ -30,7 +30,7 @@ def draw(panels: Sequence[Panel], confidence: float) -> str | None:
     return target.getvalue()
 
 
-def _panel(axes: Axes, panel: Panel, confidence: float) -> None:
+def _panel(axes: Axes, panel: Chart, confidence: float) -> None:
     for place, series in enumerate(panel.series):
         color = _KINDS.get(series.label) or _SERIES[place % len(_SERIES)]
         intervals = [seed_interval(list(values.values()), confidence) for values in series.per_seed]

@@ -32,7 +32,7 @@ LAST_SHARE = 0.2
 """Of the training steps, averaged for a reward model's accuracy on what it was trained on."""
 
 
-class Measured(NamedTuple):
+class PointFigures(NamedTuple):
     """The numbers of one point."""
 
     run_id: str
@@ -66,7 +66,7 @@ def measure(point: Point, config: RLHFConfig, fingerprint: str, study_run: str, 
     )
 
 
-def _policy(config: RLHFConfig) -> Measured:
+def _policy(config: RLHFConfig) -> PointFigures:
     """The whole pipeline: the policy's final figures, PPO's curve, the best-of-n curve of SFT."""
     outcome = rlhf(config)
     record = next(stage for stage in outcome.stages if stage.stage in POLICIES)
@@ -74,11 +74,11 @@ def _policy(config: RLHFConfig) -> Measured:
     metrics = {name: value for name, value in outcome.metrics.items() if name.startswith("policy/")}
     metrics["policy/eos_rate"] = outcome.metrics[f"eos_rate/{record.stage}"]
     curve = [{"n": float(item.n), "kl": item.kl, **item.scores} for item in outcome.comparison.best_of_curve]
-    return Measured(outcome.run_id, metrics, history, curve)
+    return PointFigures(outcome.run_id, metrics, history, curve)
 
 
 @flow(name="study-reward-model", flow_run_name="{config.tracking.run_name}")
-def reward_model_only(config: RLHFConfig) -> Measured:
+def reward_model_only(config: RLHFConfig) -> PointFigures:
     """The pipeline up to its reward model, with how well that orders pairs it has and has not seen."""
     with Pipeline(config) as run:
         futures = _up_to_reward_model(run, config)
@@ -96,11 +96,11 @@ def reward_model_only(config: RLHFConfig) -> Measured:
         values = [row[name] for row in last if name in row]
         if values:
             metrics[name] = sum(values) / len(values)
-    return Measured(run.run_id, metrics, [], [])
+    return PointFigures(run.run_id, metrics, [], [])
 
 
 @flow(name="study-sft-epochs", flow_run_name="{config.tracking.run_name}")
-def every_sft_epoch(config: RLHFConfig, epochs: int) -> Measured:
+def every_sft_epoch(config: RLHFConfig, epochs: int) -> PointFigures:
     """A long SFT, each of its epochs scored on validation prompts by the reward model of the usual pipeline."""
     long = config.sft.model_copy(update={"epochs": epochs, "selection": "reward_model"})
     with Pipeline(config) as run:
@@ -110,7 +110,7 @@ def every_sft_epoch(config: RLHFConfig, epochs: int) -> Measured:
         scored = run(select_epoch, "sft_selected", long, data=data, sft=trained, reward_model=judge)
         done = [future.result() for future in (*futures.values(), trained, scored)]  # the first that failed tells why
         manifests = [_manifest(run.store, ref) for ref in done[-2:]]
-    return Measured(run.run_id, {**manifests[0].metrics, **manifests[1].metrics}, [], [])
+    return PointFigures(run.run_id, {**manifests[0].metrics, **manifests[1].metrics}, [], [])
 
 
 def _up_to_reward_model(run: Pipeline, config: RLHFConfig) -> dict[str, PrefectFuture[ArtifactRef]]:

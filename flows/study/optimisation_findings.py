@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flows.study.points import policy_setting
-from flows.study.results import Finding, Panel, Results, Trace
-from flows.study.rules import Claim, PerSeed, Turn, turn_of
+from flows.study.results import Chart, Results, StudyFinding, Trace
+from flows.study.rules import Claim, PerSeed, TurningPoint, turn_of
 from tasks.results.best_of_n import (
     Fit,
     fit_best_of_n,
@@ -71,7 +71,7 @@ class Fitted(NamedTuple):
         return self.peak_of(alpha, beta) if beta > 0 else None
 
 
-class Column(NamedTuple):
+class SeedFigure(NamedTuple):
     """One figure of every seed."""
 
     heading: str
@@ -80,21 +80,21 @@ class Column(NamedTuple):
     signed: bool = False
 
 
-def fit_columns(fits: Mapping[int, Fitted]) -> list[Column]:
+def fit_columns(fits: Mapping[int, Fitted]) -> list[SeedFigure]:
     """The fitted coefficients, how well they fit, and where they put the peak."""
     peaks = {seed: peak for seed, fit in fits.items() if (peak := fit.peak) is not None}
     return [
-        Column("alpha", {seed: fit.fit.rise for seed, fit in fits.items()}, 3),
-        Column("beta", {seed: fit.fit.decay for seed, fit in fits.items()}, 3),
-        Column("fit explains, %", {seed: 100 * fit.explained for seed, fit in fits.items()}, 0),
-        Column("gold peaks at sqrt(KL)", peaks),
+        SeedFigure("alpha", {seed: fit.fit.rise for seed, fit in fits.items()}, 3),
+        SeedFigure("beta", {seed: fit.fit.decay for seed, fit in fits.items()}, 3),
+        SeedFigure("fit explains, %", {seed: 100 * fit.explained for seed, fit in fits.items()}, 0),
+        SeedFigure("gold peaks at sqrt(KL)", peaks),
     ]
 
 
-def seed_table(results: Results, seeds: Iterable[int], columns: Sequence[Column]) -> list[list[str]]:
+def seed_table(results: Results, seeds: Iterable[int], columns: Sequence[SeedFigure]) -> list[list[str]]:
     """One row a seed, and one with mean and interval."""
 
-    def value(column: Column, seed: int) -> str:
+    def value(column: SeedFigure, seed: int) -> str:
         style = f"{'+' if column.signed else ''}.{column.digits}f"
         return format(column.values[seed], style) if seed in column.values else "–"
 
@@ -130,13 +130,13 @@ def fitted(distance: Sequence[float], gold: Sequence[float], from_kl: float, *, 
     return Fitted(fit, 1 - error / varies if varies else math.nan, form, peak_of)
 
 
-def over_optimisation_ppo(results: Results) -> Finding:
+def over_optimisation_ppo(results: Results) -> StudyFinding:
     """The run without a price of KL, or with the smallest one."""
     config, rules = results.config, results.config.rules
     setting = policy_setting(config.grid.overoptimised_beta, 0.0)
     records = results.records(setting)
     curves = {seed: curve for seed, record in records.items() if (curve := ppo_curve(record.history))}
-    turns: dict[int, Turn] = {}
+    turns: dict[int, TurningPoint] = {}
     for seed, curve in curves.items():
         if len(curve.gold) >= 4 * rules.turn_window:
             turns[seed] = turn_of(curve.gold, curve.proxy, rules.turn_window)
@@ -154,20 +154,20 @@ def over_optimisation_ppo(results: Results) -> Finding:
         start = math.sqrt(rules.fit_from_kl)
         traces += curve_traces(curve, fits.get(seed), "d (alpha - beta ln d)", start, first=not traces)
     columns = [
-        Column("final KL", {seed: curve.distance[-1] ** 2 for seed, curve in curves.items()}, 1),
-        Column("gold, first", {seed: curve.gold[0] for seed, curve in curves.items()}),
-        Column("gold, last", {seed: curve.gold[-1] for seed, curve in curves.items()}),
-        Column("proxy, first", {seed: curve.proxy[0] for seed, curve in curves.items()}, signed=True),
-        Column("proxy, last", {seed: curve.proxy[-1] for seed, curve in curves.items()}, signed=True),
-        Column("gold after its turn", {seed: turn.gold for seed, turn in turns.items()}, signed=True),
-        Column("proxy there", {seed: turn.proxy for seed, turn in turns.items()}, signed=True),
+        SeedFigure("final KL", {seed: curve.distance[-1] ** 2 for seed, curve in curves.items()}, 1),
+        SeedFigure("gold, first", {seed: curve.gold[0] for seed, curve in curves.items()}),
+        SeedFigure("gold, last", {seed: curve.gold[-1] for seed, curve in curves.items()}),
+        SeedFigure("proxy, first", {seed: curve.proxy[0] for seed, curve in curves.items()}, signed=True),
+        SeedFigure("proxy, last", {seed: curve.proxy[-1] for seed, curve in curves.items()}, signed=True),
+        SeedFigure("gold after its turn", {seed: turn.gold for seed, turn in turns.items()}, signed=True),
+        SeedFigure("proxy there", {seed: turn.proxy for seed, turn in turns.items()}, signed=True),
         *fit_columns(fits),
     ]
     missing = results.missing([setting])
     missing += [f"seed {seed}: {NO_GOLD}" for seed in sorted(set(records) - set(curves))]
     short = sorted(set(curves) - set(turns))
     missing += [f"seed {seed}: {len(curves[seed].gold)} iterations are too few to look for a turn" for seed in short]
-    return Finding(
+    return StudyFinding(
         key="over_optimisation_ppo",
         title="Over-optimisation by PPO",
         question="With nothing to hold the policy, does the reward model's score keep rising where gold turns?",
@@ -176,7 +176,7 @@ def over_optimisation_ppo(results: Results) -> Finding:
         headings=["seed", *(column.heading for column in columns)],
         rows=seed_table(results, curves, columns),
         panels=[
-            Panel(f"PPO, beta = {config.grid.overoptimised_beta:g}, gamma = 0", DISTANCE, "mean score", traces=traces)
+            Chart(f"PPO, beta = {config.grid.overoptimised_beta:g}, gamma = 0", DISTANCE, "mean score", traces=traces)
         ],
         missing=missing,
         notes=[
@@ -187,7 +187,7 @@ def over_optimisation_ppo(results: Results) -> Finding:
     )
 
 
-def over_optimisation_best_of_n(results: Results) -> Finding:
+def over_optimisation_best_of_n(results: Results) -> StudyFinding:
     """SFT with the reward model's pick of n."""
     config = results.config
     setting = policy_setting(config.reference.beta, config.reference.gamma)
@@ -223,13 +223,13 @@ def over_optimisation_best_of_n(results: Results) -> Finding:
         traces += curve_traces(curve, fits.get(seed), "d (alpha - beta d)", 0.0, first=not traces)
     sizes = sorted({int(point["n"]) for curve in points.values() for point in curve})
     columns = [
-        Column(
+        SeedFigure(
             f"gold, n = {n}",
             {seed: point[GOLD] for seed, curve in points.items() for point in curve if int(point["n"]) == n},
         )
         for n in sizes
     ] + fit_columns(fits)
-    return Finding(
+    return StudyFinding(
         key="over_optimisation_best_of_n",
         title="Over-optimisation by best-of-n",
         question="Does the reward model's pick of ever more candidates stop getting better by gold?",
@@ -237,7 +237,7 @@ def over_optimisation_best_of_n(results: Results) -> Finding:
         judged=judged,
         headings=["seed", *(column.heading for column in columns)],
         rows=seed_table(results, curves, columns),
-        panels=[Panel("Best of n, SFT", DISTANCE, "mean score", traces=traces)],
+        panels=[Chart("Best of n, SFT", DISTANCE, "mean score", traces=traces)],
         missing=results.missing([setting])
         + [
             f"seed {seed}: no best-of-n curve with gold scores and at least three n"

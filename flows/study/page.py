@@ -13,7 +13,7 @@ from flows.study.optimisation_findings import over_optimisation_best_of_n, over_
 from flows.study.points import Point, policy_setting
 from flows.study.policy_findings import alignment_tax, beta_with_ptx, beta_without_ptx, single_choices
 from flows.study.records import PointRecord, Session, write_text
-from flows.study.results import Finding, Results
+from flows.study.results import Results, StudyFinding
 from flows.study.reward_findings import batch_element, data_and_labelers, sft_epochs
 from flows.study.spread import spread_of
 
@@ -25,13 +25,13 @@ class Written(NamedTuple):
     """What was written, and what it says."""
 
     files: list[Path]
-    findings: list[Finding]
+    findings: list[StudyFinding]
 
 
-def findings_of(results: Results) -> list[Finding]:
+def findings_of(results: Results) -> list[StudyFinding]:
     """Every finding that the grid asks for."""
     grid, reference = results.config.grid, results.config.reference
-    wanted: list[tuple[object, Callable[[Results], Finding]]] = [
+    wanted: list[tuple[object, Callable[[Results], StudyFinding]]] = [
         (grid.gammas, alignment_tax),
         # which asks what a larger beta does; the next finding needs only a small one
         ([beta for beta in grid.betas_without_ptx if beta > reference.beta], beta_without_ptx),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from flows.study.points import policy_setting
-from flows.study.results import Finding, Panel, Results, Series, series_of
+from flows.study.results import Chart, Results, Series, StudyFinding, series_of
 from flows.study.rules import Claim, Judged, difference
 
 VS_BASE, VS_SFT = "policy/benchmarks_vs_base", "policy/benchmarks_vs_sft"
@@ -42,7 +42,7 @@ def _series(
     return series_of(label, x, [results.metric(setting, name) for setting in settings], scale)
 
 
-def alignment_tax(results: Results) -> Finding:
+def alignment_tax(results: Results) -> StudyFinding:
     """Gamma sweep at the reference beta."""
     config, rules = results.config, results.config.rules
     gammas = config.grid.gammas
@@ -96,7 +96,7 @@ def alignment_tax(results: Results) -> Finding:
     )
     axis = "gamma"
     panels = [
-        Panel(
+        Chart(
             "Benchmarks",
             axis,
             "change, points",
@@ -107,7 +107,7 @@ def alignment_tax(results: Results) -> Finding:
             x_scale="symlog",
             level=("no change", 0.0),
         ),
-        Panel(
+        Chart(
             "Pretraining text",
             axis,
             "loss above base, nats a token",
@@ -115,7 +115,7 @@ def alignment_tax(results: Results) -> Finding:
             x_scale="symlog",
             level=("base", 0.0),
         ),
-        Panel(
+        Chart(
             "Reward",
             axis,
             "mean score",
@@ -126,7 +126,7 @@ def alignment_tax(results: Results) -> Finding:
             x_scale="symlog",
         ),
     ]
-    return Finding(
+    return StudyFinding(
         key="alignment_tax",
         title="Alignment tax over gamma",
         question="Does PPO cost abilities that the base model had, and do pretraining gradients buy them back?",
@@ -144,7 +144,7 @@ def alignment_tax(results: Results) -> Finding:
     )
 
 
-def beta_without_ptx(results: Results) -> Finding:
+def beta_without_ptx(results: Results) -> StudyFinding:
     """Beta sweep at gamma = 0, against the reference policy."""
     config = results.config
     betas = config.grid.betas_without_ptx
@@ -172,7 +172,7 @@ def beta_without_ptx(results: Results) -> Finding:
         ),
     )
     level = results.metric(reference, VS_BASE)
-    return Finding(
+    return StudyFinding(
         key="beta_without_ptx",
         title="A higher price of KL instead of pretraining gradients",
         question="With gamma = 0, can a larger beta buy the benchmarks back?",
@@ -188,7 +188,7 @@ def beta_without_ptx(results: Results) -> Finding:
             ],
         ),
         panels=[
-            Panel(
+            Chart(
                 "Benchmarks",
                 "beta (gamma = 0)",
                 "change against base, points",
@@ -196,7 +196,7 @@ def beta_without_ptx(results: Results) -> Finding:
                 x_scale="symlog",
                 level=("with ptx", 100 * sum(level.values()) / len(level)) if level else None,
             ),
-            Panel(
+            Chart(
                 "Reward",
                 "beta (gamma = 0)",
                 "mean score",
@@ -214,7 +214,7 @@ def beta_without_ptx(results: Results) -> Finding:
     )
 
 
-def beta_with_ptx(results: Results) -> Finding:
+def beta_with_ptx(results: Results) -> StudyFinding:
     """Beta sweep at the reference gamma."""
     config = results.config
     betas = config.grid.betas_with_ptx
@@ -233,7 +233,7 @@ def beta_with_ptx(results: Results) -> Finding:
         )
     )
     axis = f"beta (gamma = {config.reference.gamma:g})"
-    return Finding(
+    return StudyFinding(
         key="beta_with_ptx",
         title="The price of KL, with pretraining gradients",
         question="Is there a best beta between none and a very large one?",
@@ -242,7 +242,7 @@ def beta_with_ptx(results: Results) -> Finding:
         headings=["beta", *HEADINGS],
         rows=_table(results, [(f"{beta:g}", setting) for beta, setting in zip(betas, settings, strict=True)]),
         panels=[
-            Panel(
+            Chart(
                 "Reward",
                 axis,
                 "mean score",
@@ -252,7 +252,7 @@ def beta_with_ptx(results: Results) -> Finding:
                 ],
                 x_scale="symlog",
             ),
-            Panel(
+            Chart(
                 "Preference",
                 axis,
                 "win rate against SFT by gold, %",
@@ -280,7 +280,7 @@ def _nothing(item: Judged) -> bool:
     return item.judgement == "contradicted" and interval is not None and interval.low == interval.high == 0
 
 
-def single_choices(results: Results) -> Finding:
+def single_choices(results: Results) -> StudyFinding:
     """One line for each choice that is switched off alone."""
     config = results.config
     reference = policy_setting(config.reference.beta, config.reference.gamma)
@@ -304,7 +304,7 @@ def single_choices(results: Results) -> Finding:
     words = {"holds": "helps", "contradicted": "hurts", "open": "no difference seen", "not measured": "not measured"}
     for row, item in zip(rows, judged, strict=True):
         row.append(words[item.judgement])
-    return Finding(
+    return StudyFinding(
         key="single_choices",
         title="EMA, the 10 % mix, the missing-EOS rule",
         question="Does each of these choices help, all else equal?",

@@ -38,7 +38,7 @@ class Trace(NamedTuple):
     fitted: bool = False
 
 
-class Panel(NamedTuple):
+class Chart(NamedTuple):
     """One pair of axes."""
 
     title: str
@@ -52,7 +52,7 @@ class Panel(NamedTuple):
     """A horizontal line: its name and height."""
 
 
-class Finding(NamedTuple):
+class StudyFinding(NamedTuple):
     """One question of the study and its answer."""
 
     key: str
@@ -63,7 +63,7 @@ class Finding(NamedTuple):
     judged: list[Judged]
     headings: list[str]
     rows: list[list[str]]
-    panels: list[Panel]
+    panels: list[Chart]
     missing: list[str]
     """Points without numbers, and other reasons why something could not be measured."""
     notes: list[str]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from flows.study.points import reward_setting, sft_setting
-from flows.study.results import Finding, Panel, Results, Series, series_of
+from flows.study.results import Chart, Results, Series, StudyFinding, series_of
 from flows.study.rules import Claim, difference, lowest_by_others
 
 KNOWN, HELD_OUT, BY_GOLD = "valid/accuracy", "valid/accuracy_heldout_labelers", "valid/accuracy_gold"
@@ -20,7 +20,7 @@ def _overfit(results: Results, setting: str) -> dict[int, float]:
     return difference(results.metric(setting, TRAINED), results.metric(setting, KNOWN))
 
 
-def batch_element(results: Results) -> Finding:
+def batch_element(results: Results) -> StudyFinding:
     """All pairs of a prompt in one batch element, against shuffled pairs, at equal data."""
     config = results.config
     numbers = config.grid.pair_prompts
@@ -61,7 +61,7 @@ def batch_element(results: Results) -> Finding:
         ]
     settings = [reward_setting(n, element) for n in numbers for element in ("prompt", "pair")]
     axis = "prompts"
-    return Finding(
+    return StudyFinding(
         key="batch_element",
         title="All pairs of a prompt together, or shuffled pairs",
         question="At equal data and one epoch, do shuffled pairs overfit more?",
@@ -78,7 +78,7 @@ def batch_element(results: Results) -> Finding:
         ],
         rows=rows,
         panels=[
-            Panel(
+            Chart(
                 "Held-out prompts",
                 axis,
                 "pairs in the labelers' order, %",
@@ -88,7 +88,7 @@ def batch_element(results: Results) -> Finding:
                 ],
                 x_scale="log",
             ),
-            Panel(
+            Chart(
                 "Overfitting",
                 axis,
                 "trained minus held-out, points",
@@ -104,7 +104,7 @@ def batch_element(results: Results) -> Finding:
     )
 
 
-def data_and_labelers(results: Results) -> Finding:
+def data_and_labelers(results: Results) -> StudyFinding:
     """Reward-model accuracy over the number of comparisons, and on labelers whose rankings were never trained on."""
     config, rules = results.config, results.config.rules
     numbers = config.grid.comparison_prompts
@@ -142,7 +142,7 @@ def data_and_labelers(results: Results) -> Finding:
             ),
         )
     columns = (KNOWN, HELD_OUT, BY_GOLD, AGREEMENT)
-    return Finding(
+    return StudyFinding(
         key="data_and_labelers",
         title="More comparisons, and labelers never trained on",
         question="Does the reward model get better with data, and does it carry over to other labelers?",
@@ -161,7 +161,7 @@ def data_and_labelers(results: Results) -> Finding:
             for n, setting in zip(numbers, settings, strict=True)
         ],
         panels=[
-            Panel(
+            Chart(
                 "Reward-model accuracy",
                 "prompts",
                 "pairs in the judge's order, %",
@@ -192,7 +192,7 @@ def _epoch_curves(metrics: Mapping[int, Mapping[str, float]], prefix: str) -> di
     return curves
 
 
-def sft_epochs(results: Results) -> Finding:
+def sft_epochs(results: Results) -> StudyFinding:
     """Validation loss and reward-model score of every epoch of a long SFT."""
     setting = sft_setting(results.config.grid.sft_epochs)
     metrics = {seed: record.metrics for seed, record in results.records(setting).items()}
@@ -222,7 +222,7 @@ def sft_epochs(results: Results) -> Finding:
         for e in epochs
     ]
     axis = "epoch"
-    return Finding(
+    return StudyFinding(
         key="sft_epochs",
         title="How long to fine-tune",
         question="Does the validation loss overfit while the reward model's score keeps rising?",
@@ -235,13 +235,13 @@ def sft_epochs(results: Results) -> Finding:
             for e, (loss, reward) in zip(epochs, by_epoch, strict=True)
         ],
         panels=[
-            Panel(
+            Chart(
                 "Validation loss",
                 axis,
                 "nats a token",
                 [series_of("", epochs, [loss for loss, _ in by_epoch])],
             ),
-            Panel(
+            Chart(
                 "Reward-model score of samples",
                 axis,
                 "mean score",

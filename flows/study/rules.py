@@ -88,7 +88,7 @@ def verdict(judged: Sequence[Judged]) -> Status:
     return "unclear" if "open" in found else "reproduced"
 
 
-class Turn(NamedTuple):
+class TurningPoint(NamedTuple):
     """What happened after the gold score's highest point."""
 
     gold: float
@@ -99,7 +99,7 @@ class Turn(NamedTuple):
     """Where the turn is, as a share of the run."""
 
 
-def turn_of(gold: Sequence[float], proxy: Sequence[float], window: int) -> Turn:
+def turn_of(gold: Sequence[float], proxy: Sequence[float], window: int) -> TurningPoint:
     """Find the turning point on one half of the iterations and measure what follows it on the other.
 
     The highest of several noisy values lies above its own mean, so a fall measured on the values that chose the peak is
@@ -124,7 +124,7 @@ def turn_of(gold: Sequence[float], proxy: Sequence[float], window: int) -> Turn:
     choosing, gold_after = halves(gold)
     _, proxy_after = halves(proxy)
     top = int(np.argmax(choosing))
-    return Turn(
+    return TurningPoint(
         gold=float(gold_after[-1] - gold_after[top]),
         proxy=float(proxy_after[-1] - proxy_after[top]),
         place=(top + 1) / windows,

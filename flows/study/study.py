@@ -28,7 +28,7 @@ from flows.study.workers import Job, run_jobs
 from tasks.engine.tracking import open_run, prepare, start_study_run
 
 
-class Plan(NamedTuple):
+class StudyPlan(NamedTuple):
     """Every point with its validated pipeline, and where the study lies."""
 
     configs: dict[Point, RLHFConfig]
@@ -53,7 +53,7 @@ class StudyOutcome(NamedTuple):
     """MLflow run of the study."""
 
 
-def plan_of(config: StudyConfig) -> Plan:
+def plan_of(config: StudyConfig) -> StudyPlan:
     """Compose and check every pipeline before any of them runs.
 
     Raises:
@@ -63,13 +63,13 @@ def plan_of(config: StudyConfig) -> Plan:
 
 
 @cache
-def _plan(config_text: str) -> Plan:
+def _plan(config_text: str) -> StudyPlan:
     """Composing takes long, and both the command line and the flow ask."""
     config = StudyConfig.model_validate_json(config_text)
     configs = {point: at_one_core(point, found, config.experiment) for point, found in pipelines(points_of(config))}
     first = next(iter(configs.values()))
     check(first)
-    return Plan(configs, {point: fingerprint_of(point, pipeline) for point, pipeline in configs.items()}, first)
+    return StudyPlan(configs, {point: fingerprint_of(point, pipeline) for point, pipeline in configs.items()}, first)
 
 
 def pipelines(points: Sequence[Point]) -> Iterator[tuple[Point, RLHFConfig]]:
@@ -133,7 +133,7 @@ def study(config: StudyConfig, command: str) -> StudyOutcome:
     )
 
 
-def _run_missing(config: StudyConfig, plan: Plan, store: RecordStore, log: SessionLog, run_id: str) -> None:
+def _run_missing(config: StudyConfig, plan: StudyPlan, store: RecordStore, log: SessionLog, run_id: str) -> None:
     """Run the points without numbers, and say of each how it went."""
     points = list(plan.configs)
     known = store.read_all(plan.fingerprints)
@@ -169,7 +169,7 @@ def _say(text: str) -> None:
 
 
 def _write(
-    config: StudyConfig, plan: Plan, records: Mapping[Point, PointRecord], log: SessionLog, command: str
+    config: StudyConfig, plan: StudyPlan, records: Mapping[Point, PointRecord], log: SessionLog, command: str
 ) -> Written:
     points = list(plan.configs)
     results, found = Results(config, points, records), list(records.values())

@@ -3,7 +3,7 @@ did not move, and that the best point was chosen by the judge whose figure is sh
 
 from collections.abc import Mapping, Sequence
 
-from flows.sweep.record import PointRecord
+from flows.sweep.record import SweptPoint
 from tasks.results.verdict import ENOUGH, NO_KL
 
 
@@ -14,7 +14,7 @@ def has_moved(metrics: Mapping[str, float], judge: str) -> bool:
     return metrics.get("policy/kl", NO_KL) >= NO_KL and not level
 
 
-def caveats(finished: Sequence[PointRecord], judge: str) -> list[str]:
+def caveats(finished: Sequence[SweptPoint], judge: str) -> list[str]:
     """One sentence each, those that weigh most first."""
     found = []
     prompts = min((point.metrics.get("policy/test_prompts", ENOUGH) for point in finished), default=ENOUGH)
@@ -29,7 +29,7 @@ def caveats(finished: Sequence[PointRecord], judge: str) -> list[str]:
     return found
 
 
-def chosen_by_its_judge(finished: Sequence[PointRecord], best: int | None) -> list[str]:
+def chosen_by_its_judge(finished: Sequence[SweptPoint], best: int | None) -> list[str]:
     """The highest of several noisy figures lies above its own mean."""
     if best is None or len(finished) < 2:
         return []

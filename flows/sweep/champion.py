@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from flows.sweep.findings import Findings, best_of
-from flows.sweep.record import PointRecord, SweepRecord
+from flows.sweep.record import SweepRecord, SweptPoint
 from tasks.engine.registry import move_alias
 from tasks.engine.tracking import open_run
 from tasks.gate.config import GateConfig
 
 
-def promote_best(sweep: SweepRecord, points: Sequence[PointRecord], findings: Findings, gate: GateConfig) -> str | None:
+def promote_best(sweep: SweepRecord, points: Sequence[SweptPoint], findings: Findings, gate: GateConfig) -> str | None:
     """Move the alias to the best of the points that passed the gate, and say so.
 
     Best is meant as on the sweep's page: highest quality among those that keep ``sweep.max_regression``.

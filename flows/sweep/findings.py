@@ -6,7 +6,7 @@ from typing import NamedTuple
 from flows.sweep.caveats import caveats, chosen_by_its_judge
 from flows.sweep.config import SweepConfig
 from flows.sweep.pareto import dominated_by
-from flows.sweep.record import PointRecord
+from flows.sweep.record import SweptPoint
 from tasks.results.judges import JUDGES
 
 TITLES = {"win_rate": "win rate", "score": "mean score", "kl": "KL", "regression": "benchmark regression"}
@@ -59,7 +59,7 @@ def judge_of(points: Sequence[Mapping[str, float]], config: SweepConfig) -> str 
     return None
 
 
-def weigh(records: Sequence[PointRecord], config: SweepConfig) -> Findings:
+def weigh(records: Sequence[SweptPoint], config: SweepConfig) -> Findings:
     """Compare the finished points."""
     finished = [point for point in records if point.state == "finished"]
     judge = judge_of([point.metrics for point in finished], config)
@@ -148,7 +148,7 @@ def _best_sentence(findings: Findings, labels: Mapping[int, str], config: SweepC
     return f"No point keeps {limit}; the least is {shown('regression', known[least])} at {labels[least]}."
 
 
-def _uncertainty(finished: Sequence[PointRecord], findings: Findings, config: SweepConfig) -> list[str]:
+def _uncertainty(finished: Sequence[SweptPoint], findings: Findings, config: SweepConfig) -> list[str]:
     """Which points this sweep cannot tell from the best."""
     if findings.best is None or config.quality != "win_rate":
         return []

@@ -20,7 +20,7 @@ GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
 
-class Plan(NamedTuple):
+class SweepPlan(NamedTuple):
     """The points of a sweep."""
 
     folder: Path
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
     """What all points share; the swept keys have the first point's values, or their own when there is none yet."""
 
 
-def read_plan(config: DictConfig, config_name: str) -> Plan:
+def read_plan(config: DictConfig, config_name: str) -> SweepPlan:
     """Find the points, and check every one of them before anything starts.
 
     Raises:
@@ -55,7 +55,7 @@ def read_plan(config: DictConfig, config_name: str) -> Plan:
     if sweeper["_target_"] == OPTUNA:
         _objectives_fit(checked[0], sweeper)
         _quiet_optuna()
-    return Plan(
+    return SweepPlan(
         folder=Path(str(hydra.sweep.dir)).absolute(),
         knobs=knobs,
         points=points,

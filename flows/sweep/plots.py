@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from flows.sweep.config import SweepConfig
 from flows.sweep.findings import BASELINES, MAXIMISED, TITLES, Findings, judge_title
-from flows.sweep.record import PointRecord, short
+from flows.sweep.record import SweptPoint, short
 
 _INK, _FAINT, _SOFT = "#24292f", "#d5dae0", "#8b949e"
 _FRONT, _BEST = "#4a6fa5", "#b7791f"
@@ -20,7 +20,7 @@ SHARES = ("win_rate", "regression")
 LEAST_GRID_SHARE = 0.5  # of the combinations of two knobs; with fewer points a heat map is mostly holes
 
 
-def tradeoff(records: Sequence[PointRecord], findings: Findings, config: SweepConfig) -> Figure | None:
+def tradeoff(records: Sequence[SweptPoint], findings: Findings, config: SweepConfig) -> Figure | None:
     """Quality over each cost: the front, what it dominates, the best point and the constraint."""
     costs = findings.objectives[1:]
     if not costs or not findings.values:
@@ -47,7 +47,7 @@ def tradeoff(records: Sequence[PointRecord], findings: Findings, config: SweepCo
     return figure
 
 
-def heat_maps(records: Sequence[PointRecord], findings: Findings, config: SweepConfig) -> dict[tuple[str, str], Figure]:
+def heat_maps(records: Sequence[SweptPoint], findings: Findings, config: SweepConfig) -> dict[tuple[str, str], Figure]:
     """For each pair of swept knobs: every objective over the two, as means over whatever else was swept.
 
     Where most combinations were run it is a grid of cells; where a search chose scattered points, coloured points.
@@ -76,7 +76,7 @@ def heat_maps(records: Sequence[PointRecord], findings: Findings, config: SweepC
     return figures
 
 
-def lines(records: Sequence[PointRecord], findings: Findings, config: SweepConfig) -> dict[str, Figure]:
+def lines(records: Sequence[SweptPoint], findings: Findings, config: SweepConfig) -> dict[str, Figure]:
     """For each swept knob: every objective over its values, one mark a point."""
     knobs = list(dict.fromkeys(knob for point in records for knob in point.values))
     names = list(dict.fromkeys(name for found in findings.values.values() for name in found))
@@ -120,7 +120,7 @@ def png(figure: Figure) -> bytes:
 
 
 def _cells(
-    records: Sequence[PointRecord], findings: Findings, name: str, across: str, down: str
+    records: Sequence[SweptPoint], findings: Findings, name: str, across: str, down: str
 ) -> dict[tuple[str, str], float]:
     """Mean of an objective by the values of two knobs."""
     found: dict[tuple[str, str], list[float]] = {}
@@ -170,7 +170,7 @@ def _ordered(values: set[str]) -> list[str]:
         return sorted(values)
 
 
-def _interval(point: PointRecord, findings: Findings) -> tuple[float, float] | None:
+def _interval(point: SweptPoint, findings: Findings) -> tuple[float, float] | None:
     if findings.objectives[0] != "win_rate":
         return None
     low, high = (point.metrics.get(f"policy/win_rate_{findings.judge}_{end}") for end in ("low", "high"))

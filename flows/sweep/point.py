@@ -16,7 +16,7 @@ from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome
 from flows.sweep.findings import TITLES, judge_of, measured
 from flows.sweep.membership import as_point
-from flows.sweep.record import SWEEP, PointRecord, SweepRecord, point_file, waiting
+from flows.sweep.record import SWEEP, SweepRecord, SweptPoint, point_file, waiting
 from flows.sweep.timing import Span
 from flows.tools.tracked import point_run, stage_work
 from tasks.engine.errors import ConfigError, PlumblineError, TrackingAway
@@ -72,13 +72,13 @@ def run_point(values: DictConfig, flow: Callable[[RLHFConfig], Outcome]) -> list
     return returns
 
 
-def _finished(point: PointRecord, outcome: Outcome, sweep: SweepRecord) -> PointRecord:
+def _finished(point: SweptPoint, outcome: Outcome, sweep: SweepRecord) -> SweptPoint:
     found = {"metrics": outcome.metrics, "stages": outcome.stages, "spans": _spans(outcome.run_id, sweep)}
     ended = {"state": "finished", "run_id": outcome.run_id, "version": outcome.version}
     return point.model_copy(update=ended | found)
 
 
-def _failed(point: PointRecord, error: str, sweep: SweepRecord) -> PointRecord:
+def _failed(point: SweptPoint, error: str, sweep: SweepRecord) -> SweptPoint:
     try:
         run_id = point_run(sweep.tracking_uri, sweep.experiment_id, sweep.run_id, point.number)
         spans = _spans(run_id, sweep) if run_id else []
@@ -95,7 +95,7 @@ def _spans(run_id: str, sweep: SweepRecord) -> list[Span]:
     return [Span(item.stage, item.artifact, item.began, item.began + item.seconds) for item in work]
 
 
-def _returns(point: PointRecord, config: RLHFConfig) -> list[float]:
+def _returns(point: SweptPoint, config: RLHFConfig) -> list[float]:
     """What a search optimises.
 
     Raises:

@@ -6,13 +6,13 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.sweep.record import PointRecord, SweepRecord
+from flows.sweep.record import SweepRecord, SweptPoint
 from flows.sweep.report import CSV, PAGE, SweepReport, build_report, time_lines, write_report
 from flows.terminal import console
 from tasks.engine.tracking import open_run
 
 
-def publish(folder: Path, sweep: SweepRecord, points: Sequence[PointRecord]) -> SweepReport:
+def publish(folder: Path, sweep: SweepRecord, points: Sequence[SweptPoint]) -> SweepReport:
     """Write the report and say what is in it."""
     report = build_report(sweep, points)
     log = open_run(sweep.tracking_uri, sweep.run_id)
@@ -32,7 +32,7 @@ def sweep_report(markdown: str, verdict: str) -> None:
     create_markdown_artifact(key="sweep", markdown=markdown, description=verdict)
 
 
-def _metrics(report: SweepReport, points: Sequence[PointRecord]) -> dict[str, float]:
+def _metrics(report: SweepReport, points: Sequence[SweptPoint]) -> dict[str, float]:
     """The sweep in figures."""
     findings, times = report.findings, report.times
     best = findings.values.get(findings.best, {}) if findings.best is not None else {}

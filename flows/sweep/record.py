@@ -22,7 +22,7 @@ LONGEST_NUMBER = 6
 State = Literal["waiting", "running", "finished", "failed", "interrupted"]
 
 
-class Record(BaseModel):
+class SweepFile(BaseModel):
     """A file of the sweep folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +43,7 @@ class Record(BaseModel):
         draft.replace(path)
 
 
-class SweepRecord(Record):
+class SweepRecord(SweepFile):
     """The sweep as a whole; written once, before its first point."""
 
     name: str
@@ -66,7 +66,7 @@ class SweepRecord(Record):
     weighing: SweepConfig
 
 
-class PointRecord(Record):
+class SweptPoint(SweepFile):
     """One point."""
 
     number: int
@@ -111,9 +111,9 @@ def short(value: str) -> str:
         return value
 
 
-def waiting(number: int, overrides: Sequence[str], knobs: Sequence[str]) -> PointRecord:
+def waiting(number: int, overrides: Sequence[str], knobs: Sequence[str]) -> SweptPoint:
     """The record of a point that has not begun."""
-    return PointRecord(
+    return SweptPoint(
         number=number,
         values=values_of(overrides, knobs),
         state="waiting",
@@ -138,12 +138,12 @@ def point_file(folder: Path, number: int) -> Path:
     return folder / POINTS / f"{number}.json"
 
 
-def read_points(folder: Path, sweep: SweepRecord) -> list[PointRecord]:
+def read_points(folder: Path, sweep: SweepRecord) -> list[SweptPoint]:
     """Every point that is planned or has begun, in order."""
     points = {number: waiting(number, overrides, sweep.knobs) for number, overrides in enumerate(sweep.planned)}
     now = time.time()
     for path in (folder / POINTS).glob("*.json"):
-        point = PointRecord.read(path)
+        point = SweptPoint.read(path)
         if point is not None:
             points[point.number] = point.model_copy(update={"ended": now}) if point.state == "running" else point
     return [points[number] for number in sorted(points)]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from flows.sweep import plots
 from flows.sweep.findings import BASELINES, MAXIMISED, TITLES, Findings, judge_title, measured, permitted, shown, weigh
-from flows.sweep.record import PointRecord, SweepRecord, short
+from flows.sweep.record import SweepRecord, SweptPoint, short
 from flows.sweep.timing import SweepTimes, sweep_times
 
 CSV, PAGE = "pareto.csv", "sweep.html"
@@ -30,7 +30,7 @@ class SweepReport(NamedTuple):
     markdown: str
 
 
-def build_report(sweep: SweepRecord, points: Sequence[PointRecord]) -> SweepReport:
+def build_report(sweep: SweepRecord, points: Sequence[SweptPoint]) -> SweepReport:
     """Weigh the points and draw the report."""
     findings = weigh(points, sweep.weighing)
     begun = [point for point in points if point.state != "waiting"]
@@ -73,7 +73,7 @@ def time_lines(times: SweepTimes) -> list[str]:
     ]
 
 
-def _figures(sweep: SweepRecord, points: Sequence[PointRecord], findings: Findings) -> dict[str, tuple[str, Figure]]:
+def _figures(sweep: SweepRecord, points: Sequence[SweptPoint], findings: Findings) -> dict[str, tuple[str, Figure]]:
     """File stem -> caption and figure."""
     figures: dict[str, tuple[str, Figure]] = {}
     scattered = plots.tradeoff(points, findings, sweep.weighing)
@@ -98,7 +98,7 @@ def _stem(knob: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in knob)
 
 
-def _csv(sweep: SweepRecord, points: Sequence[PointRecord], findings: Findings) -> str:
+def _csv(sweep: SweepRecord, points: Sequence[SweptPoint], findings: Findings) -> str:
     target = io.StringIO()
     names = ["win_rate", "score", "kl", "regression"]
     head = ["point", "state", *sweep.knobs, "judge", *names, "front", "dominated_by", "within_constraint", "best"]
@@ -132,7 +132,7 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def _standing(point: PointRecord, findings: Findings) -> str:
+def _standing(point: SweptPoint, findings: Findings) -> str:
     if point.state != "finished":
         return point.state
     if findings.judge is None:
@@ -143,7 +143,7 @@ def _standing(point: PointRecord, findings: Findings) -> str:
 
 
 def _rows(
-    sweep: SweepRecord, points: Sequence[PointRecord], findings: Findings
+    sweep: SweepRecord, points: Sequence[SweptPoint], findings: Findings
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Headings and rows of the table of points, as text."""
     judge = findings.judge or sweep.weighing.judges[0]
@@ -177,7 +177,7 @@ def _rows(
 
 def _page(
     sweep: SweepRecord,
-    points: Sequence[PointRecord],
+    points: Sequence[SweptPoint],
     findings: Findings,
     times: SweepTimes,
     figures: dict[str, tuple[str, Figure]],
@@ -207,7 +207,7 @@ def _data_uri(text: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
 
-def _markdown(sweep: SweepRecord, points: Sequence[PointRecord], findings: Findings, times: SweepTimes) -> str:
+def _markdown(sweep: SweepRecord, points: Sequence[SweptPoint], findings: Findings, times: SweepTimes) -> str:
     headings, rows = _rows(sweep, points, findings)
     lines = [f"**{findings.verdict}**", *(f"- {note}" for note in findings.notes), ""]
     lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]

@@ -17,9 +17,9 @@ from flows.process.leftovers import PROCESS_TAG, close_tracked_runs, this_proces
 from flows.process.runners import warm_up
 from flows.process.session import prefect_session
 from flows.sweep.champion import promote_best
-from flows.sweep.plan import Plan, read_plan
+from flows.sweep.plan import SweepPlan, read_plan
 from flows.sweep.publish import publish
-from flows.sweep.record import POINTS, SWEEP, PointRecord, SweepRecord, point_file, read_points
+from flows.sweep.record import POINTS, SWEEP, SweepRecord, SweptPoint, point_file, read_points
 from flows.sweep.table import Watch
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.engine.tracking import open_run, prepare, start_sweep_run
@@ -28,7 +28,7 @@ from tasks.engine.tracking import open_run, prepare, start_sweep_run
 class Sweep(NamedTuple):
     """A sweep under way in this process."""
 
-    plan: Plan
+    plan: SweepPlan
     record: SweepRecord
     watch: Watch
     resources: ExitStack
@@ -97,11 +97,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _choices(plan: Plan, knob: str) -> list[str]:
+def _choices(plan: SweepPlan, knob: str) -> list[str]:
     return [value for point in plan.points for key, _, value in (item.partition("=") for item in point) if key == knob]
 
 
-def finish(interrupted: bool = False) -> list[PointRecord]:
+def finish(interrupted: bool = False) -> list[SweptPoint]:
     """Report on the sweep that is open, if one is, and close what its points shared; returns the points."""
     if not _open:
         return []

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows import terminal
 from flows.sweep.findings import MAXIMISED, TITLES, judge_of, measured, shown
-from flows.sweep.record import PointRecord, State, SweepRecord, read_points, short
+from flows.sweep.record import State, SweepRecord, SweptPoint, read_points, short
 from flows.tools.tracked import stages_at_work
 
 LOOK_SECONDS = 1.0
@@ -26,7 +26,7 @@ STYLES: Mapping[State, str] = {
 }
 
 
-def points_table(points: Sequence[PointRecord], sweep: SweepRecord, at_work: Mapping[int, Sequence[str]]) -> Table:
+def points_table(points: Sequence[SweptPoint], sweep: SweepRecord, at_work: Mapping[int, Sequence[str]]) -> Table:
     """One row a point: its knobs, state, objectives, seconds and stages."""
     config = sweep.weighing
     judge = judge_of([point.metrics for point in points if point.state == "finished"], config) or config.judges[0]
@@ -56,7 +56,7 @@ def points_table(points: Sequence[PointRecord], sweep: SweepRecord, at_work: Map
     return table
 
 
-def line(point: PointRecord, sweep: SweepRecord) -> str:
+def line(point: SweptPoint, sweep: SweepRecord) -> str:
     """A point's news in one line."""
     text = f"{point.label}: {point.state}"
     if point.state == "finished":
@@ -70,7 +70,7 @@ def line(point: PointRecord, sweep: SweepRecord) -> str:
     return text
 
 
-def _stages(point: PointRecord) -> str:
+def _stages(point: SweptPoint) -> str:
     if not point.stages:
         return ""
     return f"{len(point.ran)} ran, {len(point.stages) - len(point.ran)} found"

@@ -32,7 +32,7 @@ def count_agreement(first: Ranks, second: Ranks) -> PairCount:
     return PairCount(agreeing, counted)
 
 
-class Agreement(NamedTuple):
+class AgreeingShare(NamedTuple):
     """Share of agreeing items with its standard error over pairs of labelers."""
 
     share: float
@@ -43,7 +43,7 @@ class Agreement(NamedTuple):
     counted: int
 
 
-def labeler_agreement(rankings: Mapping[str, Mapping[str, Ranks]]) -> Agreement:
+def labeler_agreement(rankings: Mapping[str, Mapping[str, Ranks]]) -> AgreeingShare:
     """Agreement among labelers who ranked the same completions.
 
     Args:
@@ -57,7 +57,7 @@ def labeler_agreement(rankings: Mapping[str, Mapping[str, Ranks]]) -> Agreement:
     )
 
 
-def agreement_with_gold(rankings: Mapping[str, Mapping[str, Ranks]], gold: Mapping[str, Ranks]) -> Agreement:
+def agreement_with_gold(rankings: Mapping[str, Mapping[str, Ranks]], gold: Mapping[str, Ranks]) -> AgreeingShare:
     """Agreement of each labeler with the gold ranking, pooled; the standard error is over labelers."""
     return _pool(_count_shared(rankings[labeler], gold) for labeler in sorted(rankings))
 
@@ -74,15 +74,15 @@ def _count_shared(first: Mapping[str, Ranks], second: Mapping[str, Ranks]) -> Pa
     return PairCount(sum(count.agreeing for count in counts), sum(count.counted for count in counts))
 
 
-def _pool(counts: Iterable[PairCount]) -> Agreement:
+def _pool(counts: Iterable[PairCount]) -> AgreeingShare:
     usable = [count for count in counts if count.counted]
     counted = sum(count.counted for count in usable)
     if not counted:
-        return Agreement(math.nan, math.nan, 0)
+        return AgreeingShare(math.nan, math.nan, 0)
     shares = [count.agreeing / count.counted for count in usable]
     error = math.nan
     if len(shares) > 1:
         mean = sum(shares) / len(shares)
         variance = sum((share - mean) ** 2 for share in shares) / (len(shares) - 1)
         error = math.sqrt(variance / len(shares))
-    return Agreement(sum(count.agreeing for count in usable) / counted, error, counted)
+    return AgreeingShare(sum(count.agreeing for count in usable) / counted, error, counted)

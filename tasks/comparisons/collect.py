@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.comparisons.agreement import Agreement, agreement_with_gold, labeler_agreement
+from tasks.comparisons.agreement import AgreeingShare, agreement_with_gold, labeler_agreement
 from tasks.comparisons.between import agreement_between
 from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
 from tasks.comparisons.label import GOLD_LABELER, label, label_by_everyone, label_by_gold, rankings_by_labeler
-from tasks.comparisons.labelers.labeler import Item, Labeler
+from tasks.comparisons.labelers.labeler import Labeler, Unranked
 from tasks.comparisons.sample import Candidates, sample_candidates
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
@@ -19,8 +19,7 @@ from tasks.records.labels import choose_shared
 from tasks.records.rankings import require_signal
 from tasks.records.records import Comparison, Prompt
 from tasks.results.win_rate import Resampling
-from tasks.sandbox.labelers import Labeler as Simulated
-from tasks.sandbox.labelers import Panel
+from tasks.sandbox.labelers import Panel, Simulated
 from tasks.sandbox.world import World
 
 Drawn = Mapping[str, Sequence[Candidates]]
@@ -113,15 +112,15 @@ def collect(
     return Collected(sets, set_sizes(sets) | metrics)
 
 
-def _items(drawn: Drawn, readable: Callable[[str], str], shared_share: float) -> Iterator[Item]:
+def _items(drawn: Drawn, readable: Callable[[str], str], shared_share: float) -> Iterator[Unranked]:
     ids = {split: [f"{split}/{one.prompt.prompt_id}" for one in candidates] for split, candidates in drawn.items()}
     shared = choose_shared([item for split in ids.values() for item in split], shared_share)
     for split, candidates in drawn.items():
         for item_id, one in zip(ids[split], candidates, strict=True):
-            yield Item(item_id, readable(one.prompt.text), one, item_id in shared)
+            yield Unranked(item_id, readable(one.prompt.text), one, item_id in shared)
 
 
-def _assign(items: Sequence[Item], names: Sequence[str], seed: int) -> dict[str, list[Item]]:
+def _assign(items: Sequence[Unranked], names: Sequence[str], seed: int) -> dict[str, list[Unranked]]:
     """Shared items to everyone, the others to one labeler each: equally many, give or take one, in random order."""
     turns = [names[index % len(names)] for index in range(len(items))]
     named_random(seed, "labels/who").shuffle(turns)
@@ -198,7 +197,7 @@ def _sample(
     return candidates
 
 
-def _named(name: str, agreement: Agreement) -> dict[str, float]:
+def _named(name: str, agreement: AgreeingShare) -> dict[str, float]:
     """Agreement as metrics; what could not be measured is left out."""
     values = {name: agreement.share, f"{name}_standard_error": agreement.standard_error}
     return {key: value for key, value in values.items() if not math.isnan(value)}

@@ -15,7 +15,7 @@ from tasks.language.seeds import derived_seed
 from tasks.records import labels
 
 
-class Round(Config):
+class RoundNumber(Config):
     """Which round of a run."""
 
     round: int = Field(ge=1)
@@ -26,7 +26,7 @@ class Round(Config):
         return first if self.round == 1 else derived_seed(first, "round", self.round)
 
 
-class SamplingJob(Round):
+class SamplingJob(RoundNumber):
     """Draw responses, and keep them apart from their rankings."""
 
     sampling: SamplingConfig
@@ -39,7 +39,7 @@ class SamplingJob(Round):
         return {"comparisons": self.sampling.model_dump(mode="json")}
 
 
-class ComparisonsJob(Round):
+class ComparisonsJob(RoundNumber):
     """Have responses ranked, or take rankings that were given."""
 
     comparisons: ComparisonsConfig

@@ -9,21 +9,21 @@ from tasks.comparisons.sample import Candidates
 from tasks.language.seeds import named_random
 from tasks.records.records import Comparison
 from tasks.sandbox.gold import gold_score
-from tasks.sandbox.labelers import Labeler
+from tasks.sandbox.labelers import Simulated
 from tasks.sandbox.world import World
 
 GOLD_LABELER = "gold"
 SAMPLED_FROM = "sft"
 
 
-def assign_labelers(prompts: int, labelers: Sequence[Labeler], seed: int) -> list[Labeler]:
+def assign_labelers(prompts: int, labelers: Sequence[Simulated], seed: int) -> list[Simulated]:
     """One labeler per prompt: everyone gets equally many, give or take one, in random order."""
     assigned = [labelers[index % len(labelers)] for index in range(prompts)]
     named_random(seed, "assignment").shuffle(assigned)
     return assigned
 
 
-def label(candidates: Sequence[Candidates], labelers: Sequence[Labeler], seed: int) -> list[Comparison]:
+def label(candidates: Sequence[Candidates], labelers: Sequence[Simulated], seed: int) -> list[Comparison]:
     """Rank each prompt's candidates by one labeler (InstructGPT section 3.4: in most cases one labeler per
     item)."""
     assigned = assign_labelers(len(candidates), labelers, seed)
@@ -33,7 +33,7 @@ def label(candidates: Sequence[Candidates], labelers: Sequence[Labeler], seed: i
     ]
 
 
-def label_by_everyone(candidates: Sequence[Candidates], labelers: Sequence[Labeler], seed: int) -> list[Comparison]:
+def label_by_everyone(candidates: Sequence[Candidates], labelers: Sequence[Simulated], seed: int) -> list[Comparison]:
     """Rank each prompt's candidates by every labeler, each with noise of their own."""
     return [
         _ranked_by(labeler, item, named_random(seed, f"noise/{item.prompt.prompt_id}/{labeler.labeler_id}"))
@@ -68,7 +68,7 @@ def rankings_by_labeler(comparisons: Sequence[Comparison]) -> dict[str, dict[str
     return rankings
 
 
-def _ranked_by(labeler: Labeler, item: Candidates, noise: random.Random) -> Comparison:
+def _ranked_by(labeler: Simulated, item: Candidates, noise: random.Random) -> Comparison:
     # A generator per item: whatever else is labelled, this labeler says the same about this item.
     ranks = labeler.rank(item.prompt, item.completions, item.finished, noise)
     return _comparison(item, ranks, labeler.labeler_id)

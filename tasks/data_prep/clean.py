@@ -14,7 +14,7 @@ from tasks.data_prep.deduplicate import PrefixIndex, normalise
 from tasks.data_prep.lengths import responses_of
 from tasks.data_prep.pii import pii_rules
 from tasks.data_prep.rules import MOVED
-from tasks.data_prep.sources.records import Origin, SourceRecords
+from tasks.data_prep.sources.records import ReadFrom, SourceRecords
 from tasks.data_prep.sources.rows import UNKNOWN_LABELER
 from tasks.data_prep.split import ANY_SPLITS, AnySplit, Shares, prompt_of, split_owners
 from tasks.records.rankings import compares_with_itself, dense_ranks
@@ -78,7 +78,7 @@ class Cleaner:
                 row.read += count
                 row.drop(rule, self._source.first_left_out[role, rule], count)
 
-    def origin(self, record: WithPrompt | Document) -> Origin:
+    def origin(self, record: WithPrompt | Document) -> ReadFrom:
         """Where a record was read."""
         return self._source.origin(record)
 

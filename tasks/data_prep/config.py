@@ -100,14 +100,14 @@ class MinimumRows(Config):
 class DataPrepConfig(Config):
     """From raw data to clean, owner-disjoint splits (InstructGPT section 3.2 and appendix A)."""
 
-    source: Literal["sandbox", "jsonl_folder", "hub"]
+    source: Literal["sandbox", "folder", "hub"]
     """The embedded world, a folder of files (JSONL, JSON, CSV, Parquet, saved datasets), or datasets of the Hugging Face hub."""
     sandbox: SandboxConfig | None
     """Read when source is sandbox, else null."""
     folder: str | None
-    """Read when source is jsonl_folder, else null."""
+    """Read when source is folder, else null."""
     files: FilesConfig | None
-    """Read when source is jsonl_folder, else null."""
+    """Read when source is folder, else null."""
     hub: dict[Role, HubRole] | None
     """Role -> dataset; read when source is hub, else null."""
     prompt_layout: str
@@ -138,7 +138,7 @@ class DataPrepConfig(Config):
     @model_validator(mode="after")
     def _sections_follow_source(self) -> "DataPrepConfig":
         sections = {"sandbox": self.sandbox, "folder": self.folder, "files": self.files, "hub": self.hub}
-        needed = {"sandbox": ["sandbox"], "jsonl_folder": ["folder", "files"], "hub": ["hub"]}[self.source]
+        needed = {"sandbox": ["sandbox"], "folder": ["folder", "files"], "hub": ["hub"]}[self.source]
         for name, value in sections.items():
             if name in needed and not value:
                 raise ValueError(f"source is {self.source}, so {name} must be given; set data_prep.{name}")

@@ -90,7 +90,7 @@ def read_source(config: DataPrepConfig, layout: Layout) -> SourceRecords:
     if config.source == "sandbox":
         assert config.sandbox is not None
         return read_sandbox(config.sandbox, config.seed)
-    if config.source == "jsonl_folder":
+    if config.source == "folder":
         assert config.folder is not None and config.files is not None
         return read_folder(config.folder, config.files, config.minimum_rows, layout)
     assert config.hub is not None

@@ -31,7 +31,7 @@ from tasks.engine.digests import (
     strangers,
 )
 from tasks.engine.errors import ArtifactError, Interrupted
-from tasks.engine.os_errors import readable_os_errors
+from tasks.engine.os_errors import probe, readable_os_errors
 
 NOT_STAGES = ("checkpoints", "drafts", "locks", "runs")
 """Folders of the root that hold no artifacts."""
@@ -98,12 +98,10 @@ class ArtifactStore:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).resolve()
         self._verified: set[str] = set()
+        probe(self.root, 0)
         with readable_os_errors(self.root):
             for name in NOT_STAGES:
-                (self.root / name).mkdir(parents=True, exist_ok=True)
-            file = self.root / "drafts" / f".probe-{uuid.uuid4().hex}"
-            file.touch()
-            file.unlink()
+                (self.root / name).mkdir(exist_ok=True)
 
     def folder(self, stage: str, fingerprint: str) -> Path:
         """Where an artifact lies or would lie."""

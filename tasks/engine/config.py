@@ -238,7 +238,10 @@ class ModelConfig(Config):
     def _one_origin(self) -> "ModelConfig":
         scratch = self.architecture is not None and self.tokenizer is not None
         if self.name_or_path is None and not scratch:
-            raise ValueError("name_or_path is null, so both architecture and tokenizer must be given")
+            raise ValueError(
+                "name_or_path is null, so both architecture and tokenizer must be given; choose model=scratch, which has both, "
+                "or set model.name_or_path to a folder"
+            )
         if self.name_or_path is not None and (self.architecture is not None or self.tokenizer is not None):
             raise ValueError(
                 f"name_or_path is {self.name_or_path!r}, so architecture and tokenizer must be null "

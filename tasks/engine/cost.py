@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 OWN = Path("/proc/self")
-"""What the kernel tells a process of itself, where there is such a folder."""
+"""What the kernel tells a process of itself, where there is such a folder; psutil cannot let the peak begin anew."""
 MIB = 2**20
 
 

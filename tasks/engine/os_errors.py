@@ -79,8 +79,8 @@ def readable_os_errors(place: Path) -> Iterator[None]:
         raise ArtifactError(f"{place} cannot be written: {remedy} ({first})") from error
 
 
-def probe(folder: Path) -> None:
-    """Write a file of one MB and take it away again; databases fail in unreadable ways where that is not possible.
+def probe(folder: Path, size: int = 1_000_000) -> None:
+    """Write a file of ``size`` bytes and take it away again; databases fail in unreadable ways where that is not possible.
 
     Raises:
         ArtifactError: the disk is full, or the folder cannot be made or written.
@@ -89,7 +89,7 @@ def probe(folder: Path) -> None:
     with readable_os_errors(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(bytes(1_000_000))
+            file.write_bytes(bytes(size))
         except OSError as error:
             if refusal(error) is None:
                 moves = f"choose another folder with {_what_moves(folder)}"

@@ -33,7 +33,7 @@ class Group(NamedTuple):
     padding: Tensor  # (n,) places among the queries
 
 
-class Layout(NamedTuple):
+class Places(NamedTuple):
     """Where everything lies in the groups, one behind another."""
 
     groups: list[Group]
@@ -132,7 +132,7 @@ def groups_of(lengths: Sequence[int], heads: int) -> list[list[int]]:
 
 
 @lru_cache(maxsize=32)  # all layers of a pass ask the same
-def _layout(lengths: tuple[int, ...], heads: int, key_heads: int) -> Layout:
+def _layout(lengths: tuple[int, ...], heads: int, key_heads: int) -> Places:
     counts = torch.tensor(lengths)
     starts = counts.cumsum(0) - counts
     groups: list[Group] = []
@@ -151,4 +151,4 @@ def _layout(lengths: tuple[int, ...], heads: int, key_heads: int) -> Layout:
             passed[side] += len(grids[side])
         padding = (~shown[0]).nonzero().squeeze(1)
         groups.append(Group(len(numbers) * key_heads, len(columns), grids[0], grids[1], padding))
-    return Layout(groups, inverse[0], inverse[1])
+    return Places(groups, inverse[0], inverse[1])

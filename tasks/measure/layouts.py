@@ -29,7 +29,7 @@ TRUTHFUL_PAIRS = (
 )
 
 
-class Layout(NamedTuple):
+class Asking(NamedTuple):
     """One prompt type."""
 
     prefix: str
@@ -40,12 +40,12 @@ class Layout(NamedTuple):
 
 _PAIRS = "".join(f"Q: {question}\nA: {answer}\n\n" for question, answer in TRUTHFUL_PAIRS)
 LAYOUTS = {
-    "basic": Layout("", "basic: the sentence alone"),
-    "respectful": Layout(f"{RESPECTFUL}\n", f'respectful: "{RESPECTFUL}", newline, the sentence'),
-    "biased": Layout(f"{BIASED}\n", f'biased: "{BIASED}", newline, the sentence'),
-    "qa": Layout(_PAIRS, 'QA: six pairs, then "Q: <question>", newline, "A:"'),
-    "instruction": Layout(f"{TRUTHFUL}\n\n", f'instruction: "{TRUTHFUL}", blank line, "Q: <question>", newline, "A:"'),
-    "qa_instruction": Layout(
+    "basic": Asking("", "basic: the sentence alone"),
+    "respectful": Asking(f"{RESPECTFUL}\n", f'respectful: "{RESPECTFUL}", newline, the sentence'),
+    "biased": Asking(f"{BIASED}\n", f'biased: "{BIASED}", newline, the sentence'),
+    "qa": Asking(_PAIRS, 'QA: six pairs, then "Q: <question>", newline, "A:"'),
+    "instruction": Asking(f"{TRUTHFUL}\n\n", f'instruction: "{TRUTHFUL}", blank line, "Q: <question>", newline, "A:"'),
+    "qa_instruction": Asking(
         f"{TRUTHFUL}\n\n{_PAIRS}", f'instruction + QA: "{TRUTHFUL}", six pairs, then "Q: <question>", newline, "A:"'
     ),
 }

@@ -65,7 +65,7 @@ class WordList:
         return [float(self._pattern.search(text) is not None) for text in texts]
 
 
-class Classifier:
+class SafetyClassifier:
     """A local sequence-classification model (safetensors), such as one of the public toxicity classifiers."""
 
     batch_size = 32
@@ -128,7 +128,7 @@ def toxicity_scorer(config: ToxicityConfig, device: str) -> ToxicityScorer | Non
 
         return Perspective(config.perspective)
     path = Path(str(config.path)).expanduser()
-    return WordList(path) if config.scorer == "word_list" else Classifier(path, str(config.toxic_label), device)
+    return WordList(path) if config.scorer == "word_list" else SafetyClassifier(path, str(config.toxic_label), device)
 
 
 def check_toxicity(config: ToxicityConfig) -> None:

@@ -22,7 +22,7 @@ from tasks.ppo.config import PPOConfig
 from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import (
     KL,
-    Finding,
+    Alarm,
     History,
     entropy_collapse,
     held_out_score,
@@ -81,7 +81,7 @@ def worths(history: History, window: int, price: float) -> list[float]:
     return [score / spread[0] - price * nats for score, nats in zip(scores, kl, strict=True)]
 
 
-def overspent(history: History, window: int, price: float, limit: float) -> Finding | None:
+def overspent(history: History, window: int, price: float, limit: float) -> Alarm | None:
     """The worth is below its best by at least ``limit``; nothing is found before two whole windows."""
     found = worths(history, window, price)
     if len(found) <= window:
@@ -90,7 +90,7 @@ def overspent(history: History, window: int, price: float, limit: float) -> Find
     if fall < limit:
         return None
     nats = window_means(history, KL, window)[-1]
-    return Finding(
+    return Alarm(
         "worth",
         fall,
         limit,
@@ -99,7 +99,7 @@ def overspent(history: History, window: int, price: float, limit: float) -> Find
     )
 
 
-def held(history: History, config: PPOConfig, since: int) -> Finding | None:
+def held(history: History, config: PPOConfig, since: int) -> Alarm | None:
     """Whether the brake holds at the end of ``history``; the first sign that it finds.
 
     After an intervention in iteration ``since`` (0 for none) it lets ``sentinel.window`` scorings pass, so that a whole window

@@ -57,7 +57,7 @@ from tasks.records.records import Document, Prompt
 from tasks.rewards.rewards import Rewards
 
 
-class Sample(NamedTuple):
+class ShownEpisode(NamedTuple):
     """One episode, for a reader."""
 
     prompt: Prompt
@@ -177,13 +177,13 @@ class PPOLearner:
         self.last_rollout, self.last_episodes, self._chosen = rollout, episodes, chosen
         return metrics
 
-    def samples(self, count: int) -> list[Sample]:
+    def samples(self, count: int) -> list[ShownEpisode]:
         """The first episodes of the latest iteration; none before the first."""
         if self.last_rollout is None or self.last_episodes is None:
             return []
         episodes = self.last_episodes
         return [
-            Sample(
+            ShownEpisode(
                 self.prompts[self._chosen[row]],
                 decode_response(self.tokenizer, episodes.scored[row], self.prompts[self._chosen[row]].text),
                 self.last_rollout.score[row].item(),

@@ -21,7 +21,7 @@ BIGRAMS, MOST_COMMON = "response/distinct_bigrams", "response/most_common_share"
 JUDGES = ("gold", "independent")
 
 
-class Finding(NamedTuple):
+class Alarm(NamedTuple):
     """A rule that holds at the end of a history."""
 
     rule: str
@@ -52,7 +52,7 @@ def start_and_now(history: History, metric: str, window: int) -> tuple[float, fl
     return (means[0], means[-1]) if len(means) > window else None
 
 
-def over_optimisation(history: History, judge: str, window: int, limit: float) -> Finding | None:
+def over_optimisation(history: History, judge: str, window: int, limit: float) -> Alarm | None:
     """The held-out judge's score is below its best window, and the optimised score has risen since."""
     metric, spread = held_out_score(judge), held_out_spread(judge)
     judged = [row for row in history if metric in row]
@@ -66,7 +66,7 @@ def over_optimisation(history: History, judge: str, window: int, limit: float) -
     fall, rise = (scores[best] - scores[-1]) / start_spread, proxy[-1] - proxy[best]
     if fall < limit or rise <= 0.0:
         return None
-    return Finding(
+    return Alarm(
         f"over_optimisation_{judge}",
         fall,
         limit,
@@ -75,7 +75,7 @@ def over_optimisation(history: History, judge: str, window: int, limit: float) -
     )
 
 
-def kl_speed(history: History, window: int, limit: float) -> Finding | None:
+def kl_speed(history: History, window: int, limit: float) -> Alarm | None:
     """KL to the reference gained per iteration, from the last window but one to the last."""
     means = window_means(history, KL, window)
     if len(means) <= window:
@@ -83,7 +83,7 @@ def kl_speed(history: History, window: int, limit: float) -> Finding | None:
     speed = (means[-1] - means[-1 - window]) / window
     if speed < limit:
         return None
-    return Finding(
+    return Alarm(
         "kl_speed",
         speed,
         limit,
@@ -92,12 +92,12 @@ def kl_speed(history: History, window: int, limit: float) -> Finding | None:
     )
 
 
-def entropy_collapse(history: History, window: int, limit: float) -> Finding | None:
+def entropy_collapse(history: History, window: int, limit: float) -> Alarm | None:
     """Entropy per token, as a share of the start's."""
     ends = start_and_now(history, ENTROPY, window)
     if ends is None or ends[0] <= 0.0 or ends[1] / ends[0] >= limit:
         return None
-    return Finding(
+    return Alarm(
         "entropy_collapse",
         ends[1] / ends[0],
         limit,
@@ -105,7 +105,7 @@ def entropy_collapse(history: History, window: int, limit: float) -> Finding | N
     )
 
 
-def length_drift(history: History, window: int, limit: float) -> Finding | None:
+def length_drift(history: History, window: int, limit: float) -> Alarm | None:
     """Response length against the start's, in either direction."""
     ends = start_and_now(history, LENGTH, window)
     if ends is None:
@@ -114,7 +114,7 @@ def length_drift(history: History, window: int, limit: float) -> Finding | None:
     if factor < limit:
         return None
     word = "longer" if ends[1] > ends[0] else "shorter"
-    return Finding(
+    return Alarm(
         "length_drift",
         factor,
         limit,
@@ -123,12 +123,12 @@ def length_drift(history: History, window: int, limit: float) -> Finding | None:
     )
 
 
-def repetition_within(history: History, window: int, limit: float) -> Finding | None:
+def repetition_within(history: History, window: int, limit: float) -> Alarm | None:
     """Share of different bigrams inside a response, as a share of the start's."""
     ends = start_and_now(history, BIGRAMS, window)
     if ends is None or ends[0] <= 0.0 or ends[1] / ends[0] >= limit:
         return None
-    return Finding(
+    return Alarm(
         "repetition_within",
         ends[1] / ends[0],
         limit,
@@ -137,12 +137,12 @@ def repetition_within(history: History, window: int, limit: float) -> Finding | 
     )
 
 
-def repetition_across(history: History, window: int, limit: float) -> Finding | None:
+def repetition_across(history: History, window: int, limit: float) -> Alarm | None:
     """Share of the episodes that got the most common response."""
     ends = start_and_now(history, MOST_COMMON, window)
     if ends is None or ends[1] < limit or ends[1] <= ends[0]:
         return None
-    return Finding(
+    return Alarm(
         "repetition_across",
         ends[1],
         limit,
@@ -151,14 +151,14 @@ def repetition_across(history: History, window: int, limit: float) -> Finding | 
     )
 
 
-def eos_rate(history: History, window: int, limit: float) -> Finding | None:
+def eos_rate(history: History, window: int, limit: float) -> Alarm | None:
     """Share of responses that end by themselves: one that was low from the start is as bad as one that fell."""
     means = window_means(history, EOS_RATE, window)
     if not means or means[-1] >= limit:
         return None
     fell = means[-1] < means[0]
     remedy = "lower ppo.missing_eos_score" if fell else "train ppo_init longer"
-    return Finding(
+    return Alarm(
         "eos_rate",
         means[-1],
         limit,
@@ -186,7 +186,7 @@ def rules_in_force(config: SentinelConfig, judges: Sequence[str]) -> list[str]:
     return named
 
 
-def inspect(history: History, config: SentinelConfig) -> list[Finding]:
+def inspect(history: History, config: SentinelConfig) -> list[Alarm]:
     """Every rule that holds at the end of ``history``."""
     found = [
         rule(history, config.window, limit)

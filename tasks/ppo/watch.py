@@ -21,7 +21,7 @@ from tasks.language.adapters import snapshot
 from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
 from tasks.ppo.brake import Intervention, Kept, held, keep_best, return_to
-from tasks.ppo.learner import PPOLearner, Sample
+from tasks.ppo.learner import PPOLearner, ShownEpisode
 from tasks.ppo.rollout import Episodes
 from tasks.ppo.sentinel import (
     BIGRAMS,
@@ -60,7 +60,7 @@ class HeldOutJudge(Protocol):
 
     name: str
 
-    def score(self, samples: Sequence[Sample], episodes: Episodes) -> list[float]:
+    def score(self, samples: Sequence[ShownEpisode], episodes: Episodes) -> list[float]:
         """One score per episode, higher is better."""
         ...
 
@@ -73,7 +73,7 @@ class GoldJudge:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def score(self, samples: Sequence[Sample], episodes: Episodes) -> list[float]:
+    def score(self, samples: Sequence[ShownEpisode], episodes: Episodes) -> list[float]:
         """The gold utility of each response."""
         return [gold_score(self.world, item.prompt, item.response, item.finished).total for item in samples]
 
@@ -86,7 +86,7 @@ class IndependentJudge:
     def __init__(self, model: ScalarModel, pad_id: int, runtime: RuntimeConfig) -> None:
         self.model, self.pad_id, self.runtime = model.eval(), pad_id, runtime
 
-    def score(self, samples: Sequence[Sample], episodes: Episodes) -> list[float]:
+    def score(self, samples: Sequence[ShownEpisode], episodes: Episodes) -> list[float]:
         """Raw scores, before any rule about missing EOS."""
         return score_rows(self.model, episodes.prompts, episodes.scored, self.pad_id, self.runtime)
 

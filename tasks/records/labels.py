@@ -144,7 +144,7 @@ class LabelBatch(NamedTuple):
     """By ``item_id``, in the order of the file."""
 
 
-class Progress(NamedTuple):
+class LabelingProgress(NamedTuple):
     """How far the labelling of a batch has come."""
 
     given: int
@@ -290,7 +290,7 @@ def append_label(batch: LabelBatch, label: Label) -> None:
     append_line(labels_file(batch, label.labeler), label.model_dump_json())
 
 
-def progress(batch: LabelBatch, labels: Iterable[Label], labelers: Collection[str] = ()) -> Progress:
+def progress(batch: LabelBatch, labels: Iterable[Label], labelers: Collection[str] = ()) -> LabelingProgress:
     """How many answers there are and how many it takes.
 
     An item takes ``labels_per_item`` answers; a shared one takes an answer of each of ``labelers``, if those are more. To skip
@@ -306,7 +306,7 @@ def progress(batch: LabelBatch, labels: Iterable[Label], labelers: Collection[st
             needs = max(needs, len(set(labelers) | answered))
         given += min(needs, len(answered))
         wanted += needs
-    return Progress(given, wanted)
+    return LabelingProgress(given, wanted)
 
 
 def comparisons_of(batch: LabelBatch, labels: Iterable[Label] | None = None) -> list[Comparison]:

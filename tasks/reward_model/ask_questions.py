@@ -10,7 +10,7 @@ from tasks.language.named_layout import laid_out
 from tasks.language.scorer import score_rows
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.data import PreparedData
-from tasks.reward_model.best_of_many import Question, accuracy_by_subset, ties
+from tasks.reward_model.best_of_many import ScoredQuestion, accuracy_by_subset, ties
 from tasks.reward_model.job import QuestionsJob
 from tasks.reward_model.question_files import TIES, QuestionRow, read_questions
 
@@ -38,7 +38,7 @@ def ask_questions(shop: Workshop, config: QuestionsJob) -> Metrics:
     return metrics
 
 
-def scored(rows: list[QuestionRow], model: ScalarModel, shop: Workshop, config: QuestionsJob) -> list[Question]:
+def scored(rows: list[QuestionRow], model: ScalarModel, shop: Workshop, config: QuestionsJob) -> list[ScoredQuestion]:
     """Score every answer to every question, each once."""
     tokenizer = PreparedData(shop.input("data")).tokenizer()
     texts = laid_out([row.prompt for row in rows], config.prompt_layout, tokenizer)
@@ -51,6 +51,6 @@ def scored(rows: list[QuestionRow], model: ScalarModel, shop: Workshop, config: 
     scores = score_rows(model, prompts, answers, int(tokenizer.pad_token_id), shop.runtime)
     left = iter(scores)
     return [
-        Question(row.id, row.subset, [next(left) for _ in row.chosen], [next(left) for _ in row.rejected])
+        ScoredQuestion(row.id, row.subset, [next(left) for _ in row.chosen], [next(left) for _ in row.rejected])
         for row in rows
     ]

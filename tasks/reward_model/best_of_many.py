@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 
-class Question(NamedTuple):
+class ScoredQuestion(NamedTuple):
     """One prompt, with the scores of its right and of its wrong answers."""
 
     name: str
@@ -18,7 +18,7 @@ class Question(NamedTuple):
     wrong: Sequence[float]
 
 
-def credit(question: Question) -> float:
+def credit(question: ScoredQuestion) -> float:
     """1 where a right answer alone scores highest; shared with those that score as high; 0 where a wrong one is higher."""
     top = max((*question.right, *question.wrong))
     return sum(score == top for score in question.right) / sum(
@@ -26,7 +26,7 @@ def credit(question: Question) -> float:
     )
 
 
-def accuracy_by_subset(questions: Sequence[Question]) -> dict[str, float]:
+def accuracy_by_subset(questions: Sequence[ScoredQuestion]) -> dict[str, float]:
     """Mean credit of each subset in the order of their names."""
     credits: dict[str, list[float]] = {}
     for question in questions:
@@ -61,9 +61,9 @@ class Ties(NamedTuple):
         )
 
 
-def ties(questions: Sequence[Question]) -> Ties | None:
+def ties(questions: Sequence[ScoredQuestion]) -> Ties | None:
     """Over questions called ``ref:N`` and ``tied:N``; None without both of at least one N."""
-    kinds: dict[str, dict[str, Question]] = {"ref": {}, "tied": {}}
+    kinds: dict[str, dict[str, ScoredQuestion]] = {"ref": {}, "tied": {}}
     for question in questions:
         kind, _, number = question.name.partition(":")
         if kind in kinds:
@@ -86,12 +86,12 @@ def ties(questions: Sequence[Question]) -> Ties | None:
     )
 
 
-def _gap(question: Question) -> float:
+def _gap(question: ScoredQuestion) -> float:
     """Of the lowest right answer over the highest wrong one."""
     return min(question.right) - max(question.wrong)
 
 
-def _all_above(questions: Mapping[str, Question]) -> float:
+def _all_above(questions: Mapping[str, ScoredQuestion]) -> float:
     return _share(_gap(question) > 0 for question in questions.values())
 
 

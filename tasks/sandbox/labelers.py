@@ -20,7 +20,7 @@ TIE_MARGIN = 0.2
 
 
 @dataclass(frozen=True)
-class Labeler:
+class Simulated:
     """One person's way of weighing the parts of the gold utility."""
 
     labeler_id: str
@@ -54,17 +54,17 @@ class Labeler:
 class Panel:
     """Those who label training data, and those who only judge at the end."""
 
-    training: tuple[Labeler, ...]
-    held_out: tuple[Labeler, ...]
+    training: tuple[Simulated, ...]
+    held_out: tuple[Simulated, ...]
 
     @classmethod
     def of(cls, world: World, seed: int) -> Panel:
         """The panel of a world; both seeds matter."""
         rng = random.Random(f"panel {world.seed} {seed}")
 
-        def hire(name: str) -> Labeler:
+        def hire(name: str) -> Simulated:
             spread = [weight * rng.gauss(1.0, WEIGHT_SPREAD) for weight in WEIGHTS]
-            return Labeler(
+            return Simulated(
                 labeler_id=name,
                 world=world,
                 weights=(spread[0], spread[1], spread[2], spread[3], spread[4], spread[5]),

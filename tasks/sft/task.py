@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -21,6 +22,7 @@ from tasks.records.picks import picked_among, picks_file, read_picks
 from tasks.records.records import Demonstration
 from tasks.sft.config import SFTConfig
 from tasks.sft.endings import eos_rate, warning
+from tasks.sft.kept import SUMS, begin_again_if_damaged, keep
 from tasks.sft.selection import select_by_reward
 from tasks.sft.train import SFTLearner
 
@@ -40,9 +42,10 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
         draws = named_generator(config.seed, "sft/adapter")
         attach(model, config.adapter, draws, shop.runtime.frozen_precision)
     epochs = shop.checkpoints / "epochs"
+    begin_again_if_damaged(epochs)
 
     def keep_epoch(epoch: int, trained: PreTrainedModel) -> None:
-        save_policy(trained, tokenizer, epochs / str(epoch))
+        keep(epochs / str(epoch), partial(save_policy, trained, tokenizer))
 
     demonstrations = _demonstrations(shop, data)
     learner = SFTLearner(
@@ -60,7 +63,7 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     save_policy(learner.model, tokenizer, shop.folder / "policy")
     save_adapter(learner.model, shop.folder / "adapter")
     if epochs.is_dir() and here().first:
-        shutil.copytree(epochs, shop.folder / "epochs")
+        shutil.copytree(epochs, shop.folder / "epochs", ignore=shutil.ignore_patterns(SUMS, ".*"))
     final = {"cost/tokens_learned": float(learner.counted_tokens)}
     final |= {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
     if losses:  # none when a run was killed between its last checkpoint and here

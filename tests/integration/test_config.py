@@ -44,6 +44,11 @@ def test_every_overlay_is_valid(overrides: list[str]) -> None:
         (["runtime.runner=threds"], r"runtime\.runner: .*found 'threds'"),
         (["model=nowhere"], "nowhere"),
         (["sft.epochs"], "sft.epochs"),
+        (["ppo.adapter.rank=8"], r"ppo\.adapter has no values as it is; choose adapter=NAME"),
+        (
+            ["model=pretrained", "scale=miniature", "model.name_or_path=null"],
+            "model: name_or_path is null.*model=scratch",
+        ),
     ],
 )
 def test_mistakes_are_named(overrides: list[str], message: str) -> None:
@@ -60,6 +65,24 @@ def test_dpo_sees_the_comparisons_of_the_reward_model_that_ppo_optimises() -> No
     assert halved.preference_runs["dpo"].trained_on == halved.reward_model_run.trained_on == "first_half"
     with pytest.raises(ConfigError, match=r"dpo\.trained_on is second_half; set dpo\.trained_on=all"):
         load(["independent_reward_model=disjoint_half", "dpo.trained_on=second_half"])
+
+
+@pytest.mark.parametrize("value", ["-1", "abc", "99999999999999999999"])
+def test_a_value_that_others_follow_is_told_once(value: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load([f"seed={value}"])
+    first, *found = str(refused.value).splitlines()
+    assert first == "invalid configuration" and [line.split(":")[0].strip() for line in found] == ["seed"]
+    with pytest.raises(ConfigError) as refused:
+        load([f"seed={value}", "ppo.seed=x"])  # it follows no longer
+    assert [line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:]] == ["ppo.seed", "seed"]
+
+
+def test_one_value_of_one_stages_adapter() -> None:
+    config = load(["adapter=lora", "adapter.alpha=8", "ppo.adapter.rank=4", "dpo.adapter=null"])
+    stages = (config.sft, config.ppo_init, config.reward_model, config.rejection_sampling, config.ppo)
+    found = [stage.adapter and (stage.adapter.rank, stage.adapter.alpha) for stage in stages]
+    assert found == [*[(16, 8.0)] * 4, (4, 8.0)] and config.dpo.adapter is None
 
 
 def test_a_missing_key_is_named() -> None:

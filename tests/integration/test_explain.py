@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prefect import Task
 
-from flows.ask.explain import CACHED, Plan, explain, plan_of
+from flows.ask.explain import CACHED, Foreseen, explain, plan_of
 from flows.config import RLHFConfig, load
 from flows.instructgpt import instructgpt
 from flows.run.promotion import gate_stage, release_stage
@@ -68,7 +68,7 @@ def will_run(config: RLHFConfig) -> list[str]:
     return [plan.stage for plan in plan_of(config) if plan.state != CACHED]
 
 
-def plan(config: RLHFConfig, stage: str) -> Plan:
+def plan(config: RLHFConfig, stage: str) -> Foreseen:
     return next(plan for plan in plan_of(config) if plan.stage == stage)
 
 

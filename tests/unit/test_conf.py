@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.config import load
+from flows.config import composed, load
 from tests.shipped import CONF, shipped
 
 ON_PAPER = ["sft", "ppo_init", "comparisons", "reward_model", "ppo", "rejection_sampling", "dpo"]
@@ -30,13 +30,29 @@ def test_the_sandbox_lists_only_what_differs_from_the_paper(group: str) -> None:
         assert value != paper[path], f"{group}: {'.'.join(path)} repeats paper.yaml"
 
 
-def test_every_recipe_chooses_for_the_same_groups_and_experiments_switch_the_recipe() -> None:
+def test_every_recipe_chooses_for_the_same_groups() -> None:
     chosen = {}
     for path in sorted((CONF / "recipe").glob("*.yaml")):
         text = path.read_text()
         assert text.startswith("# @package _global_\n")
         chosen[path.stem] = [next(iter(entry)) for entry in yaml.safe_load(text)["defaults"]]
-    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 12
+    assert chosen["sandbox"] == chosen["paper"] and len(chosen["paper"]) == 6
+    entries = yaml.safe_load((CONF / "rlhf.yaml").read_text())["defaults"]
+    followers = [
+        group for entry in entries if entry != "_self_" for group, choice in entry.items() if choice == "${recipe}"
+    ]
+    assert sorted([*followers, "comparisons"]) == sorted(ON_PAPER)  # own data brings its comparisons along
+
+
+@pytest.mark.parametrize("recipe", ["paper", "sandbox"])
+def test_a_stage_follows_the_recipe_unless_it_is_chosen_itself(recipe: str) -> None:
+    data = ["data_prep.folder=here", "model.name_or_path=there"] if recipe == "paper" else []
+    values = composed([f"recipe={recipe}", "dpo=paper", *data])
+    assert values.sft.adam.learning_rate == shipped("sft", recipe)["adam"]["learning_rate"]
+    assert values.dpo.adam.learning_rate == shipped("dpo", "paper")["adam"]["learning_rate"]
+
+
+def test_experiments_switch_the_recipe() -> None:
     for name in ("own_data", "own_data_from_scratch", "instructgpt_1_3b"):
         experiment = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
         assert experiment["defaults"][0] == {"override /recipe": "paper"}

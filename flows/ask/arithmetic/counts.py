@@ -145,7 +145,7 @@ def _counted(data: DataPrepConfig) -> dict[str, Rows]:
             "comparisons": Rows(world.comparison_prompts, ABOUT),
             "rl_prompts": Rows(world.rl_prompts, ABOUT),
         }
-    if data.source == "jsonl_folder" and data.folder and Path(data.folder).expanduser().is_dir():
+    if data.source == "folder" and data.folder and Path(data.folder).expanduser().is_dir():
         assert data.files is not None
         return _records(data.folder, data.files)
     return {}

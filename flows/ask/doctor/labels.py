@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
-from flows.ask.doctor.sample import Sample, share
+from flows.ask.doctor.sample import DataSample, share
 from tasks.engine.findings import Finding
 from tasks.records.rankings import ordered_pairs
 
@@ -33,7 +33,7 @@ class Labels(NamedTuple):
         return share(self.longer_wins, self.longer_wins + self.shorter_wins)
 
 
-def count(sample: Sample) -> Labels:
+def count(sample: DataSample) -> Labels:
     """Length is counted in characters, which every reader of the data can count too."""
     pairs = ties = longer = shorter = 0
     for row in sample.comparisons:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 
 from flows.ask.arithmetic.memory import FP32, GIB, stage_memory
@@ -87,16 +88,10 @@ def device_memory(device: str) -> tuple[int, int]:
     if device.startswith("cuda"):
         free, total = torch.cuda.mem_get_info(device)
         return int(total), int(free)
-    page = os.sysconf("SC_PAGE_SIZE")
-    total, free = page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    for line in _lines("/proc/meminfo"):
-        if line.startswith("MemAvailable:"):
-            free = 1024 * int(line.split()[1])
-    limit = next(iter(_lines("/sys/fs/cgroup/memory.max")), "max")
-    used = next(iter(_lines("/sys/fs/cgroup/memory.current")), "0")
-    if limit.isdigit() and int(limit) < total:
-        total, free = int(limit), min(free, int(limit) - int(used))
-    return total, free
+    memory = psutil.virtual_memory()
+    total, free = int(memory.total), int(memory.available)
+    limit, used = _number("memory.max"), _number("memory.current")  # psutil does not know what a container is given
+    return (total, free) if limit is None or limit >= total else (limit, min(free, limit - (used or 0)))
 
 
 def disk(patient: Patient) -> Iterator[Finding]:
@@ -132,7 +127,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
 def file_system(patient: Patient) -> Iterator[Finding]:
     """Databases on a network's file system lose their locks."""
     folder = patient.config.tracking.folder
-    kind = _file_system_of(folder, _lines("/proc/mounts"))
+    kind = _file_system_of(folder)
     if kind in REMOTE and patient.config.tracking.mlflow_uri is None:
         yield found(
             "warning",
@@ -143,18 +138,15 @@ def file_system(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _file_system_of(folder: Path, mounts: list[str]) -> str:
-    """The kind of the mount that a folder is on: the longest path that leads to it."""
-    best = ("", "")
-    for line in mounts:
-        parts = line.split()
-        if len(parts) > 2 and folder.is_relative_to(parts[1]) and len(parts[1]) >= len(best[0]):
-            best = (parts[1], parts[2])
-    return best[1]
+def _file_system_of(folder: Path) -> str:
+    """The kind of the mount that a folder is on: the longest path that leads to it, of two on one path the later."""
+    above = [mount for mount in psutil.disk_partitions(all=True) if folder.is_relative_to(mount.mountpoint)]
+    return max(reversed(above), key=lambda mount: len(mount.mountpoint)).fstype if above else ""
 
 
-def _lines(path: str) -> list[str]:
+def _number(limit: str) -> int | None:
+    """A figure of this process's control group; None where there is no such group, or no limit."""
     try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
+        return int(Path("/sys/fs/cgroup", limit).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

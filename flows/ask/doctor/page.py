@@ -11,7 +11,7 @@ from flows.ask.arithmetic.memory import GIB, stage_memory
 from flows.ask.doctor import labels
 from flows.ask.doctor.machine import PROGRAM, device_memory
 from flows.ask.doctor.patient import Patient
-from flows.ask.doctor.sample import ROWS, Sample
+from flows.ask.doctor.sample import ROWS, DataSample
 from flows.ask.timing.page import show as show_time
 from flows.ask.timing.page import stages_of
 from flows.ask.timing.rates import guessed
@@ -53,7 +53,7 @@ def numbers(patient: Patient) -> Iterator[Table | str]:
         yield f"no more numbers: {error}"
 
 
-def data_table(sample: Sample) -> Table:
+def data_table(sample: DataSample) -> Table:
     """Role, read, kept, reasons, and tokens: the median, and what 95 of 100 stay below."""
     about = "" if sample.whole else f": the first {ROWS:,} rows of each file"
     table = Table(title=f"Data{about}", title_justify="left", title_style="bold", pad_edge=False)

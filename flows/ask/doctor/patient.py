@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from flows.ask.arithmetic.counts import Counts, Rows, training_rows
 from flows.ask.arithmetic.shapes import Shapes, shapes_of
 from flows.ask.doctor.requirements import inspect_models
-from flows.ask.doctor.sample import Sample, read_sample
+from flows.ask.doctor.sample import DataSample, read_sample
 from flows.config import RLHFConfig
 from tasks.data_prep.layouts import layout_of
 from tasks.data_prep.tokenizer import adopt_tokenizer
@@ -70,11 +70,11 @@ class Patient:
         return self._once("layout", lambda: layout_of(self.config.data_prep.prompt_layout, self.tokenizer))
 
     @property
-    def sample(self) -> Sample | None:
+    def sample(self) -> DataSample | None:
         """The beginning of every data file, prepared as data preparation will; None where there are no files to read."""
         data, model = self.config.data_prep, self.config.model
         elsewhere = model.name_or_path is not None and self.model_folder is None
-        if data.source != "jsonl_folder" or elsewhere or not Path(data.folder or "").expanduser().is_dir():
+        if data.source != "folder" or elsewhere or not Path(data.folder or "").expanduser().is_dir():
             return None
         return self._once("sample", lambda: read_sample(self.config, self.layout, self.tokenizer))
 

@@ -129,7 +129,7 @@ def check_data(config: RLHFConfig) -> None:
         raise no_documents(
             "data_prep.hub: found no dataset for documents", config.documents_for, "add data_prep.hub.documents"
         )
-    if data.source != "jsonl_folder":
+    if data.source != "folder":
         return
     root = Path(data.folder or "").expanduser()
     if not data.folder or not root.is_dir():

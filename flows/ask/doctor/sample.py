@@ -28,7 +28,7 @@ FEWEST = 10
 """Rows from which a share or a median means something."""
 
 
-class Sample(NamedTuple):
+class DataSample(NamedTuple):
     """What was read and what is left of it."""
 
     source: SourceRecords
@@ -59,7 +59,7 @@ class Sample(NamedTuple):
         return [item for item in self.table["rl_prompts", "train"] if isinstance(item, Prompt)]
 
 
-def read_sample(config: RLHFConfig, layout: Layout, tokenizer: PreTrainedTokenizerBase | None) -> Sample:
+def read_sample(config: RLHFConfig, layout: Layout, tokenizer: PreTrainedTokenizerBase | None) -> DataSample:
     """Read and prepare.
 
     Raises:
@@ -76,7 +76,7 @@ def read_sample(config: RLHFConfig, layout: Layout, tokenizer: PreTrainedTokeniz
     measured = {role: [ruler.measure(row) for row in rows] for (role, split), rows in table.items() if split == "train"}
     drop_misfits(table, documents, cleaner, ruler)
     whole = all(rows < ROWS for rows in files.values())
-    return Sample(source, cleaner, table, documents, measured, files, whole)
+    return DataSample(source, cleaner, table, documents, measured, files, whole)
 
 
 def _read(config: RLHFConfig, layout: Layout) -> tuple[SourceRecords, dict[str, int]]:
@@ -102,7 +102,7 @@ def share(part: int, of: Sequence[object] | int) -> float:
     return part / whole if whole else 0.0
 
 
-def typed(sample: Sample, row: Prompt | Demonstration | Comparison) -> str:
+def typed(sample: DataSample, row: Prompt | Demonstration | Comparison) -> str:
     """The last request of a row before the layout."""
     turns = sample.cleaner.origin(row).turns
     return turns[-1].content if turns else prompt_of(row).text

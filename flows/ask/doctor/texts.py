@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
-from flows.ask.doctor.sample import FEWEST, Sample, share, typed
+from flows.ask.doctor.sample import FEWEST, DataSample, share, typed
 from tasks.data_prep.deduplicate import normalise
 from tasks.engine.findings import Finding
 
@@ -17,7 +17,7 @@ DAMAGED = re.compile("\ufffd|Ã[\u0080-\u00bf]|â€[™œ\u009d“”˜¦]|Â[\
 """UTF-8 that was read as Latin-1 or Windows-1252 and written again, or could not be read."""
 
 
-def _responses(sample: Sample) -> dict[str, list[tuple[str, str]]]:
+def _responses(sample: DataSample) -> dict[str, list[tuple[str, str]]]:
     """Role -> prompt as typed and response, of training."""
     found = {
         "demonstrations": [(typed(sample, row), row.response) for row in sample.demonstrations],

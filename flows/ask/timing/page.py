@@ -4,7 +4,7 @@ import torch
 
 from flows.ask.arithmetic.shapes import Shapes, network_config, shapes_of
 from flows.ask.doctor.patient import Patient
-from flows.ask.timing.rates import Batch, Rates, rates_here
+from flows.ask.timing.rates import Rates, Trial, rates_here
 from flows.ask.timing.schedule import Planned, planned
 from flows.ask.timing.tokens import Lengths, lengths_of
 from flows.ask.timing.work import START, Work, work_of
@@ -42,7 +42,7 @@ def stages_of(patient: Patient, shapes: Shapes, lengths: Lengths, rates: Rates) 
 def rates_of(config: RLHFConfig, shapes: Shapes, lengths: Lengths) -> Rates:
     """Of this machine, on a batch shaped like the run's."""
     rows = min(config.runtime.generation_batch, config.ppo.episodes_per_iteration, MOST_ROWS)
-    batch = Batch(max(1, round(lengths.asked)), max(1, round(lengths.response)), rows)
+    batch = Trial(max(1, round(lengths.asked)), max(1, round(lengths.response)), rows)
     return rates_here(network_config(config), shapes.policy.parameters, config.runtime, batch, environment.HOME)
 
 

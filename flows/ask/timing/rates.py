@@ -69,7 +69,7 @@ class Rates(BaseModel):
         return self.model_copy(update={"read": self.read * by, "train": self.train * by, "sample": self.sample * by})
 
 
-class Batch(NamedTuple):
+class Trial(NamedTuple):
     """Of what shape the measured batch is."""
 
     prompt: int
@@ -77,7 +77,7 @@ class Batch(NamedTuple):
     rows: int
 
 
-def rates_here(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, batch: Batch, home: Path) -> Rates:
+def rates_here(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, batch: Trial, home: Path) -> Rates:
     """From the home folder, else measured and kept there."""
     path, machine = home / FILE, f"{platform.node()} {runtime.device} {runtime.precision} {runtime.threads} threads"
     key = sha256(f"{machine} {network.to_json_string()} {batch} {torch.__version__}".encode()).hexdigest()[:16]
@@ -107,7 +107,7 @@ def guessed(parameters: int, runtime: RuntimeConfig) -> Rates:
     )
 
 
-def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, batch: Batch, machine: str) -> Rates:
+def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, batch: Trial, machine: str) -> Rates:
     """Run it all, with the threads of a stage."""
     before = torch.get_num_threads()
     torch.set_num_threads(runtime.threads)
@@ -195,7 +195,7 @@ def _seconds(work: Callable[[], object], runtime: RuntimeConfig) -> float:
     return clock() - started
 
 
-def _texts(batch: Batch, rows: int, runtime: RuntimeConfig) -> TokenBatch:
+def _texts(batch: Trial, rows: int, runtime: RuntimeConfig) -> TokenBatch:
     return pad_batch([[1] * batch.prompt] * rows, [[1] * batch.response] * rows, 0).to(runtime.device)
 
 

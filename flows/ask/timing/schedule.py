@@ -18,7 +18,7 @@ class Planned(NamedTuple):
     ends: float
 
 
-class Plan:
+class Timetable:
     """Called like a ``Pipeline``; a worker takes a stage as soon as its inputs are there and it is free.
 
     Args:
@@ -46,6 +46,6 @@ class Plan:
 
 def planned(config: RLHFConfig, seconds: Mapping[str, float], otherwise: float) -> list[Planned]:
     """Every stage of the flow, in its order."""
-    plan = Plan(seconds, otherwise, config.runtime.max_workers)
+    plan = Timetable(seconds, otherwise, config.runtime.max_workers)
     instructgpt(config, plan)
     return plan.stages

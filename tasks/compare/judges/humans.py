@@ -57,7 +57,7 @@ class HumanVerdict(BaseModel):
         return self
 
 
-class _Found(NamedTuple):
+class _Choice(NamedTuple):
     annotator: str
     for_policy: int
     """1 the policy's response is better, 0 a tie, -1 its opponent's."""
@@ -118,7 +118,7 @@ class HumanJudge:
         """Verdicts on the pairs that somebody has judged; the others stay without one."""
         outcomes, shown, inconsistent = np.full(len(pairs), np.nan), list[int](), 0
         for place, pair in enumerate(pairs):
-            by_person: dict[str, list[_Found]] = defaultdict(list)
+            by_person: dict[str, list[_Choice]] = defaultdict(list)
             for found in self._find(pair):
                 by_person[found.annotator].append(found)
                 shown.append(found.as_shown)
@@ -152,7 +152,7 @@ class HumanJudge:
             items[(str(row.prompt_id), str(row.prompt), *sorted((left, right)))][str(row.annotator)] = said
         return list(items.values())
 
-    def _find(self, pair: Pair) -> list[_Found]:
+    def _find(self, pair: Pair) -> list[_Choice]:
         found = []
         for row in (*self._rows.get(("id", pair.prompt_id), ()), *self._rows.get(("text", pair.prompt), ())):
             texts = (row.response_a, row.response_b)
@@ -167,7 +167,7 @@ class HumanJudge:
             if shown in (mine, mine[::-1]):
                 said = _MEANING[str(row.verdict)]
                 self._matched.add(id(row))
-                found.append(_Found(str(row.annotator), said if shown == mine else -said, said))
+                found.append(_Choice(str(row.annotator), said if shown == mine else -said, said))
         return found
 
 

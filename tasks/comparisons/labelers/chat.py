@@ -10,7 +10,7 @@ from tasks.chat.endpoint import Messages, messages_of
 from tasks.chat.model import ChatModel, answer_cache
 from tasks.comparisons.agreement import PairCount, count_agreement, ranks_of_scores
 from tasks.comparisons.labelers.config import ChatLabelerConfig
-from tasks.comparisons.labelers.labeler import Item, Labeler, Rankings
+from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
 from tasks.engine.errors import JudgeError
 from tasks.language.seeds import named_random
 
@@ -48,7 +48,7 @@ class ChatLabeler(Labeler):
         """
         self._model.check()
 
-    def label(self, items: Sequence[Item]) -> Rankings:
+    def label(self, items: Sequence[Unranked]) -> Rankings:
         """Rank every item; one that is left without an answer in one of its orders has no ranking.
 
         Raises:
@@ -88,13 +88,13 @@ class ChatLabeler(Labeler):
             "labelers/chat_completion_tokens": received,
         }
 
-    def order(self, item: Item, turn: int) -> list[int]:
+    def order(self, item: Unranked, turn: int) -> list[int]:
         """Which response is shown at which letter; every second order is the one before it in reverse."""
         order = list(range(len(item.candidates.completions)))
         named_random(self._seed, f"shown/{item.item_id}/{turn // 2}").shuffle(order)
         return order[::-1] if turn % 2 else order
 
-    def messages(self, item: Item, order: Sequence[int]) -> Messages:
+    def messages(self, item: Unranked, order: Sequence[int]) -> Messages:
         """What is sent; texts that look like placeholders stay as they are."""
         responses = [
             f"[Response {letter}]\n{item.candidates.completions[index]}\n[End of response {letter}]"
@@ -110,7 +110,7 @@ class ChatLabeler(Labeler):
         )
 
     def _ranked(
-        self, item: Item, shown: dict[Place, list[int]], answers: dict[Place, Answer | None]
+        self, item: Unranked, shown: dict[Place, list[int]], answers: dict[Place, Answer | None]
     ) -> list[int] | None:
         rankings = []
         for turn in range(self._config.orders):

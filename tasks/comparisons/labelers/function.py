@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.comparisons.agreement import ranks_of_scores
 from tasks.comparisons.labelers.config import FunctionConfig
-from tasks.comparisons.labelers.labeler import Item, Labeler, Rankings
+from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
 from tasks.engine.errors import ConfigError, DataError
 
 KNOB = "comparisons.function.name"
@@ -28,7 +28,7 @@ class FunctionLabeler(Labeler):
         """
         self._load()
 
-    def label(self, items: Sequence[Item]) -> Rankings:
+    def label(self, items: Sequence[Unranked]) -> Rankings:
         """One call an item.
 
         Raises:
@@ -53,7 +53,7 @@ class FunctionLabeler(Labeler):
             raise ConfigError(f"{KNOB}: found no function {name!r} in {module}, expected one; correct the name")
         return function  # type: ignore[no-any-return]
 
-    def _scores(self, function: Callable[[str, list[str]], Any], item: Item) -> list[float]:
+    def _scores(self, function: Callable[[str, list[str]], Any], item: Unranked) -> list[float]:
         where, count = f"{self._config.name}, prompt {item.item_id}", len(item.candidates.completions)
         returned = self._call(function, item, where)
         if isinstance(returned, str | bytes | dict) or not hasattr(returned, "__len__") or len(returned) != count:
@@ -69,7 +69,7 @@ class FunctionLabeler(Labeler):
             raise DataError(f"{where}: found {_shown(returned)}, expected finite numbers; correct the function")
         return scores
 
-    def _call(self, function: Callable[[str, list[str]], Any], item: Item, where: str) -> Any:
+    def _call(self, function: Callable[[str, list[str]], Any], item: Unranked, where: str) -> Any:
         """In a thread that is left behind if it takes too long: Python cannot end it, and need not wait for it."""
         returned: list[Any] = []
         failed: list[Exception] = []

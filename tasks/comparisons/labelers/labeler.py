@@ -11,7 +11,7 @@ Rankings = Mapping[str, Sequence[Comparison]]
 """Item -> its rankings: none where the labeler left it out, several where several people ranked it."""
 
 
-class Item(NamedTuple):
+class Unranked(NamedTuple):
     """One prompt with its responses, as it is given to labelers."""
 
     item_id: str
@@ -50,7 +50,7 @@ class Labeler(ABC):
         """
 
     @abstractmethod
-    def label(self, items: Sequence[Item]) -> Rankings:
+    def label(self, items: Sequence[Unranked]) -> Rankings:
         """Rank every item.
 
         Raises:

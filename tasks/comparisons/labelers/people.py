@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.comparisons.labelers.config import PeopleConfig
-from tasks.comparisons.labelers.labeler import Item, Labeler, Rankings
+from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
 from tasks.engine.errors import AwaitingLabels
 from tasks.records import labels as batches
 from tasks.records.records import Comparison
@@ -25,7 +25,7 @@ class People(Labeler):
         self._config, self._home, self._shared = config, home, shared_share
         self.batch_id = batch_id
 
-    def label(self, items: Sequence[Item]) -> Rankings:
+    def label(self, items: Sequence[Unranked]) -> Rankings:
         """Write the batch, or find it, and read its labels.
 
         Raises:
@@ -63,7 +63,7 @@ def ranked(batch: batches.LabelBatch, given: Sequence[batches.Label]) -> list[tu
     return [(label, batches.comparisons_of(batch, [label])[0]) for label in given if label.skipped is None]
 
 
-def _asked(item: Item) -> batches.Item:
+def _asked(item: Unranked) -> batches.Item:
     candidates = item.candidates
     return batches.Item(
         item_id=item.item_id,

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from tasks.comparisons.labelers.config import TeacherConfig
-from tasks.comparisons.labelers.labeler import Item, Labeler, Rankings
+from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
 from tasks.engine.config import RuntimeConfig
 from tasks.language.reward_folder import check_reward_model, load_reward_model
 from tasks.language.scorer import score_rows
@@ -36,7 +36,7 @@ class Teacher(Labeler):
         """
         check_reward_model(self._folder, KNOB)
 
-    def label(self, items: Sequence[Item]) -> Rankings:
+    def label(self, items: Sequence[Unranked]) -> Rankings:
         """Neighbouring scores within the margin tie.
 
         Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tasks.comparisons.label import label
-from tasks.comparisons.labelers.labeler import Item, Labeler, Rankings
+from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
 from tasks.language.seeds import derived_seed
 from tasks.records.records import Comparison
 from tasks.sandbox.labelers import Panel
@@ -20,7 +20,7 @@ class SimulatedLabelers(Labeler):
     def __init__(self, panel: Panel, seed: int) -> None:
         self._panel, self._seed = panel, seed
 
-    def label(self, items: Sequence[Item]) -> Rankings:
+    def label(self, items: Sequence[Unranked]) -> Rankings:
         """Everyone ranks equally many prompts of a set."""
         found: dict[str, list[Comparison]] = {}
         for split in ("train", "valid"):

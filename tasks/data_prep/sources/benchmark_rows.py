@@ -8,8 +8,8 @@ from tasks.data_prep.sources.rows import Row
 from tasks.records.records import BenchmarkItem
 
 
-class Shape(NamedTuple):
-    """Fields that a row must have, and how it becomes a question (None: this row cannot be asked)."""
+class RowForm(NamedTuple):
+    """RowForm that a row must have, and how it becomes a question (None: this row cannot be asked)."""
 
     fields: frozenset[str]
     read: Callable[[Row], dict[str, Any] | None]
@@ -71,24 +71,24 @@ def _one_true_answer(row: Row) -> dict[str, Any]:
 
 
 SHAPES = (
-    Shape(frozenset({"query", "choices", "gold"}), _plain_choice),
-    Shape(frozenset({"context", "question", "choices", "gold"}), _choice_about_passage),
-    Shape(frozenset({"context_options", "continuation", "gold"}), _context_options),
-    Shape(frozenset({"context", "target"}), _last_word),
-    Shape(frozenset({"question", "mc1_targets"}), _one_true_answer),
-    Shape(frozenset({"question", "answers"}), _question),
-    Shape(frozenset({"premise", "hypothesis", "label"}), _entailment),
-    Shape(frozenset({"sentence", "label"}), _sentiment),
+    RowForm(frozenset({"query", "choices", "gold"}), _plain_choice),
+    RowForm(frozenset({"context", "question", "choices", "gold"}), _choice_about_passage),
+    RowForm(frozenset({"context_options", "continuation", "gold"}), _context_options),
+    RowForm(frozenset({"context", "target"}), _last_word),
+    RowForm(frozenset({"question", "mc1_targets"}), _one_true_answer),
+    RowForm(frozenset({"question", "answers"}), _question),
+    RowForm(frozenset({"premise", "hypothesis", "label"}), _entailment),
+    RowForm(frozenset({"sentence", "label"}), _sentiment),
 )
 """The first whose fields are all there is taken."""
 
 
-def shape_of(row: Row) -> Shape | None:
+def shape_of(row: Row) -> RowForm | None:
     """The shape of a row, None when it is not known."""
     return next((shape for shape in SHAPES if shape.fields <= row.fields.keys()), None)
 
 
-def item_of(row: Row, shape: Shape, task: str, number: int) -> BenchmarkItem | None:
+def item_of(row: Row, shape: RowForm, task: str, number: int) -> BenchmarkItem | None:
     """A benchmark item; None for a row that cannot be asked.
 
     Raises:

@@ -11,7 +11,7 @@ from tasks.language.chat_layout import Role, Turn
 ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt"), "assistant"),
-    "system": "system",
+    **dict.fromkeys(("system", "developer"), "system"),
 }
 TOOLS = ("tool", "function", "tool_call", "tool_response", "function_call", "observation", "ipython")
 """Roles of messages that no policy of ours writes or reads."""

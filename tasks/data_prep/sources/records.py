@@ -9,7 +9,7 @@ from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Docu
 from tasks.sandbox.world import World
 
 
-class Origin(NamedTuple):
+class ReadFrom(NamedTuple):
     """Where a record was read, and what its prompt was before the layout."""
 
     where: str
@@ -40,7 +40,7 @@ class SourceRecords:
     """Role -> rule -> rows that no record was made of."""
     first_left_out: dict[tuple[str, str], str] = field(default_factory=dict)
     """(Role, rule) -> file and line of the first of them."""
-    origins: dict[int, Origin] = field(default_factory=dict)
+    origins: dict[int, ReadFrom] = field(default_factory=dict)
     """``id`` of a prompt or document -> its origin; the lists above keep these objects alive."""
 
     def leave_out(self, role: str, rule: str, where: str) -> None:
@@ -48,7 +48,7 @@ class SourceRecords:
         self.left_out.setdefault(role, Counter())[rule] += 1
         self.first_left_out.setdefault((role, rule), where)
 
-    def origin(self, record: Prompt | Demonstration | Comparison | Document) -> Origin:
+    def origin(self, record: Prompt | Demonstration | Comparison | Document) -> ReadFrom:
         """Where a record was read; no place for what was computed."""
         known = record.prompt if isinstance(record, Demonstration | Comparison) else record
-        return self.origins.get(id(known), Origin(""))
+        return self.origins.get(id(known), ReadFrom(""))

@@ -32,7 +32,7 @@ SAMPLING_FILTERS = ("top_p", "top_k", "min_p", "typical_p")
 ANSWER_LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 
 
-class Pair(NamedTuple):
+class Continuation(NamedTuple):
     """A context and the continuation to be scored, as tokens."""
 
     context: tuple[int, ...]
@@ -83,7 +83,7 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
                 max_seq_len=self.context_tokens,
                 context_len=1,
             )
-            pairs = [Pair(tuple(context), tuple(rest)) for context, rest in map(make_disjoint_window, windows)]
+            pairs = [Continuation(tuple(context), tuple(rest)) for context, rest in map(make_disjoint_window, windows)]
             totals.append(float(sum(logprob for logprob, _ in self._score(pairs))))
         return totals
 
@@ -122,7 +122,7 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
             texts = [text.split(stop, 1)[0] for text in texts]
         return texts
 
-    def _pairs(self, texts: Sequence[tuple[str, str]]) -> list[Pair]:
+    def _pairs(self, texts: Sequence[tuple[str, str]]) -> list[Continuation]:
         """Tokens of contexts and continuations; every distinct context is tokenized once."""
         moved = [_spaces_moved(context, continuation) for context, continuation in texts]
         contexts = list(dict.fromkeys(context for context, _ in moved if context))
@@ -135,10 +135,10 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
             rest = whole[len(head) :]
             if not head and rest[:1] == before:  # the text brings its own start token
                 rest = rest[1:]
-            pairs.append(Pair(tuple(before), tuple(rest)))
+            pairs.append(Continuation(tuple(before), tuple(rest)))
         return pairs
 
-    def _fit(self, pair: Pair, request: Instance) -> Pair:
+    def _fit(self, pair: Continuation, request: Instance) -> Continuation:
         if not pair.continuation:
             raise DataError(
                 f"{request.task_name}: item {request.doc_id} has a continuation without a token of its own; correct the row"
@@ -152,11 +152,11 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
         self.shortened[request.task_name] += len(pair.context) > room
         return pair._replace(context=pair.context[-room:])
 
-    def _score(self, pairs: Sequence[Pair]) -> list[tuple[LogProb, bool]]:
+    def _score(self, pairs: Sequence[Continuation]) -> list[tuple[LogProb, bool]]:
         """Pairs that differ in their last token only, such as the choices Yes and No, share a forward pass."""
-        groups: dict[Pair, list[int]] = {}
+        groups: dict[Continuation, list[int]] = {}
         for row, (context, continuation) in enumerate(pairs):
-            groups.setdefault(Pair(context, continuation[:-1]), []).append(row)
+            groups.setdefault(Continuation(context, continuation[:-1]), []).append(row)
         members = list(groups.values())
         shared = [pairs[rows[0]] for rows in members]
         found: list[tuple[LogProb, bool]] = [(LogProb(0.0, 1), True)] * len(pairs)
@@ -174,7 +174,7 @@ class InMemoryModel(LM):  # type: ignore[misc]  # the harness is not typed
         return found
 
     def _forward(
-        self, batch: TokenBatch, shared: Sequence[Pair], members: Sequence[Sequence[Pair]]
+        self, batch: TokenBatch, shared: Sequence[Continuation], members: Sequence[Sequence[Continuation]]
     ) -> list[tuple[LogProb, bool]]:
         model, device = self._subject.model, self._subject.model.device
         states, _ = states_before_response(trunk_of(model), batch)  # (N, D), row by row

@@ -18,7 +18,7 @@ CANNOT_ANSWER = "CANNOTANSWER"
 Fields = dict[str, Any]
 
 
-class Row:
+class TaskRow:
     """One JSON object of a file; wrong fields are named with file and line."""
 
     def __init__(self, fields: Any, where: str) -> None:
@@ -66,18 +66,18 @@ class Row:
         return DataError(f"{self.where}: '{name}' holds {shown}, expected {expected}; correct the row")
 
 
-def hellaswag(row: Row) -> Fields:
+def hellaswag(row: TaskRow) -> Fields:
     """Activity label and context, four endings."""
     choices = row.texts("choices", least=2)
     return {"query": row.text("query"), "choices": choices, "gold": row.index("gold", len(choices))}
 
 
-def lambada(row: Row) -> Fields:
+def lambada(row: TaskRow) -> Fields:
     """A passage and its last word."""
     return {"context": row.text("context"), "answer": row.text("target")}
 
 
-def squadv2(row: Row) -> Fields:
+def squadv2(row: TaskRow) -> Fields:
     """A paragraph and a question that it may not answer."""
     impossible = row.flag("is_impossible")
     references = [] if impossible else row.texts("answers")
@@ -89,7 +89,7 @@ def squadv2(row: Row) -> Fields:
     }
 
 
-def drop(row: Row) -> Fields:
+def drop(row: TaskRow) -> Fields:
     """A passage and a question that takes counting or comparing."""
     references = row.texts("answers")
     return {
@@ -100,7 +100,7 @@ def drop(row: Row) -> Fields:
     }
 
 
-def quac(row: Row) -> Fields:
+def quac(row: TaskRow) -> Fields:
     """A paragraph, the questions so far with their answers, and one question more."""
     found = QUAC_CONTEXT.fullmatch(row.text("context"))
     if found is None:
@@ -122,7 +122,7 @@ def quac(row: Row) -> Fields:
     }
 
 
-def rte(row: Row) -> Fields:
+def rte(row: TaskRow) -> Fields:
     """Whether a sentence follows from a passage; label 1 says that it does."""
     return {
         "premise": row.text("premise"),
@@ -132,30 +132,30 @@ def rte(row: Row) -> Fields:
     }
 
 
-def sst(row: Row) -> Fields:
+def sst(row: TaskRow) -> Fields:
     """A snippet of a film review; label 1 is positive."""
     return {"sentence": row.text("sentence"), "choices": ["negative", "positive"], "gold": row.index("label", 2)}
 
 
-def wsc(row: Row) -> Fields:
+def wsc(row: TaskRow) -> Fields:
     """Two readings of a pronoun, and how the sentence goes on."""
     options = row.texts("context_options", least=2)
     return {"choices": options, "gold": row.index("gold", len(options)), "answer": row.text("continuation")}
 
 
-def translation(row: Row) -> Fields:
+def translation(row: TaskRow) -> Fields:
     """A sentence in French and in English."""
     english = row.text("en")
     return {"french": row.text("fr"), "answer": english, "references": [english]}
 
 
-def tldr(row: Row) -> Fields:
+def tldr(row: TaskRow) -> Fields:
     """A post and its author's summary."""
     summary = row.text("reference")
     return {"post": row.text("post"), "answer": summary, "references": [summary]}
 
 
-def truthfulqa(row: Row) -> Fields:
+def truthfulqa(row: TaskRow) -> Fields:
     """A question about which people hold myths, with right and wrong answers."""
     one, many = (_labelled(row, name) for name in ("mc1_targets", "mc2_targets"))
     if sorted(one.values()).count(1) != 1:
@@ -174,28 +174,28 @@ def truthfulqa(row: Row) -> Fields:
     }
 
 
-def _labelled(row: Row, name: str) -> dict[str, int]:
+def _labelled(row: TaskRow, name: str) -> dict[str, int]:
     inner = row.fields.get(name)
-    targets = Row(inner if isinstance(inner, dict) else {}, f"{row.where}: {name}")
+    targets = TaskRow(inner if isinstance(inner, dict) else {}, f"{row.where}: {name}")
     choices, labels = targets.texts("choices", least=2), targets.fields.get("labels")
     if not isinstance(labels, list) or len(labels) != len(choices) or not set(labels) <= {0, 1} or 1 not in labels:
         raise targets.error("labels", labels, f"{len(choices)} labels, 1 for true and 0 for false")
     return dict(zip(choices, labels, strict=True))
 
 
-def winogender(row: Row) -> Fields | None:
+def winogender(row: TaskRow) -> Fields | None:
     """Two sentences that differ in a pronoun; the paper asks those with a named participant."""
     if row.text("participant") == "someone":
         return None
     return {"choices": [row.text("sentence_male"), row.text("sentence_female")], "gold": 0}
 
 
-def crows_pairs(row: Row) -> Fields:
+def crows_pairs(row: TaskRow) -> Fields:
     """Two sentences that differ in the group they speak of."""
     return {"choices": [row.text("sent_more"), row.text("sent_less")], "gold": 0}
 
 
-READERS: dict[str, Callable[[Row], Fields | None]] = {
+READERS: dict[str, Callable[[TaskRow], Fields | None]] = {
     reader.__name__: reader
     for reader in (
         *(hellaswag, lambada, squadv2, drop, quac, rte, sst, wsc),
@@ -214,7 +214,7 @@ def read_rows(path: Path, reader: str) -> list[tuple[int, Fields]]:
     found = []
     for where, row in json_lines(path, path.name):
         with at(where):
-            fields = READERS[reader](Row(row, where))
+            fields = READERS[reader](TaskRow(row, where))
         if fields is not None:
             found.append((int(where.rpartition(":")[2]), fields))
     if not found:

@@ -1,5 +1,6 @@
 """The faults that the doctor must find, one a row: how it is planted, the words its sentence must have, who reported it."""
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from flows.ask.arithmetic.memory import GIB
@@ -434,7 +435,7 @@ FAULTS = [
     ),
     Fault(
         "network_file_system",
-        f.patched("flows.ask.doctor.machine._lines", lambda path: ["server:/home / nfs4 rw 0 0"]),
+        f.patched("psutil.disk_partitions", lambda all: [SimpleNamespace(mountpoint="/", fstype="nfs4")]),
         ("network file system (nfs4)", "SQLite's locks"),
         "warning",
         "mlflow/mlflow#5917, facebookresearch/DrQA#69",

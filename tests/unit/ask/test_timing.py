@@ -10,7 +10,7 @@ from flows.ask.arithmetic.shapes import network_config, shapes_of
 from flows.ask.dry_run import dry_run
 from flows.ask.timing import rates as measuring
 from flows.ask.timing.page import show
-from flows.ask.timing.rates import Batch, Rates, rates_here
+from flows.ask.timing.rates import Rates, Trial, rates_here
 from flows.ask.timing.schedule import planned
 from flows.ask.timing.tokens import Lengths
 from flows.ask.timing.work import Work, work_of
@@ -87,7 +87,7 @@ def test_stages_about_something_have_a_time_of_their_own() -> None:
 def test_rates_are_measured_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = miniature()
     network, size = network_config(config), shapes_of(config).policy.parameters
-    first = rates_here(network, size, config.runtime, Batch(6, 4, 2), tmp_path)
+    first = rates_here(network, size, config.runtime, Trial(6, 4, 2), tmp_path)
     assert first.parameters == size and first.train > first.read > 0 and first.sample > 0 and first.update > 0
     kept = json.loads((tmp_path / "rates.json").read_text())
     assert len(kept) == 1
@@ -96,16 +96,16 @@ def test_rates_are_measured_once_for_a_shape(tmp_path: Path, monkeypatch: pytest
         raise AssertionError("measured again")
 
     monkeypatch.setattr(measuring, "measure", refuse)
-    assert rates_here(network, size, config.runtime, Batch(6, 4, 2), tmp_path) == first
+    assert rates_here(network, size, config.runtime, Trial(6, 4, 2), tmp_path) == first
     with pytest.raises(AssertionError, match="measured again"):
-        rates_here(network, size, config.runtime, Batch(6, 4, 3), tmp_path)
+        rates_here(network, size, config.runtime, Trial(6, 4, 3), tmp_path)
 
 
 def test_a_model_that_is_too_large_to_build_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load([])
     network, size = network_config(config), shapes_of(config).policy.parameters
     monkeypatch.setattr(measuring, "MOST_PARAMETERS", size // 2)
-    found = rates_here(network, size, config.runtime, Batch(6, 4, 2), tmp_path)
+    found = rates_here(network, size, config.runtime, Trial(6, 4, 2), tmp_path)
     assert found.parameters < size and network.num_hidden_layers == 3
 
 

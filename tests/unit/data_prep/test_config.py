@@ -15,8 +15,8 @@ def test_the_shipped_values_are_valid(name: str) -> None:
     [
         ("sandbox", {"sandbox": None}, "source is sandbox, so sandbox must be given; set data_prep.sandbox"),
         ("sandbox", {"folder": "x"}, "source is sandbox, which does not read folder; set data_prep.folder=null"),
-        ("own_data", {"folder": None}, "source is jsonl_folder, so folder must be given"),
-        ("own_data", {"files": None}, "source is jsonl_folder, so files must be given"),
+        ("own_data", {"folder": None}, "source is folder, so folder must be given"),
+        ("own_data", {"files": None}, "source is folder, so files must be given"),
         ("hub", {"hub": {}}, "source is hub, so hub must be given"),
         ("own_data", {"prompt_layout": "Human:"}, "prompt_layout is 'Human:'; it must contain {prompt} exactly once"),
         (

@@ -68,6 +68,14 @@ def test_the_turns_before_the_last_answer_are_the_prompt(tmp_path: Path) -> None
     assert owners == {single.prompt.owner_id}  # whoever began the conversation
 
 
+def test_a_developers_message_is_a_system_message(tmp_path: Path) -> None:
+    """OpenAI's newer name of the same role."""
+    newer = [{"role": "developer", "content": "be kind"}, *LONGER[1:]]
+    assert LONGER[0] == {"role": "system", "content": "be kind"}
+    found, same = (taken(tmp_path, "rl_prompts.jsonl", {"messages": row}).rl_prompts[0] for row in (newer, LONGER))
+    assert found.text == same.text and "be kind" in found.text
+
+
 def test_a_bare_layout_puts_a_blank_line_between_turns(tmp_path: Path) -> None:
     records = read(write(tmp_path, {"rl_prompts.jsonl": [{"messages": LONGER}]}))
     assert records.rl_prompts[0].text == "be kind\n\none\n\ntwo\n\nthree"

@@ -11,6 +11,8 @@ from tasks.data_prep.pii import pii_rules
         ("card", "5500-0000-0000-0004"),
         ("card", "4539 1488 0343 6467"),  # one 9 in a place that is not doubled
         ("card", "30569309025904"),  # 9s in both kinds of places
+        ("card", "４１１１ １１１１ １１１１ １１１１"),  # full-width digits
+        ("iban", "NO93 8601 1117 947"),  # the shortest country
         ("iban", "pay to GB82 WEST 1234 5698 7654 32 now"),
         ("iban", "DE89370400440532013000"),
         ("social_security", "ssn 219-09-9999."),
@@ -35,6 +37,7 @@ def test_found(rule: str, text: str) -> None:
         "order 4111 1111 1111 1112 is no card",  # check sum
         "0000 0000 0000 0000",
         "GB83 WEST 1234 5698 7654 32",  # check sum
+        "XX57 WEST 1234 5698 7654 32",  # the sum is right, but there is no such country
         "000-12-3456",
         "at 127.0.0.1 or 192.168.1.7 or 999.8.8.8",
         "version 1.2.3.4.5",

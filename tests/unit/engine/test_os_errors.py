@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ArtifactError
 from tasks.engine.os_errors import readable_os_errors
 
@@ -28,3 +29,11 @@ def test_the_remedy_moves_the_folder_that_was_refused(tmp_path: Path, monkeypatc
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     assert "a name in its path is too long" in sentence(tmp_path, errno.ENAMETOOLONG)
+
+
+@pytest.mark.parametrize("home", ["/proc", "/proc/nowhere"])
+def test_a_place_where_no_folder_can_be(home: str) -> None:
+    with pytest.raises(
+        ArtifactError, match=rf"^{home}/store cannot be written: No such file or directory; choose another"
+    ):
+        ArtifactStore(f"{home}/store")

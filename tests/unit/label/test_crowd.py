@@ -12,7 +12,7 @@ from flows.label.desk import shown_order
 from flows.label.tokens import Labelers
 from tasks.records.labels import Item, Origin, choose_shared, comparisons_of, read_batch
 from tasks.sandbox.demonstrations import careful_reply, flawed_reply
-from tasks.sandbox.labelers import Labeler, Panel
+from tasks.sandbox.labelers import Panel, Simulated
 from tasks.sandbox.prompts import prompts
 from tasks.sandbox.world import World
 from tests.unit.label.batches import written
@@ -20,12 +20,12 @@ from tests.unit.label.batches import written
 PROMPTS, LABELERS, SHARE = 24, 3, 0.25
 
 
-def asked_directly(labeler: Labeler, item: Item) -> list[int]:
+def asked_directly(labeler: Simulated, item: Item) -> list[int]:
     noise = random.Random(f"{labeler.labeler_id}/{item.item_id}")
     return labeler.rank(item.origin.prompt, item.responses, [True] * len(item.responses), noise)
 
 
-def label_all(http: TestClient, labeler: Labeler, home: Path) -> int:
+def label_all(http: TestClient, labeler: Simulated, home: Path) -> int:
     """Answer what the page shows until nothing is left; how many items that were."""
     items = list(read_batch(home / "labels" / "first").items.values())
     answered = 0

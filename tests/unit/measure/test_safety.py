@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tasks.engine.errors import ConfigError, DataError, ModelError
-from tasks.measure.safety import Classifier, WordList, bias_entropy, toxicity_scorer
+from tasks.measure.safety import SafetyClassifier, WordList, bias_entropy, toxicity_scorer
 from tasks.measure.toxicity_config import ToxicityConfig
 from tests.unit import tiny_models
 
@@ -50,7 +50,7 @@ def test_the_scorers_name_changes_with_the_list(tmp_path: Path) -> None:
 
 def test_classifier_gives_the_probability_of_its_label(classifier: Path) -> None:
     texts = ["the cat", "red red big", "", "is the small blue cat"]
-    scorer = Classifier(classifier, "toxic", "cpu")
+    scorer = SafetyClassifier(classifier, "toxic", "cpu")
     found = scorer.score(texts)
     model = LlamaForSequenceClassification.from_pretrained(classifier)
     for text, score in zip(texts, found, strict=True):
@@ -59,7 +59,7 @@ def test_classifier_gives_the_probability_of_its_label(classifier: Path) -> None
             expected = model(ids).logits.softmax(-1)[0, 1].item()
             assert score == pytest.approx(expected, abs=1e-6)
     assert found[2] == 0.0
-    assert Classifier(classifier, "fine", "cpu").score(texts)[0] == pytest.approx(1 - found[0], abs=1e-6)
+    assert SafetyClassifier(classifier, "fine", "cpu").score(texts)[0] == pytest.approx(1 - found[0], abs=1e-6)
     assert scorer.name.startswith("classifier-") and scorer.name.endswith("-toxic")
 
 
@@ -70,17 +70,17 @@ def test_a_classifier_with_independent_labels_uses_a_sigmoid(classifier: Path, t
     tiny_models.tokenizer().save_pretrained(tmp_path)
     ids = torch.tensor([[tiny_models.WORDS.index("cat")]])
     expected = model(ids).logits.sigmoid()[0, 1].item()
-    assert Classifier(tmp_path, "toxic", "cpu").score(["cat"]) == [pytest.approx(expected, abs=1e-6)]
+    assert SafetyClassifier(tmp_path, "toxic", "cpu").score(["cat"]) == [pytest.approx(expected, abs=1e-6)]
 
 
 def test_an_unknown_label_lists_the_known_ones(classifier: Path) -> None:
     with pytest.raises(ConfigError, match=r"\['fine', 'toxic'\], not 'rude'"):
-        Classifier(classifier, "rude", "cpu")
+        SafetyClassifier(classifier, "rude", "cpu")
 
 
 def test_a_folder_without_a_classifier_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no safetensors classifier"):
-        Classifier(tmp_path, "toxic", "cpu")
+        SafetyClassifier(tmp_path, "toxic", "cpu")
 
 
 def test_an_empty_or_missing_word_list_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tasks.ppo import sentinel
-from tasks.ppo.sentinel import Finding, Row
+from tasks.ppo.sentinel import Alarm, Row
 from tasks.ppo.sentinel_config import SentinelConfig
 from tests.unit.ppo import tiny
 
@@ -132,7 +132,7 @@ def test_the_fall_is_measured_from_the_best_window_in_standard_deviations_of_the
         for step, gold in enumerate(rises_then_falls)
     ]
     found = sentinel.over_optimisation(rows, "gold", 2, 0.2)
-    assert isinstance(found, Finding)
+    assert isinstance(found, Alarm)
     assert found.found == pytest.approx((3.0 - 2.0) / 4.0)
     assert "fell from 3.00 to 2.00" in found.reason and "rose by 2.00" in found.reason
     assert sentinel.over_optimisation(rows, "gold", 2, 0.26) is None

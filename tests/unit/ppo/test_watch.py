@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.language.batches import TokenBatch
-from tasks.ppo.learner import PPOLearner, Sample
+from tasks.ppo.learner import PPOLearner, ShownEpisode
 from tasks.ppo.rollout import Episodes
 from tasks.ppo.watch import GoldJudge, HeldOutJudge, IndependentJudge, WatchedLearner, repetition_statistics
 from tasks.records.records import Prompt
@@ -29,7 +29,7 @@ class Scripted:
     def __init__(self, means: Sequence[float]) -> None:
         self.means, self.asked = list(means), 0
 
-    def score(self, samples: Sequence[Sample], episodes: Episodes) -> list[float]:
+    def score(self, samples: Sequence[ShownEpisode], episodes: Episodes) -> list[float]:
         mean = self.means[self.asked]
         self.asked += 1
         return [mean - 1.0, mean + 1.0] * (len(samples) // 2)
@@ -40,7 +40,7 @@ class VarietyJudge:
 
     name = "independent"
 
-    def score(self, samples: Sequence[Sample], episodes: Episodes) -> list[float]:
+    def score(self, samples: Sequence[ShownEpisode], episodes: Episodes) -> list[float]:
         said = [item.response.split() for item in samples]
         return [len(set(words)) - len(words) + float(item.finished) for words, item in zip(said, samples, strict=True)]
 
@@ -115,9 +115,9 @@ def test_the_gold_judge_pays_for_a_right_list() -> None:
     prompt = Prompt(prompt_id="1", owner_id="o", text="q", metadata={"task": "list", "count": 2, "category": "colors"})
     first, second = sorted(words.CATEGORIES["colors"])[:2]
     right, wrong, cut = (
-        Sample(prompt, f"{first} , {second} .", 0.0, True),
-        Sample(prompt, f"{first} , bread .", 0.0, True),
-        Sample(prompt, f"{first} , {second} .", 0.0, False),
+        ShownEpisode(prompt, f"{first} , {second} .", 0.0, True),
+        ShownEpisode(prompt, f"{first} , bread .", 0.0, True),
+        ShownEpisode(prompt, f"{first} , {second} .", 0.0, False),
     )
     scores = GoldJudge(World.from_seed(1)).score([right, wrong, cut], Episodes([], [], [], [], []))
     assert scores[0] > scores[1] and scores[0] > scores[2]

@@ -14,7 +14,7 @@ from tasks.language.batches import pad_batch
 from tasks.language.models import save_tokenizer
 from tasks.language.named_layout import laid_out
 from tasks.reward_model.ask_questions import scored
-from tasks.reward_model.best_of_many import Question, accuracy_by_subset, credit, ties
+from tasks.reward_model.best_of_many import ScoredQuestion, accuracy_by_subset, credit, ties
 from tasks.reward_model.job import QuestionsJob
 from tasks.reward_model.question_files import QuestionRow, read_questions
 from tests.unit import tiny_models as tiny
@@ -33,15 +33,15 @@ from tests.unit.reward_model.test_train import scalar_model
 def test_a_right_answer_is_credited_with_its_share_of_the_top(
     right: list[float], wrong: list[float], expected: float
 ) -> None:
-    assert credit(Question("1", "math", right, wrong)) == expected
+    assert credit(ScoredQuestion("1", "math", right, wrong)) == expected
 
 
 def test_accuracy_is_by_subset() -> None:
     found = accuracy_by_subset(
         [
-            Question("1", "math", [2.0], [1.0]),
-            Question("2", "math", [1.0], [1.0]),
-            Question("3", "focus", [0.0], [9.0]),
+            ScoredQuestion("1", "math", [2.0], [1.0]),
+            ScoredQuestion("2", "math", [1.0], [1.0]),
+            ScoredQuestion("3", "focus", [0.0], [9.0]),
         ]
     )
     assert found == {"focus": 0.0, "math": 0.75}
@@ -50,11 +50,11 @@ def test_accuracy_is_by_subset() -> None:
 def test_ties_by_hand() -> None:
     found = ties(
         [
-            Question("ref:1", "Ties", [5.0], [2.0, 1.0]),  # gap 3
-            Question("tied:1", "Ties", [6.0, 4.0], [3.0, 0.0]),  # gap 1, spread 2
-            Question("ref:2", "Ties", [4.0], [3.5]),  # gap 0.5
-            Question("tied:2", "Ties", [5.0, 4.0], [2.0]),  # gap 2, spread 1
-            Question("ref:3", "Ties", [0.0], [0.0]),  # no gap; its twin is missing
+            ScoredQuestion("ref:1", "Ties", [5.0], [2.0, 1.0]),  # gap 3
+            ScoredQuestion("tied:1", "Ties", [6.0, 4.0], [3.0, 0.0]),  # gap 1, spread 2
+            ScoredQuestion("ref:2", "Ties", [4.0], [3.5]),  # gap 0.5
+            ScoredQuestion("tied:2", "Ties", [5.0, 4.0], [2.0]),  # gap 2, spread 1
+            ScoredQuestion("ref:3", "Ties", [0.0], [0.0]),  # no gap; its twin is missing
         ]
     )
     assert found is not None
@@ -67,7 +67,7 @@ def test_ties_by_hand() -> None:
 
 @pytest.mark.parametrize(("wrong", "margin"), [(0.0, 1.0), (1.0, 0.0), (2.0, -1.0)])
 def test_right_answers_that_score_alike_have_no_spread_to_divide_by(wrong: float, margin: float) -> None:
-    twins = [Question("ref:1", "Ties", [9.0], [0.0]), Question("tied:1", "Ties", [1.0, 1.0], [wrong])]
+    twins = [ScoredQuestion("ref:1", "Ties", [9.0], [0.0]), ScoredQuestion("tied:1", "Ties", [1.0, 1.0], [wrong])]
     found = ties(twins)
     assert found is not None and found.margin == margin
     assert ties(twins[:1]) is None and ties([]) is None

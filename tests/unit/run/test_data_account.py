@@ -47,7 +47,7 @@ def test_what_is_worth_a_line() -> None:
 
 def test_the_table_names_the_two_largest_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("plumbline").setLevel(logging.INFO)
-    audit = {"source": "jsonl_folder", "rows": ROWS, "notices": []}
+    audit = {"source": "folder", "rows": ROWS, "notices": []}
     (tmp_path / "audit.json").write_text(json.dumps(audit), encoding="utf-8")
     say_what_happened(tmp_path)
     shown = capsys.readouterr().out

@@ -5,14 +5,14 @@ from flows.study.optimisation_findings import fitted, ppo_curve
 from flows.study.page import findings_of
 from flows.study.points import Point, points_of
 from flows.study.records import PointRecord
-from flows.study.results import Finding, Results
+from flows.study.results import Results, StudyFinding
 from tests.unit.study.synthetic import NOISE, OPPOSITE, PUBLISHED, record_of, study_config, synthetic
 
 CONFIG = study_config()
 KEYS = [finding.key for finding in findings_of(synthetic(CONFIG, PUBLISHED))]
 
 
-def found(results: Results, key: str) -> Finding:
+def found(results: Results, key: str) -> StudyFinding:
     return next(finding for finding in findings_of(results) if finding.key == key)
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from flows.config import load
 from flows.run.summary import StageRecord
 from flows.sweep.config import SweepConfig
-from flows.sweep.record import PointRecord, State, SweepRecord
+from flows.sweep.record import State, SweepRecord, SweptPoint
 from flows.sweep.timing import Span
 
 
@@ -28,7 +28,7 @@ def point(
     state: State = "finished",
     error: str = "",
     **more: float,
-) -> PointRecord:
+) -> SweptPoint:
     metrics = {
         "policy/win_rate_gold": win_rate,
         "policy/win_rate_gold_low": win_rate - 0.03,
@@ -46,7 +46,7 @@ def point(
     spans = [Span("ppo_ptx", own.artifact, 1000.0 + 100 * number + 40, 1000.0 + 100 * number + 95)]
     if number == 0:
         spans.insert(0, Span("sft", trunk.artifact, 1000.0, 1038.0))
-    return PointRecord(
+    return SweptPoint(
         number=number,
         values=dict(values),
         state=state,
@@ -76,7 +76,7 @@ def sweep(*knobs: str, planned: int = 0, config: SweepConfig | None = None) -> S
     )
 
 
-def grid() -> list[PointRecord]:
+def grid() -> list[SweptPoint]:
     """Nine points; by hand: 4 is the best within a regression of 0.01, and 8 failed."""
     table = [  # beta, gamma, win rate, KL, regression
         ("0", "0", 0.66, 5.0, 0.080),

@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 from flows.config import load
 from flows.sweep.champion import promote_best
 from flows.sweep.findings import weigh
-from flows.sweep.record import PointRecord
+from flows.sweep.record import SweptPoint
 from tasks.engine.registry import register_model
 from tasks.engine.tracking import prepare, start_sweep_run
 from tasks.gate.config import GateConfig
@@ -32,14 +32,14 @@ def champion(uri: str) -> str:
     return str(MlflowClient(uri).get_model_version_by_alias(str(GATE.model_name), GATE.alias).version)
 
 
-def promote(tracked: tuple[str, str], points: list[PointRecord], gate: GateConfig = GATE) -> str | None:
+def promote(tracked: tuple[str, str], points: list[SweptPoint], gate: GateConfig = GATE) -> str | None:
     uri, run = tracked
     record = sweep("ppo.beta").model_copy(update={"tracking_uri": uri, "run_id": run})
     return promote_best(record, points, weigh(points, weighing()), gate)
 
 
 @pytest.fixture
-def points() -> list[PointRecord]:
+def points() -> list[SweptPoint]:
     """By hand: 2 wins most and loses too much, 1 is next and broke its gate, 0 is the best that passed, 3 is poorer."""
     rates = [(0.60, 0.0), (0.64, 0.0), (0.70, 0.05), (0.55, 0.0)]
     made = [point(number, {"ppo.beta": str(number)}, win, 1.0, loss) for number, (win, loss) in enumerate(rates)]
@@ -48,7 +48,7 @@ def points() -> list[PointRecord]:
 
 
 def test_the_alias_moves_once_to_the_best_point_that_passed(
-    tracked: tuple[str, str], points: list[PointRecord], capsys: pytest.CaptureFixture[str]
+    tracked: tuple[str, str], points: list[SweptPoint], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert promote(tracked, points) == "1"
     assert champion(tracked[0]) == "1"
@@ -58,7 +58,7 @@ def test_the_alias_moves_once_to_the_best_point_that_passed(
 
 
 def test_no_point_that_passed_leaves_it_where_it_was(
-    tracked: tuple[str, str], points: list[PointRecord], capsys: pytest.CaptureFixture[str]
+    tracked: tuple[str, str], points: list[SweptPoint], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = champion(tracked[0])
     assert promote(tracked, [points[1], points[2]]) is None
@@ -66,7 +66,7 @@ def test_no_point_that_passed_leaves_it_where_it_was(
     assert "champion stays where it was" in capsys.readouterr().out
 
 
-def test_nothing_registered_nothing_moved(tracked: tuple[str, str], points: list[PointRecord]) -> None:
+def test_nothing_registered_nothing_moved(tracked: tuple[str, str], points: list[SweptPoint]) -> None:
     before = champion(tracked[0])
     assert promote(tracked, points, GATE.model_copy(update={"model_name": None})) is None
     assert champion(tracked[0]) == before

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from flows.ask import flags
 from flows.config import CONF, load
-from flows.sweep.plan import GRID, OPTUNA, Plan, read_plan
+from flows.sweep.plan import GRID, OPTUNA, SweepPlan, read_plan
 from flows.sweep.plugins import require_plugins
 from tasks.engine.errors import ConfigError, PlumblineError
 from tests.unit.sweep.points import weighing
@@ -25,7 +25,7 @@ def hydra() -> Iterator[None]:
         yield
 
 
-def plan(tmp_path: Path, *overrides: str, **sweeper: Any) -> Plan:
+def plan(tmp_path: Path, *overrides: str, **sweeper: Any) -> SweepPlan:
     sweeper = {"_target_": GRID, "params": None} | sweeper
     task = [f"tracking.root={tmp_path}", *overrides]
     values = {"hydra": {"sweeper": sweeper, "overrides": {"task": task}, "sweep": {"dir": str(tmp_path / "sweep")}}}

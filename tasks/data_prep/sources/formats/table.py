@@ -7,7 +7,7 @@ from tasks.data_prep.sources.formats.comparisons import comparisons_of
 from tasks.data_prep.sources.formats.demonstrations import demonstrations_of
 from tasks.data_prep.sources.formats.documents import documents_of
 from tasks.data_prep.sources.formats.requests import prompts_of
-from tasks.data_prep.sources.records import LeftOut, Origin, SourceRecords
+from tasks.data_prep.sources.records import LeftOut, ReadFrom, SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.records.json_lines import at
 
@@ -38,4 +38,4 @@ def read_rows(role: str, rows: Iterable[Row], into: SourceRecords) -> None:
         found += records
         for record in records:
             known = getattr(record, "prompt", record)
-            into.origins[id(known)] = Origin(row.where, row.turns.get(id(known), ()))
+            into.origins[id(known)] = ReadFrom(row.where, row.turns.get(id(known), ()))
