@@ -13,13 +13,15 @@ written. Equal records give equal bytes.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
+from pyarrow import Table, concat_tables, ipc, memory_map
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
@@ -29,6 +31,8 @@ from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Docu
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, ...] = ("train", "valid")
 ROWS_PER_WRITE = 1000
+
+PROMPT_COLUMNS = tuple(Prompt.model_fields)
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -116,15 +120,24 @@ def read_records(path: Path, kind: type[RecordType]) -> list[RecordType]:
     """The records in one Arrow file; none where there is no file."""
     if not path.is_file():
         return []
-    prompt_columns = tuple(Prompt.model_fields)
-    records = []
-    for row in Dataset.from_file(str(path), in_memory=True):
-        if "metadata" in row:
-            row["metadata"] = json.loads(row["metadata"])
-        if "prompt" in kind.model_fields:
-            row["prompt"] = {name: row.pop(name) for name in prompt_columns}
-        records.append(kind.model_validate(row))
-    return records
+    return [record_of(row, kind) for row in Dataset.from_file(str(path), in_memory=True)]
+
+
+def tables_in(path: Path) -> Iterator[Table]:
+    """The rows of one Arrow file, some at a time; none where there is no file."""
+    if path.is_file():
+        with memory_map(str(path)) as file, ipc.open_stream(file) as batches:
+            for batch in batches:
+                yield Table.from_batches([batch])
+
+
+def record_of(row: dict[str, Any], kind: type[RecordType]) -> RecordType:
+    """The record in one row of a table; columns that records of its kind lack do not count."""
+    if "metadata" in row:
+        row["metadata"] = json.loads(row["metadata"])
+    if "prompt" in kind.model_fields:
+        row["prompt"] = {name: row.pop(name) for name in PROMPT_COLUMNS}
+    return kind.model_validate({name: row[name] for name in kind.model_fields})
 
 
 def write_prepared_data(folder: Path, records: PreparedRecords, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -169,15 +182,52 @@ _FEATURES = {
 
 def write_records(folder: Path, role: str, split: str, records: Sequence[Record]) -> None:
     """Write ``<folder>/<role>/<split>.arrow``; no file for no records."""
-    if not records:
+    if records:
+        batches = range(0, len(records), ROWS_PER_WRITE)
+        tables = (table_of(records[start : start + ROWS_PER_WRITE]) for start in batches)
+        write_tables(folder / role / f"{split}.arrow", type(records[0]), tables)
+
+
+def table_of(records: Sequence[Record]) -> Table:
+    """Records of one kind as a table; at least one."""
+    return Table.from_pylist(list(_rows(records)), schema=_FEATURES[type(records[0])].arrow_schema)
+
+
+def write_tables(path: Path, kind: type[Record], tables: Iterable[Table]) -> None:
+    """Write rows of tables, of which columns that no record of ``kind`` has are left out; no file for no rows.
+
+    However the tables divide the rows, the file's bytes are the same.
+    """
+    features = _FEATURES[kind]
+    batches = _even(table.select(list(features)).replace_schema_metadata() for table in tables if len(table))
+    first = next(batches, None)
+    if first is None:
         return
-    path = folder / role / f"{split}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not Dataset.save_to_disk: its state.json holds a fingerprint that differs from run to run.
-    with ArrowWriter(features=_FEATURES[type(records[0])], path=str(path), writer_batch_size=ROWS_PER_WRITE) as writer:
-        for row in _rows(records):
-            writer.write(row)
+    with ArrowWriter(features=features, path=str(path), writer_batch_size=ROWS_PER_WRITE) as writer:
+        for batch in chain([first], batches):
+            writer.write_table(batch)
         writer.finalize()
+
+
+def _even(tables: Iterable[Table]) -> Iterator[Table]:
+    """The same rows, ``ROWS_PER_WRITE`` in each table but the last."""
+    waiting: list[Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= ROWS_PER_WRITE:
+            rows = concat_tables(waiting)
+            whole = len(rows) - len(rows) % ROWS_PER_WRITE
+            yield from (_apart(rows, start, ROWS_PER_WRITE) for start in range(0, whole, ROWS_PER_WRITE))
+            waiting = [_apart(rows, whole, len(rows) - whole)] if whole < len(rows) else []
+    if waiting:
+        yield concat_tables(waiting)
+
+
+def _apart(table: Table, start: int, count: int) -> Table:
+    """Some rows in memory of their own."""
+    return table.take(list(range(start, start + count)))
 
 
 def _rows(records: Iterable[Record]) -> Iterable[dict[str, Any]]:

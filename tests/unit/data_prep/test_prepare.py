@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tasks.data_prep.audit import check_no_leaks
@@ -12,7 +13,7 @@ from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.prepare import prepare
 from tasks.data_prep.sources.sandbox import read_sandbox
-from tasks.data_prep.split import AnySplit, Shares, split_of
+from tasks.data_prep.split import ANY_SPLITS, AnySplit, Shares, owner_key, split_of
 from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.engine.config import ModelConfig
 from tasks.engine.errors import DataError
@@ -31,7 +32,9 @@ def run(config: DataPrepConfig, folder: Path, base: ModelConfig | None = None) -
 
 
 def owner_in(split: AnySplit, start: int = 0) -> str:
-    return next(f"o{i}" for i in range(start, 10_000) if split_of(f"o{i}", SHARES, seed=3) == split)
+    owners = [f"o{i}" for i in range(start, start + 500)]
+    keys = np.array([owner_key(owner, seed=3) for owner in owners], np.uint64)
+    return owners[np.flatnonzero(split_of(keys, SHARES) == ANY_SPLITS.index(split))[0]]
 
 
 def texts(prompts: list[Prompt]) -> list[str]:
