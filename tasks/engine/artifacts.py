@@ -300,7 +300,9 @@ class ArtifactStore:
             draft = Draft(folder)
             try:
                 yield draft
-                _open_to_readers(folder)  # before the digests: whoever knows one knows it by the time of the last change
+                _open_to_readers(
+                    folder
+                )  # before the digests: whoever knows one knows it by the time of the last change
                 files = folder_digests(folder)
                 manifest = Manifest(
                     stage=stage,
