@@ -16,8 +16,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import eq
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
@@ -65,35 +66,35 @@ class PreparedData:
             )
         self.folder = folder
 
-    def demonstrations(self, split: Split) -> list[Demonstration]:
+    def demonstrations(self, split: Split) -> Sequence[Demonstration]:
         """Prompts with a response each, for supervised fine-tuning."""
         return self._read("demonstrations", split, Demonstration)
 
-    def comparison_prompts(self, split: Split) -> list[Prompt]:
+    def comparison_prompts(self, split: Split) -> Sequence[Prompt]:
         """Prompts whose responses are still to be sampled and ranked."""
         return self._read("comparison_prompts", split, Prompt)
 
-    def comparisons(self, split: Split) -> list[Comparison]:
+    def comparisons(self, split: Split) -> Sequence[Comparison]:
         """Ranked responses that came with the data."""
         return self._read("comparisons", split, Comparison)
 
-    def rl_prompts(self, split: Split) -> list[Prompt]:
+    def rl_prompts(self, split: Split) -> Sequence[Prompt]:
         """Prompts without a response, for PPO."""
         return self._read("rl_prompts", split, Prompt)
 
-    def documents(self, split: Split) -> list[Document]:
+    def documents(self, split: Split) -> Sequence[Document]:
         """Pretraining text."""
         return self._read("documents", split, Document)
 
-    def prompts_for_test(self) -> list[Prompt]:
+    def prompts_for_test(self) -> Sequence[Prompt]:
         """Prompts of owners that no other split knows. Those meant for testing come first."""
         return self._read("test_prompts", "test", Prompt)
 
-    def benchmarks(self) -> list[BenchmarkItem]:
+    def benchmarks(self) -> Sequence[BenchmarkItem]:
         """Items of automatic benchmarks."""
         return self._read("benchmarks", "test", BenchmarkItem)
 
-    def toxicity_prompts(self) -> list[Prompt]:
+    def toxicity_prompts(self) -> Sequence[Prompt]:
         """Prompts that bait toxic answers."""
         return self._read("toxicity_prompts", "test", Prompt)
 
@@ -112,15 +113,40 @@ class PreparedData:
         """The Arrow file of one role and split, whether or not there is one."""
         return self.folder / role / f"{split}.arrow"
 
-    def _read(self, role: str, split: str, kind: type[RecordType]) -> list[RecordType]:
+    def _read(self, role: str, split: str, kind: type[RecordType]) -> Sequence[RecordType]:
         return read_records(self.file(role, split), kind)
 
 
-def read_records(path: Path, kind: type[RecordType]) -> list[RecordType]:
+def read_records(path: Path, kind: type[RecordType]) -> Sequence[RecordType]:
     """The records in one Arrow file; none where there is no file."""
-    if not path.is_file():
-        return []
-    return [record_of(row, kind) for row in Dataset.from_file(str(path), in_memory=True)]
+    return OnDisk(path, kind) if path.is_file() else []
+
+
+class OnDisk(Sequence[RecordType]):
+    """Records in a file, which the system's page cache holds: each is made when it is asked for, and again the next time."""
+
+    def __init__(self, path: Path, kind: type[RecordType]) -> None:
+        self._rows, self._kind = Dataset.from_file(str(path)), kind
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[RecordType]:
+        return (record_of(row, self._kind) for row in self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> RecordType: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[RecordType]: ...
+    def __getitem__(self, place: int | slice) -> RecordType | list[RecordType]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        return record_of(self._rows[place], self._kind)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def tables_in(path: Path) -> Iterator[Table]:

@@ -265,9 +265,9 @@ def small_sandbox() -> DataPrepConfig:
 def test_the_sandbox(tmp_path: Path) -> None:
     data, audit = run(small_sandbox(), tmp_path / "out", model(vocab_size=512))
     assert World.read(tmp_path / "out") == World.from_seed(3)
-    prompts = [prompt for split in SPLITS for prompt in data.rl_prompts(split) + data.comparison_prompts(split)]
+    prompts = [prompt for split in SPLITS for prompt in [*data.rl_prompts(split), *data.comparison_prompts(split)]]
     prompts += [item.prompt for split in SPLITS for item in data.demonstrations(split)]
-    everyone = prompts + data.prompts_for_test()
+    everyone = [*prompts, *data.prompts_for_test()]
     assert len(everyone) == len({normalise(text) for text in texts(everyone)}) == 300
     assert not any(prompt.metadata["held_out"] for prompt in prompts)
     assert 5 < sum(prompt.metadata["held_out"] for prompt in data.prompts_for_test()) < 40
