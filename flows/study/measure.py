@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,7 +114,7 @@ def every_sft_epoch(config: RLHFConfig, epochs: int) -> PointFigures:
     return PointFigures(run.run_id, {**manifests[0].metrics, **manifests[1].metrics}, [], [])
 
 
-def _up_to_reward_model(run: Pipeline, config: RLHFConfig) -> dict[str, PrefectFuture[ArtifactRef]]:
+def _up_to_reward_model(run: Callable[..., Any], config: RLHFConfig) -> dict[str, PrefectFuture[ArtifactRef]]:
     """The first lines of ``flows.rlhf``: the same stages, so that the store serves both."""
     data = run(prepare_data, "data_prep", config.data_prep_job)
     base = run(train_base, "pretrain", config.pretrain_job, data=data)

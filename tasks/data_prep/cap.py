@@ -4,22 +4,34 @@ Source: InstructGPT section 3.2 (about 200 prompts per user ID); the choice at r
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable
 
-from tasks.records.records import Prompt
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.data_prep.split import Keys
 
 
-def within_cap(prompts: Sequence[Prompt], limit: int, seed: int) -> list[bool]:
+def within_cap(owners: Keys, texts: Keys, limit: int, seed: int, name: Callable[[int], str]) -> NDArray[np.bool_]:
     """Whether each prompt stays; equal texts of one owner stay or go together.
 
     A busy owner keeps ``limit`` prompts, drawn with a generator of its own: other owners' rows do not matter.
+
+    Args:
+        owners: key of each prompt's owner.
+        texts: digest of each prompt's text.
+        limit: texts that an owner keeps.
+        seed: of the draws.
+        name: the owner of the prompt at a place; asked for busy owners only.
     """
-    texts: dict[str, dict[str, None]] = {}
-    for prompt in prompts:
-        texts.setdefault(prompt.owner_id, {})[prompt.text] = None
-    dropped = set()
-    for owner, own in texts.items():
-        if len(own) > limit:
-            kept = set(random.Random(f"cap {seed} {owner}").sample(list(own), limit))
-            dropped |= {(owner, text) for text in own if text not in kept}
-    return [(prompt.owner_id, prompt.text) not in dropped for prompt in prompts]
+    stays = np.ones(len(owners), np.bool_)
+    order = np.argsort(owners, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(owners[order])) + 1):
+        if len(rows) <= limit:
+            continue
+        first, same = np.unique(texts[rows], return_index=True, return_inverse=True)[1:]
+        if len(first) > limit:
+            seen = np.argsort(np.argsort(first))  # of each distinct text: how many came before it
+            draws = random.Random(f"cap {seed} {name(int(rows[0]))}")
+            stays[rows] = np.isin(seen[same], draws.sample(range(len(first)), limit))
+    return stays

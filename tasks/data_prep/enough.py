@@ -6,13 +6,15 @@ from typing import NamedTuple
 from tasks.data_prep.audit import AuditRow
 from tasks.data_prep.clean import PROMPT_ROLES, Table
 from tasks.data_prep.config import OPTIONAL, DataPrepConfig
+from tasks.data_prep.facts import ORDERS, SAME_RESPONSE
 from tasks.data_prep.rules import MOVED, sentence
+from tasks.data_prep.shelf import Numbers, Shelf
 from tasks.data_prep.split import AnySplit
 from tasks.engine.errors import DataError
-from tasks.records.rankings import orders_something, require_signal
-from tasks.records.records import Comparison, Document
+from tasks.records.rankings import no_signal
 
 Rows = Mapping[tuple[str, str], AuditRow]
+Documents = Mapping[AnySplit, Numbers]
 
 
 class _Found(NamedTuple):
@@ -23,9 +25,7 @@ class _Found(NamedTuple):
     test: int
 
 
-def require_enough(
-    config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, list[Document]], rows: Rows
-) -> None:
+def require_enough(config: DataPrepConfig, table: Table, documents: Documents, rows: Rows, shelf: Shelf) -> None:
     """Refuse roles with too few rows, without validation rows, or without a ranking that orders anything.
 
     Raises:
@@ -47,17 +47,17 @@ def require_enough(
                 f"raise data_prep.validation_fraction ({config.validation_fraction}), add data from more owners, or "
                 "try another seed"
             )
-    _require_signal(table, "train")
-    _require_signal(table, "valid")
+    _require_signal(table, "train", shelf)
+    _require_signal(table, "valid", shelf)
 
 
-def require_documents(documents: Mapping[AnySplit, list[Document]], rows: Rows, knobs: Sequence[str]) -> None:
+def require_documents(documents: Documents, rows: Rows, knobs: Sequence[str]) -> None:
     """Refuse data without pretraining documents when a later stage would train on them.
 
     Raises:
         DataError: the knobs that ask for documents.
     """
-    if knobs and not documents["train"]:
+    if knobs and not len(documents["train"]):
         remedy = _taken("documents", "train", rows) or "give some (data_prep.files.documents)"
         raise no_documents("data_prep: found no pretraining documents", knobs, remedy)
 
@@ -69,18 +69,19 @@ def no_documents(found: str, knobs: Sequence[str], remedy: str) -> DataError:
     return DataError(f"{found}, expected some because {reason}; {remedy}, or set {unset}")
 
 
-def _require_signal(table: Table, split: AnySplit) -> None:
-    rankings = [record for record in table["comparisons", split] if isinstance(record, Comparison)]
-    if rankings and split == "train":
-        require_signal(rankings, "data_prep: training")
-    elif rankings and not any(map(orders_something, rankings)):
-        raise DataError(
-            f"data_prep: none of the {len(rankings)} validation rankings orders two different responses (all are ties), "
-            "expected some that do, to measure accuracy on; raise data_prep.validation_fraction or try another seed"
-        )
+def _require_signal(table: Table, split: AnySplit, shelf: Shelf) -> None:
+    signs = shelf.facts["signs"][table["comparisons", split]]
+    if not len(signs) or (signs & ORDERS).any():
+        return
+    if split == "train":
+        raise no_signal(len(signs), int((signs & SAME_RESPONSE > 0).sum()), "data_prep: training")
+    raise DataError(
+        f"data_prep: none of the {len(signs)} validation rankings orders two different responses (all are ties), "
+        "expected some that do, to measure accuracy on; raise data_prep.validation_fraction or try another seed"
+    )
 
 
-def _count(config: DataPrepConfig, table: Table, documents: Mapping[AnySplit, list[Document]]) -> _Found:
+def _count(config: DataPrepConfig, table: Table, documents: Documents) -> _Found:
     def of(split: AnySplit) -> dict[str, int]:
         counts = {role: len(table[role, split]) for role in PROMPT_ROLES} | {"documents": len(documents[split])}
         if config.source == "sandbox":

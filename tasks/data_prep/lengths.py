@@ -5,14 +5,15 @@ Source: InstructGPT appendix C: prompts up to 1k tokens, responses up to 1k.
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.language.chat_layout import Turn
-from tasks.language.text import encode_prompt, encode_response
+from tasks.data_prep.split import prompt_of
+from tasks.language.text import encode_responses, encode_whole_prompts
 from tasks.language.vocabulary import special_tokens
-from tasks.records.records import Comparison, Demonstration, Prompt
+from tasks.records.records import Comparison, Demonstration, Prompt, turns_of
 
 
 class Limits(NamedTuple):
@@ -27,6 +28,9 @@ class Measured(NamedTuple):
 
     prompt: int
     responses: list[int]
+    unknown_of_prompt: int
+    """Tokens that the vocabulary does not know."""
+    unknown_of_responses: int
 
 
 def responses_of(record: Prompt | Demonstration | Comparison) -> list[str]:
@@ -37,51 +41,42 @@ def responses_of(record: Prompt | Demonstration | Comparison) -> list[str]:
 
 
 class Ruler:
-    """Measures records; each text is tokenized once."""
+    """Measures records."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, limits: Limits) -> None:
         self._tokenizer, self._limits = tokenizer, limits
         # Named ones (eos_token) and unnamed ones, such as the <|im_start|> of a chat layout: both are read as one token.
         special = sorted(special_tokens(tokenizer), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, special)))
-        self._prompts: dict[str, int] = {}
-        self.tokens = self.unknown = 0
+        unknown = tokenizer.unk_token_id
+        self._unknown = None if unknown == tokenizer.eos_token_id else unknown
 
-    def measure(self, record: Prompt | Demonstration | Comparison) -> Measured:
-        """Tokens of the prompt and of each response with its EOS."""
-        text = (record if isinstance(record, Prompt) else record.prompt).text
-        if text not in self._prompts:
-            self._prompts[text] = len(self._count(encode_prompt(self._tokenizer, text, 4 * len(text) + 8)))
-        responses = [encode_response(self._tokenizer, response, text) for response in responses_of(record)]
-        return Measured(self._prompts[text], [len(self._count(ids)) for ids in responses])
+    def measure(self, records: Sequence[Prompt | Demonstration | Comparison]) -> list[Measured]:
+        """Tokens of the prompt and of each response with its EOS, of some records at once."""
+        texts = [prompt_of(record).text for record in records]
+        answers = [responses_of(record) for record in records]
+        before = [text for text, own in zip(texts, answers, strict=True) for _ in own]
+        responses = iter(encode_responses(self._tokenizer, [answer for own in answers for answer in own], before))
+        measured = []
+        for prompt, own in zip(encode_whole_prompts(self._tokenizer, texts), answers, strict=True):
+            said = list(islice(responses, len(own)))
+            unknown = sum(map(self._count_unknown, said))
+            measured.append(Measured(len(prompt), list(map(len, said)), self._count_unknown(prompt), unknown))
+        return measured
 
-    def _count(self, ids: list[int]) -> list[int]:
-        self.tokens += len(ids)
-        if self._tokenizer.unk_token_id is not None and self._tokenizer.unk_token_id != self._tokenizer.eos_token_id:
-            self.unknown += ids.count(self._tokenizer.unk_token_id)
-        return ids
+    def _count_unknown(self, ids: list[int]) -> int:
+        return 0 if self._unknown is None else ids.count(self._unknown)
 
-    @property
-    def unknown_share(self) -> float:
-        """Share of the tokens measured so far that the vocabulary does not know."""
-        return self.unknown / max(1, self.tokens)
-
-    def objection(
-        self, record: Prompt | Demonstration | Comparison, measured: Measured, turns: Sequence[Turn] = ()
-    ) -> str | None:
+    def objection(self, record: Prompt | Demonstration | Comparison, measured: Measured) -> str | None:
         """The rule that a record breaks: too long, or a special token spelled out in its text; None if it may stay.
 
-        Args:
-            record: to judge.
-            measured: its tokens.
-            turns: its prompt before the layout, which may write special tokens itself; empty where there was no layout.
+        The text is the one before the layout, which may write special tokens itself.
         """
         if measured.prompt > self._limits.prompt:
             return "long_prompt"
         if any(length > self._limits.response for length in measured.responses):
             return "long_response"
-        prompt = record if isinstance(record, Prompt) else record.prompt
-        asked = [turn.content for turn in turns] or [prompt.text]
+        asked = [turn.content for turn in turns_of(prompt_of(record))]
         return "special_token" if self.spells_special_token(*asked, *responses_of(record)) else None
 
     def spells_special_token(self, *texts: str) -> bool:

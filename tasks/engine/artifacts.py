@@ -298,6 +298,9 @@ class ArtifactStore:
             draft = Draft(folder)
             try:
                 yield draft
+                _open_to_readers(
+                    folder
+                )  # before the digests: whoever knows one knows it by the time of the last change
                 files = folder_digests(folder)
                 manifest = Manifest(
                     stage=stage,
@@ -312,7 +315,6 @@ class ArtifactStore:
                     run_id=draft.run_id,
                 )
                 (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-                _open_to_readers(folder)
                 _flush(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():  # damaged or half-deleted: whoever calls publish has checked that under the lock
@@ -325,6 +327,7 @@ class ArtifactStore:
 
 def _open_to_readers(folder: Path) -> None:
     """Weights are written for their owner alone; give them the mode that any other file here has, which follows the umask."""
+    (folder / MANIFEST).touch()
     usual = (folder / MANIFEST).stat().st_mode
     for path in folder.rglob("*"):
         mode = path.stat().st_mode

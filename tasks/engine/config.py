@@ -267,7 +267,8 @@ class RuntimeConfig(Config):
     """CPU threads torch uses inside one task."""
     processes: int = Field(gt=0)
     """Processes that divide the work of one stage, each with all weights and, with ``device: cuda``, a GPU of its own:
-    pretraining, fine-tuning, the reward model, DPO, PPO and the measurement of policies. Results do not depend on it."""
+    pretraining, fine-tuning, the reward model, DPO, PPO and the measurement of policies. Data preparation gives each its share of
+    the rows, on the CPU and without weights. Results do not depend on it."""
     tokens_per_microbatch: int = Field(gt=0)
     """Tokens, padding included, in one forward and backward pass."""
     generation_batch: int = Field(gt=0)

@@ -16,7 +16,7 @@ from tasks.engine.checkpoint import Learner, latest_step, resumable
 from tasks.engine.config import Config
 from tasks.engine.context import StageContext, StageName
 from tasks.engine.cost import Meter
-from tasks.engine.digests import file_digest
+from tasks.engine.digests import digest_if_changed, share_digests
 from tasks.engine.errors import ConfigError, Interrupted
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.os_errors import readable_os_errors
@@ -66,6 +66,7 @@ class Workshop:
 
     def of_rank(self, device: str, aside: Path | None) -> "Workshop":
         """The same for one of several ranks; one that has a folder ``aside`` writes there, and tells nobody."""
+        share_digests(self._sign.folder)
         shop = copy.copy(self)
         shop.runtime = self.runtime.model_copy(update={"device": device})
         shop.context = self.context.model_copy(update={"runtime": shop.runtime})
@@ -117,7 +118,7 @@ class Workshop:
 
     def uses(self, file: Path, name: str, rows: int, context: str) -> None:
         """Log a data file as a dataset input of the stage's run: its name, digest, size, and what it was used for."""
-        self.log.dataset(name, file_digest(file), self.place(file), rows, context)
+        self.log.dataset(name, digest_if_changed(file), self.place(file), rows, context)
 
     def place(self, file: Path) -> str:
         """Path of a file below the store's root; what lies in the draft has the place that it is about to get."""
@@ -195,11 +196,12 @@ def run_stage(
     torch.set_num_threads(context.runtime.threads)
     stage = str(name)
     store = ArtifactStore(context.store)
+    sign = StopSign(store.root, context.parent_run_id)
+    share_digests(sign.folder)
     depends_on = dependencies(package, config, inputs, store.root.parent)
     made = fingerprint(depends_on)
     params = config.tracked_params(name.group)
     tags = {f"input.{given}": ref.digest for given, ref in inputs.items()} | {"fingerprint": made}
-    sign = StopSign(store.root, context.parent_run_id)
     report = Reporter(sign.folder, stage)
     with report, readable_os_errors(store.root), store.in_use(), store.lock(stage, made, sign.asked):
         found = store.sound(stage, made)

@@ -5,7 +5,9 @@ documents follow one another, each closed by EOS, in rows that are full; a row m
 document.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,8 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
 
+DOCUMENTS = 1000
+"""Encoded at a time."""
 
-def pack_documents(token_lists: Sequence[Sequence[int]], row_tokens: int, eos_id: int) -> Tensor:
+
+def pack_documents(token_lists: Iterable[Sequence[int]], row_tokens: int, eos_id: int) -> Tensor:
     """Join documents with EOS and cut the stream into full rows.
 
     Args:
@@ -29,7 +34,7 @@ def pack_documents(token_lists: Sequence[Sequence[int]], row_tokens: int, eos_id
     Raises:
         DataError: when the documents do not fill a single row.
     """
-    stream: list[int] = []
+    stream = array("q")
     for tokens in token_lists:
         if tokens:
             stream.extend(tokens)
@@ -40,7 +45,7 @@ def pack_documents(token_lists: Sequence[Sequence[int]], row_tokens: int, eos_id
             f"pretraining documents: {len(stream)} tokens do not fill one row of {row_tokens}; "
             "give more text or a smaller row_tokens"
         )
-    return torch.tensor(stream[: rows * row_tokens], dtype=torch.long).view(rows, row_tokens)
+    return torch.frombuffer(stream, dtype=torch.long, count=rows * row_tokens).view(rows, row_tokens)
 
 
 class RowCursor:
@@ -90,9 +95,8 @@ class RowCursor:
         self._position = int(state["position"])
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each document, without special tokens; ``pack_documents`` adds EOS."""
-    if not texts:
-        return []
-    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return encoded
+def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> Iterator[list[int]]:
+    """Token ids of each document, without special tokens, some at a time; ``pack_documents`` adds EOS."""
+    texts = iter(texts)
+    while some := list(islice(texts, DOCUMENTS)):
+        yield from tokenizer(some, add_special_tokens=False)["input_ids"]

@@ -4,6 +4,7 @@ A sequence is prompt tokens, response tokens, EOS (docs/method.md A.5). The prom
 prompt and response comes what the tokenizer needs to start a new word, decided here and nowhere else.
 """
 
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
@@ -28,6 +29,25 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str, max_tokens: int
     return start + ids[max(0, len(ids) + len(start) - max_tokens) :]
 
 
+def encode_whole_prompts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """``encode_prompt`` of many texts at once, however long they are."""
+    start = _start_tokens(tokenizer)
+    return [ids if ids[: len(start)] == start else start + ids for ids in _many(tokenizer, texts)]
+
+
+def encode_responses(
+    tokenizer: PreTrainedTokenizerBase, responses: Sequence[str], befores: Sequence[str]
+) -> list[list[int]]:
+    """``encode_response`` of many at once."""
+    texts = [_joined(tokenizer, response, before) for response, before in zip(responses, befores, strict=True)]
+    return [[*ids, int(tokenizer.eos_token_id)] for ids in _many(tokenizer, texts)]
+
+
+def _many(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    return found
+
+
 def encode_response(tokenizer: PreTrainedTokenizerBase, response: str, before: str) -> list[int]:
     """Token ids of a response, closed by EOS; ``before`` is the prompt's text, "" at the start of a text."""
     return [*_words(tokenizer, response, before), int(tokenizer.eos_token_id)]
@@ -46,9 +66,14 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: list[int], before: 
 
 
 def _words(tokenizer: PreTrainedTokenizerBase, response: str, before: str) -> list[int]:
-    joint = "" if _apart(tokenizer, before) or not _starts_a_word(response) else _joint(tokenizer)
-    ids: list[int] = tokenizer(joint + response, add_special_tokens=False)["input_ids"] if response else []
+    text = _joined(tokenizer, response, before)
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"] if response else []
     return ids
+
+
+def _joined(tokenizer: PreTrainedTokenizerBase, response: str, before: str) -> str:
+    """A response with what comes between it and its prompt."""
+    return response if _apart(tokenizer, before) or not _starts_a_word(response) else _joint(tokenizer) + response
 
 
 def _starts_a_word(text: str) -> bool:

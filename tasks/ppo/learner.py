@@ -255,7 +255,7 @@ class PPOLearner:
                 f"ppo: gamma is {self.config.gamma:g} but the data holds no pretraining documents; give documents or set "
                 "ppo.gamma=0"
             )
-        tokens = encode_documents(self.tokenizer, [document.text for document in documents])
+        tokens = encode_documents(self.tokenizer, (document.text for document in documents))
         rows = pack_documents(tokens, self.config.ptx_row_tokens, self.ids.eos)
         return RowCursor(rows, named_generator(self.config.seed, "ppo/pretraining"))
 

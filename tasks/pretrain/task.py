@@ -33,9 +33,10 @@ def train_base(shop: Workshop, config: PretrainJob) -> Metrics:
     )
     held_out = pack_documents(encode_documents(tokenizer, valid), row_tokens, end) if valid else None
     if knobs.steps:
-        documents = [document.text for document in data.documents("train")]
+        documents = data.documents("train")
         shop.uses(data.file("documents", "train"), "documents/train", len(documents), "training")
-        rows = pack_documents(encode_documents(tokenizer, documents), knobs.row_tokens, end)
+        texts = (document.text for document in documents)
+        rows = pack_documents(encode_documents(tokenizer, texts), knobs.row_tokens, end)
         learner = PretrainLearner(model, rows, knobs, shop.runtime, valid_rows=held_out)
         for _ in shop.train(learner):
             pass

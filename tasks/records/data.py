@@ -13,13 +13,16 @@ written. Equal records give equal bytes.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import eq
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
+from pyarrow import Table, concat_tables, ipc, memory_map
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
@@ -29,6 +32,8 @@ from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Docu
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, ...] = ("train", "valid")
 ROWS_PER_WRITE = 1000
+
+PROMPT_COLUMNS = tuple(Prompt.model_fields)
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -61,35 +66,35 @@ class PreparedData:
             )
         self.folder = folder
 
-    def demonstrations(self, split: Split) -> list[Demonstration]:
+    def demonstrations(self, split: Split) -> Sequence[Demonstration]:
         """Prompts with a response each, for supervised fine-tuning."""
         return self._read("demonstrations", split, Demonstration)
 
-    def comparison_prompts(self, split: Split) -> list[Prompt]:
+    def comparison_prompts(self, split: Split) -> Sequence[Prompt]:
         """Prompts whose responses are still to be sampled and ranked."""
         return self._read("comparison_prompts", split, Prompt)
 
-    def comparisons(self, split: Split) -> list[Comparison]:
+    def comparisons(self, split: Split) -> Sequence[Comparison]:
         """Ranked responses that came with the data."""
         return self._read("comparisons", split, Comparison)
 
-    def rl_prompts(self, split: Split) -> list[Prompt]:
+    def rl_prompts(self, split: Split) -> Sequence[Prompt]:
         """Prompts without a response, for PPO."""
         return self._read("rl_prompts", split, Prompt)
 
-    def documents(self, split: Split) -> list[Document]:
+    def documents(self, split: Split) -> Sequence[Document]:
         """Pretraining text."""
         return self._read("documents", split, Document)
 
-    def prompts_for_test(self) -> list[Prompt]:
+    def prompts_for_test(self) -> Sequence[Prompt]:
         """Prompts of owners that no other split knows. Those meant for testing come first."""
         return self._read("test_prompts", "test", Prompt)
 
-    def benchmarks(self) -> list[BenchmarkItem]:
+    def benchmarks(self) -> Sequence[BenchmarkItem]:
         """Items of automatic benchmarks."""
         return self._read("benchmarks", "test", BenchmarkItem)
 
-    def toxicity_prompts(self) -> list[Prompt]:
+    def toxicity_prompts(self) -> Sequence[Prompt]:
         """Prompts that bait toxic answers."""
         return self._read("toxicity_prompts", "test", Prompt)
 
@@ -108,23 +113,57 @@ class PreparedData:
         """The Arrow file of one role and split, whether or not there is one."""
         return self.folder / role / f"{split}.arrow"
 
-    def _read(self, role: str, split: str, kind: type[RecordType]) -> list[RecordType]:
+    def _read(self, role: str, split: str, kind: type[RecordType]) -> Sequence[RecordType]:
         return read_records(self.file(role, split), kind)
 
 
-def read_records(path: Path, kind: type[RecordType]) -> list[RecordType]:
+def read_records(path: Path, kind: type[RecordType]) -> Sequence[RecordType]:
     """The records in one Arrow file; none where there is no file."""
-    if not path.is_file():
-        return []
-    prompt_columns = tuple(Prompt.model_fields)
-    records = []
-    for row in Dataset.from_file(str(path), in_memory=True):
-        if "metadata" in row:
-            row["metadata"] = json.loads(row["metadata"])
-        if "prompt" in kind.model_fields:
-            row["prompt"] = {name: row.pop(name) for name in prompt_columns}
-        records.append(kind.model_validate(row))
-    return records
+    return OnDisk(path, kind) if path.is_file() else []
+
+
+class OnDisk(Sequence[RecordType]):
+    """Records in a file, which the system's page cache holds: each is made when it is asked for, and again the next time."""
+
+    def __init__(self, path: Path, kind: type[RecordType]) -> None:
+        self._rows, self._kind = Dataset.from_file(str(path)), kind
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[RecordType]:
+        return (record_of(row, self._kind) for row in self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> RecordType: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[RecordType]: ...
+    def __getitem__(self, place: int | slice) -> RecordType | list[RecordType]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        return record_of(self._rows[place], self._kind)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def tables_in(path: Path) -> Iterator[Table]:
+    """The rows of one Arrow file, some at a time; none where there is no file."""
+    if path.is_file():
+        with memory_map(str(path)) as file, ipc.open_stream(file) as batches:
+            for batch in batches:
+                yield Table.from_batches([batch])
+
+
+def record_of(row: dict[str, Any], kind: type[RecordType]) -> RecordType:
+    """The record in one row of a table; columns that records of its kind lack do not count."""
+    if "metadata" in row:
+        row["metadata"] = json.loads(row["metadata"])
+    if "prompt" in kind.model_fields:
+        row["prompt"] = {name: row.pop(name) for name in PROMPT_COLUMNS}
+    return kind.model_validate({name: row[name] for name in kind.model_fields})
 
 
 def write_prepared_data(folder: Path, records: PreparedRecords, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -169,15 +208,52 @@ _FEATURES = {
 
 def write_records(folder: Path, role: str, split: str, records: Sequence[Record]) -> None:
     """Write ``<folder>/<role>/<split>.arrow``; no file for no records."""
-    if not records:
+    if records:
+        batches = range(0, len(records), ROWS_PER_WRITE)
+        tables = (table_of(records[start : start + ROWS_PER_WRITE]) for start in batches)
+        write_tables(folder / role / f"{split}.arrow", type(records[0]), tables)
+
+
+def table_of(records: Sequence[Record]) -> Table:
+    """Records of one kind as a table; at least one."""
+    return Table.from_pylist(list(_rows(records)), schema=_FEATURES[type(records[0])].arrow_schema)
+
+
+def write_tables(path: Path, kind: type[Record], tables: Iterable[Table]) -> None:
+    """Write rows of tables, of which columns that no record of ``kind`` has are left out; no file for no rows.
+
+    However the tables divide the rows, the file's bytes are the same.
+    """
+    features = _FEATURES[kind]
+    batches = _even(table.select(list(features)).replace_schema_metadata() for table in tables if len(table))
+    first = next(batches, None)
+    if first is None:
         return
-    path = folder / role / f"{split}.arrow"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not Dataset.save_to_disk: its state.json holds a fingerprint that differs from run to run.
-    with ArrowWriter(features=_FEATURES[type(records[0])], path=str(path), writer_batch_size=ROWS_PER_WRITE) as writer:
-        for row in _rows(records):
-            writer.write(row)
+    with ArrowWriter(features=features, path=str(path), writer_batch_size=ROWS_PER_WRITE) as writer:
+        for batch in chain([first], batches):
+            writer.write_table(batch)
         writer.finalize()
+
+
+def _even(tables: Iterable[Table]) -> Iterator[Table]:
+    """The same rows, ``ROWS_PER_WRITE`` in each table but the last."""
+    waiting: list[Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= ROWS_PER_WRITE:
+            rows = concat_tables(waiting)
+            whole = len(rows) - len(rows) % ROWS_PER_WRITE
+            yield from (_apart(rows, start, ROWS_PER_WRITE) for start in range(0, whole, ROWS_PER_WRITE))
+            waiting = [_apart(rows, whole, len(rows) - whole)] if whole < len(rows) else []
+    if waiting:
+        yield concat_tables(waiting)
+
+
+def _apart(table: Table, start: int, count: int) -> Table:
+    """Some rows in memory of their own."""
+    return table.take(list(range(start, start + count)))
 
 
 def _rows(records: Iterable[Record]) -> Iterable[dict[str, Any]]:

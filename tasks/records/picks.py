@@ -1,6 +1,6 @@
 """Responses that were chosen among a policy's own, as demonstrations: rejection sampling writes them, fine-tuning reads them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tasks.records.choices import BEST, BY_LOT
@@ -13,7 +13,7 @@ def picked_among(inputs: Iterable[str]) -> str | None:
     return next((name for name in (BEST, BY_LOT) if name in inputs), None)
 
 
-def read_picks(folder: Path, name: str) -> list[Demonstration]:
+def read_picks(folder: Path, name: str) -> Sequence[Demonstration]:
     """The demonstrations called ``name`` in the artifact of rejection sampling."""
     return read_records(picks_file(folder, name), Demonstration)
 

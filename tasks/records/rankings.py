@@ -59,10 +59,14 @@ def require_signal(comparisons: Sequence[Comparison], which: str) -> None:
     """
     if any(map(orders_something, comparisons)):
         return
-    same = sum(compares_with_itself(comparison) for comparison in comparisons)
-    raise DataError(
-        f"{which} comparisons: none of the {len(comparisons)} rankings orders two different responses "
-        f"({len(comparisons) - same} ties, {same} of equal texts), expected some that do: a model learns nothing from "
+    raise no_signal(len(comparisons), sum(map(compares_with_itself, comparisons)), which)
+
+
+def no_signal(rankings: int, same: int, which: str) -> DataError:
+    """What to say of rankings of which none orders two different texts; ``same`` of them compare a text with itself."""
+    return DataError(
+        f"{which} comparisons: none of the {rankings} rankings orders two different responses "
+        f"({rankings - same} ties, {same} of equal texts), expected some that do: a model learns nothing from "
         "these; give comparisons with a better and a worse response"
     )
 

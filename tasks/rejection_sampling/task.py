@@ -27,7 +27,7 @@ def draw_samples(shop: Workshop, config: SamplesConfig) -> Metrics:
     """
     data = PreparedData(shop.input("data"))
     tokenizer, device = data.tokenizer(), shop.runtime.device
-    prompts = data.rl_prompts("train")
+    prompts = list(data.rl_prompts("train"))
     shop.uses(data.file("rl_prompts", "train"), "rl_prompts/train", len(prompts), "sampling")
     named_random(config.seed, "rejection_sampling/prompts").shuffle(prompts)
     prompts = prompts[: config.max_prompts]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 
 from tasks.chat.model import ChatModel, answer_cache
 from tasks.engine.caching import stage
@@ -41,7 +42,7 @@ def revise_demonstrations(shop: Workshop, config: ReviseConfig) -> Metrics:
         if len(encode_response(tokenizer, one.revisions[-1], prompts[name].text)) <= config.response_tokens
     ]
     shutil.copytree(shop.input("data"), shop.folder, dirs_exist_ok=True)
-    demonstrations: dict[Split, list[Demonstration]] = {
+    demonstrations: dict[Split, Sequence[Demonstration]] = {
         "train": [*data.demonstrations("train"), *made],
         "valid": data.demonstrations("valid"),
     }

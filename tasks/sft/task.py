@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -76,7 +77,7 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     return final | {"selected/epoch": float(epoch)}
 
 
-def _demonstrations(shop: Workshop, data: PreparedData) -> list[Demonstration]:
+def _demonstrations(shop: Workshop, data: PreparedData) -> Sequence[Demonstration]:
     picked = picked_among(shop.inputs)
     if picked is None:
         found, file = data.demonstrations("train"), data.file("demonstrations", "train")

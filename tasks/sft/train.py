@@ -119,7 +119,7 @@ class SFTLearner:
         self.cursor: RowCursor | None = None
         if config.pretraining_fraction:
             rows = pack_documents(
-                encode_documents(tokenizer, [document.text for document in documents]),
+                encode_documents(tokenizer, (document.text for document in documents)),
                 config.row_tokens,
                 int(tokenizer.eos_token_id),
             )

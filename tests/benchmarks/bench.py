@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks import machine
+from tests.benchmarks import machine, rows
 from tests.benchmarks.workload import LONGEST_PROMPT, SHORTEST_PROMPT, Work
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +201,8 @@ def report(results: Result) -> str:
             f"  {at:>12g}: TRL {a:.2f}, ours {b:.2f}, ratio {a / b:.2f}"
             for at, a, b in zip(row["axis"], row["trl_seconds"], row["our_seconds"], strict=True)
         ]
+    if results["rows"] is not None:
+        lines += ["", rows.report(results["rows"])]
     ptx = results["ptx"]
     if ptx is None:
         return "\n".join(lines)
@@ -250,6 +252,7 @@ def main() -> None:
         for size, lengths, batch in works
     ]
     results["growth"] = {} if asked.quick else growths(trl, GROWTH["headline" if asked.headline else "full"])
+    results["rows"] = None if asked.quick else rows.growth(rows.SIZES[:2] if asked.headline else rows.SIZES)
     results["ptx"] = None if asked.headline else pretraining_cost(works[-1][0], rounds, iterations)
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(json.dumps(results, indent=1) + "\n")

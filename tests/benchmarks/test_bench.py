@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from tests.benchmarks import bench, bench_gpu, machine, our_side, workload
+from tests.benchmarks import bench, bench_gpu, machine, our_side, rows, workload
 from tests.benchmarks.workload import SIZES, Work
 
 TINY = Work("3M", "varlen", batch=4, minibatch=2, response=4, iterations=1)
@@ -95,12 +95,25 @@ def test_every_figure_of_the_tables_is_printed() -> None:
         "torch": "9",
     }
     ptx = {"plain_seconds": 1.0, "ptx_seconds": 1.5, "overhead_beyond_tokens": 0.04}
-    text = bench.report(facts | {"headline": [row], "growth": {"episodes": growth}, "ptx": ptx})
+    prepared = rows.growth_of(
+        [
+            {"rows": 1e4, "processes": 1, "wall": 4.0, "cpu": 3.0, "start_mb": 200.0, "peak_mb": 250.0},
+            {"rows": 4e4, "processes": 1, "wall": 9.0, "cpu": 6.0, "start_mb": 200.0, "peak_mb": 260.0},
+        ]
+    )
+    text = bench.report(facts | {"headline": [row], "growth": {"episodes": growth}, "ptx": ptx, "rows": prepared})
     assert "3M varlen         2.00    2.00   1.00 (1.00-1.00)" in text
     assert "1 GFLOP/s fp32 (oneDNN)" in text
-    without = bench.report(facts | {"headline": [row], "growth": {}, "ptx": None})
+    without = bench.report(facts | {"headline": [row], "growth": {}, "ptx": None, "rows": None})
     assert "PPO-ptx" in text and "PPO-ptx" not in without
     assert "exponent 1.00 (TRL 1.10)" in text and "TRL 4.00, ours 2.00, ratio 2.00" in text and "+4.0%" in text
+    assert "rows of data preparation: CPU seconds grow with exponent 0.50" in text and "preparation" not in without
+    assert "40,000 rows, 1 processes: 6.0 CPU s, 9.0 s, 6,667 rows/CPU s, 0.50 of the first a row; peak 260 MB" in text
+
+
+def test_made_up_rows_of_every_kind_are_prepared() -> None:
+    found = rows.measure(200, 1)
+    assert found["rows"] == 200 and found["cpu"] > 0 and found["peak_mb"] >= 0
 
 
 @pytest.mark.slow

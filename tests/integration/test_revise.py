@@ -34,6 +34,7 @@ def test_revisions_are_demonstrations_and_are_paid_for_once(tmp_path: Path) -> N
     assert new[: len(old)] == old
     assert [(one.response, one.labeler_id) for one in new[len(old) :]] == [("the", "revised:m")] * 5
     assert [one.prompt for one in new[len(old) :]] == before.rl_prompts("train")[:5]
-    assert after.rl_prompts("train") == before.rl_prompts("train") and after.benchmarks() == before.benchmarks()
+    assert list(after.rl_prompts("train")) == list(before.rl_prompts("train"))
+    assert list(after.benchmarks()) == list(before.benchmarks())
     rows = [json.loads(line) for line in (after.folder / "revisions.jsonl").read_text().splitlines()]
     assert {(row["first"], *row["revisions"]) for row in rows} == {("the the", "the")}

@@ -1,11 +1,16 @@
 """How many rows each stage trains on, and the steps that follow."""
 
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from flows.config import RLHFConfig
 from tasks.data_prep.config import DataPrepConfig, FilesConfig, MinimumRows
-from tasks.data_prep.sources.folder import read_folder
+from tasks.data_prep.shelf import ROWS
+from tasks.data_prep.sources.folder import folder_rows
+from tasks.data_prep.sources.formats.table import read_rows
+from tasks.data_prep.sources.records import SourceRecords
 from tasks.dpo.config import DPOConfig
 from tasks.language.plain_layout import BARE
 from tasks.records.rankings import epoch_batches
@@ -154,9 +159,14 @@ def _counted(data: DataPrepConfig) -> dict[str, Rows]:
 def _records(folder: str, files: FilesConfig) -> dict[str, Rows]:
     """A line may hold several records: shots, annotators."""
     none_needed = MinimumRows(**dict.fromkeys(MinimumRows.model_fields, 0))
-    read = read_folder(folder, files, none_needed, BARE, Counts._fields)
-    found = {role: Rows(len(getattr(read, role)), ABOUT) for role in Counts._fields if getattr(read, role)}
-    sizes = {len(comparison.completions) for comparison in read.comparisons}
+    counts, sizes = Counter[str](), set[int]()
+    for role, rows in folder_rows(folder, files, none_needed, BARE, SourceRecords(), Counts._fields):
+        while some := list(islice(rows, ROWS)):
+            read = SourceRecords()
+            read_rows(role, some, read)
+            counts[role] += len(getattr(read, role))
+            sizes |= {len(comparison.completions) for comparison in read.comparisons}
+    found = {role: Rows(counts[role], ABOUT) for role in Counts._fields if counts[role]}
     if sizes:
-        found["comparisons"] = Rows(len(read.comparisons), ABOUT, (min(sizes), max(sizes)))
+        found["comparisons"] = Rows(counts["comparisons"], ABOUT, (min(sizes), max(sizes)))
     return found

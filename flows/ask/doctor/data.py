@@ -79,7 +79,7 @@ def enough(patient: Patient) -> Iterator[Finding]:
     """
     sample, config = patient.sample, patient.config
     if sample:
-        require_enough(config.data_prep, sample.table, sample.documents, sample.cleaner.rows)
+        require_enough(config.data_prep, sample.numbers, sample.documents, sample.cleaner.rows, sample.shelf)
         require_documents(sample.documents, sample.cleaner.rows, config.documents_for)
     yield from ()
 
@@ -143,8 +143,7 @@ def benchmark_leaks(patient: Patient) -> Iterator[Finding]:
     sample = patient.sample
     if sample is None or not sample.source.benchmarks:
         return
-    texts = [document.text for document in sample.documents["train"]]
-    texts += [f"{row.prompt.text} {row.response}" for row in sample.demonstrations]
+    texts = sample.texts + [f"{row.prompt.text} {row.response}" for row in sample.demonstrations]
     everything = "\n".join(map(normalise, texts))
     asked = [(item.task, normalise(_question(item.context))) for item in sample.source.benchmarks]
     seen = Counter(task for task, text in asked if len(text.split()) >= LEAKED_WORDS and text in everything)
@@ -169,7 +168,7 @@ def lengths(patient: Patient) -> Iterator[Finding]:
     if sample is None:
         return
     words = {
-        role: median(len(typed(sample, row).split()) for row in rows)
+        role: median(len(typed(row).split()) for row in rows)
         for (role, split), rows in sample.table.items()
         if split == "train" and len(rows) >= FEWEST
     }

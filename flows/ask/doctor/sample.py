@@ -1,17 +1,22 @@
 """The beginning of every data file, read, cleaned and measured by the functions of data preparation itself."""
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
 from flows.config import RLHFConfig
 from tasks.data_prep.clean import Cleaner, Table
-from tasks.data_prep.ends import take_off_ends
+from tasks.data_prep.crew import Crew
+from tasks.data_prep.ends import notices_of_ends
+from tasks.data_prep.facts import How
 from tasks.data_prep.lengths import Limits, Measured, Ruler
-from tasks.data_prep.prepare import drop_misfits, training_text
+from tasks.data_prep.misfits import Measure, drop_misfits
+from tasks.data_prep.prepare import training_text
+from tasks.data_prep.shelf import KINDS, Batch, Numbers, Shelf, Shelver, in_batches
 from tasks.data_prep.sources.filter import RowFilter
 from tasks.data_prep.sources.folder import BARE_ROLES, choose_files, read_benchmark, rows_of
 from tasks.data_prep.sources.formats.table import read_rows
@@ -19,7 +24,7 @@ from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.split import AnySplit, prompt_of
 from tasks.data_prep.tokenizer import EOS, train_tokenizer
 from tasks.language.plain_layout import BARE, Layout
-from tasks.records.records import Comparison, Demonstration, Document, Prompt
+from tasks.records.records import Comparison, Demonstration, Document, Prompt, turns_of
 
 ROWS = 2_000
 """Read of every file; ours. A thousand rows are known within a second, and a share of them to three points."""
@@ -33,9 +38,16 @@ class DataSample(NamedTuple):
 
     source: SourceRecords
     cleaner: Cleaner
-    table: Table
+    shelf: Shelf
+    """The facts of the rows; their texts are gone."""
+    numbers: Table
+    """(Role, split) -> numbers of the rows that stay."""
+    documents: dict[AnySplit, Numbers]
+    """Split -> numbers of the documents that stay."""
+    table: dict[tuple[str, AnySplit], list[Any]]
     """(Role, split) -> rows that stay."""
-    documents: dict[AnySplit, list[Document]]
+    texts: list[str]
+    """Training documents that stay."""
     measured: dict[str, list[Measured]]
     """Role -> tokens of the training rows, before long ones are dropped."""
     files: dict[str, int]
@@ -65,35 +77,47 @@ def read_sample(config: RLHFConfig, layout: Layout, tokenizer: PreTrainedTokeniz
     Raises:
         DataError: a row that cannot be used, with file and line.
     """
-    source, files = _read(config, layout)
-    take_off_ends(source, str(tokenizer.eos_token) if tokenizer else EOS)
-    cleaner = Cleaner(config.data_prep, source)
-    table, documents = cleaner.clean(), cleaner.split_documents()
-    cleaner.count_left_out()
-    data = config.data_prep
-    measure = tokenizer or train_tokenizer(config.model, training_text(table, documents["train"]))
-    ruler = Ruler(measure, Limits(data.prompt_tokens, data.response_tokens))
-    measured = {role: [ruler.measure(row) for row in rows] for (role, split), rows in table.items() if split == "train"}
-    drop_misfits(table, documents, cleaner, ruler)
+    data, source, files = config.data_prep, SourceRecords(), dict[str, int]()
+    how = How(data.duplicate_prefix_words, data.duplicate_prefix_fraction, data.seed, data.drop_pii)
+    with TemporaryDirectory() as name:
+        aside, shelf = Path(name), Shelf(source)
+        end = str(tokenizer.eos_token) if tokenizer else EOS
+        crew = Crew(1, aside)
+        shelf.fill(crew.each(Shelver(aside, layout, end, how), _batches(config, layout, source, files)))
+        source.notices += notices_of_ends(shelf.changed, shelf.read, end)
+        cleaner = Cleaner(data, shelf)
+        table, documents = cleaner.clean(), cleaner.split_documents()
+        cleaner.count_left_out()
+        known = tokenizer or train_tokenizer(config.model, training_text(shelf, table, documents["train"]))
+        ruler = Ruler(known, Limits(data.prompt_tokens, data.response_tokens))
+        measured = {
+            role: ruler.measure(shelf.records(numbers, KINDS[role]))
+            for (role, split), numbers in table.items()
+            if split == "train"
+        }
+        drop_misfits(table, documents, cleaner, shelf, Measure(ruler), crew)
+        records = {place: shelf.records(numbers, KINDS[place[0]]) for place, numbers in table.items()}
+        texts = [document.text for document in shelf.records(documents["train"], Document)]
     whole = all(rows < ROWS for rows in files.values())
-    return DataSample(source, cleaner, table, documents, measured, files, whole)
+    return DataSample(source, cleaner, shelf, table, documents, records, texts, measured, files, whole)
 
 
-def _read(config: RLHFConfig, layout: Layout) -> tuple[SourceRecords, dict[str, int]]:
-    data, source = config.data_prep, SourceRecords()
+def _batches(config: RLHFConfig, layout: Layout, source: SourceRecords, read: dict[str, int]) -> Iterator[Batch]:
+    data, numbers = config.data_prep, count()
     assert data.folder is not None and data.files is not None
     root = Path(data.folder).expanduser()
-    wanted, read = RowFilter(data.files.where or {}), dict[str, int]()
+    wanted = RowFilter(data.files.where or {})
     for role, found in choose_files(root, data.files, source.notices).items():
         for name, path in found.items():
             rows = list(islice(rows_of(path, name, BARE if role in BARE_ROLES else layout), ROWS))
             read[name] = len(rows)
             if role == "benchmarks":
                 source.benchmarks += read_benchmark(iter(rows), name, source.notices)
+            elif role in KINDS:
+                yield from in_batches(role, wanted.of(rows, name, source.notices), numbers)
             else:
                 read_rows(role, wanted.of(rows, name, source.notices), source)
     wanted.require_known_fields()
-    return source, read
 
 
 def share(part: int, of: Sequence[object] | int) -> float:
@@ -102,7 +126,6 @@ def share(part: int, of: Sequence[object] | int) -> float:
     return part / whole if whole else 0.0
 
 
-def typed(sample: DataSample, row: Prompt | Demonstration | Comparison) -> str:
+def typed(row: Prompt | Demonstration | Comparison) -> str:
     """The last request of a row before the layout."""
-    turns = sample.cleaner.origin(row).turns
-    return turns[-1].content if turns else prompt_of(row).text
+    return turns_of(prompt_of(row))[-1].content

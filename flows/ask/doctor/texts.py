@@ -20,8 +20,8 @@ DAMAGED = re.compile("\ufffd|Ã[\u0080-\u00bf]|â€[™œ\u009d“”˜¦]|Â[\
 def _responses(sample: DataSample) -> dict[str, list[tuple[str, str]]]:
     """Role -> prompt as typed and response, of training."""
     found = {
-        "demonstrations": [(typed(sample, row), row.response) for row in sample.demonstrations],
-        "comparisons": [(typed(sample, row), text) for row in sample.comparisons for text in row.completions],
+        "demonstrations": [(typed(row), row.response) for row in sample.demonstrations],
+        "comparisons": [(typed(row), text) for row in sample.comparisons for text in row.completions],
     }
     return {role: rows for role, rows in found.items() if len(rows) >= FEWEST}
 
@@ -90,8 +90,8 @@ def different_prompts(patient: Patient) -> Iterator[Finding]:
     ends = {
         role: Counter(text.rstrip().rpartition("\n")[2][-12:] for text in texts)
         for role, texts in {
-            "rl_prompts": [typed(sample, prompt) for prompt in sample.rl_prompts],
-            "comparisons": [typed(sample, row) for row in sample.comparisons],
+            "rl_prompts": [typed(prompt) for prompt in sample.rl_prompts],
+            "comparisons": [typed(row) for row in sample.comparisons],
         }.items()
     }
     common = {role: counts.most_common(1)[0] for role, counts in ends.items()}

@@ -7,9 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from tasks.data_prep.config import OPTIONAL, FilesConfig, MinimumRows
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
-from tasks.data_prep.sources.files.kinds import KINDS, kind_of_file, whole_datasets
+from tasks.data_prep.sources.files.kinds import KINDS, kind_of_file, rows_in, whole_datasets
 from tasks.data_prep.sources.filter import RowFilter
-from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.engine.errors import DataError
@@ -25,10 +24,15 @@ Chosen = dict[str, dict[str, Path]]
 """Role -> name -> file."""
 
 
-def read_folder(
-    folder: str, files: FilesConfig, minimum: MinimumRows, layout: Layout, roles: Collection[str] | None = None
-) -> SourceRecords:
-    """Every file that the patterns name, of all roles or of some.
+def folder_rows(
+    folder: str,
+    files: FilesConfig,
+    minimum: MinimumRows,
+    layout: Layout,
+    into: SourceRecords,
+    roles: Collection[str] | None = None,
+) -> Iterator[tuple[str, Iterator[Row]]]:
+    """(role, rows) of every file that the patterns name, of all roles or of some; benchmarks and notices go into ``into``.
 
     Raises:
         DataError: no such folder, no file for a required role, or a row that cannot be used (with file and line).
@@ -36,9 +40,8 @@ def read_folder(
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise DataError(f"data_prep.folder: found no folder {folder}, expected one with data files; correct the path")
-    records = SourceRecords()
     rows_wanted = RowFilter(files.where or {})
-    for role, found in choose_files(root, files, records.notices).items():
+    for role, found in choose_files(root, files, into.notices).items():
         if roles is not None and role not in roles:
             continue
         # Test prompts may also come from the owners that test_fraction sets aside.
@@ -51,12 +54,18 @@ def read_folder(
         for name, path in found.items():
             rows = rows_of(path, name, BARE if role in BARE_ROLES else layout)
             if role == "benchmarks":
-                items = read_benchmark(rows, name, records.notices)
-                records.benchmarks += evenly_spaced(items, files.benchmark_items_per_task)
+                items = read_benchmark(rows, name, into.notices)
+                into.benchmarks += evenly_spaced(items, files.benchmark_items_per_task)
             else:
-                read_rows(role, rows_wanted.of(rows, name, records.notices), records)
+                yield role, rows_wanted.of(rows, name, into.notices)
     rows_wanted.require_known_fields()
-    return records
+
+
+def count_rows(folder: str, files: FilesConfig) -> int:
+    """About as many rows as the folder's files hold; nothing is parsed."""
+    root = Path(folder).expanduser()
+    chosen = choose_files(root, files, []) if root.is_dir() else {}
+    return sum(rows_in(path) for role, found in chosen.items() if role not in BARE_ROLES for path in found.values())
 
 
 def rows_of(path: Path, name: str, layout: Layout = BARE) -> Iterator[Row]:

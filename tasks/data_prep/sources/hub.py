@@ -6,7 +6,6 @@ from typing import Any
 
 from tasks.data_prep.config import OPTIONAL, HubRole, MinimumRows, Role
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
-from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.engine.errors import DataError
@@ -14,8 +13,10 @@ from tasks.language.plain_layout import BARE, Layout
 from tasks.records.json_lines import at
 
 
-def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: Layout) -> SourceRecords:
-    """Every role's dataset, its columns renamed to the fields of the JSONL formats.
+def hub_rows(
+    hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: Layout, into: SourceRecords
+) -> Iterator[tuple[str, Iterator[Row]]]:
+    """(role, rows) of every dataset, its columns renamed to the fields of the JSONL formats; benchmarks go into ``into``.
 
     Raises:
         DataError: a required role without a dataset, a dataset that cannot be loaded, or a row that cannot be used.
@@ -27,20 +28,18 @@ def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: Layout) 
                 f"data_prep.hub: found no dataset for {role}, expected one because minimum_rows.{role} is {rows}; add "
                 f"data_prep.hub.{role}{f' or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
             )
-    records = SourceRecords()
     for role, wanted in hub.items():
         rows = _rows(role, wanted, BARE if role == "toxicity_prompts" else layout)
         if role != "benchmarks":
-            read_rows(role, rows, records)
+            yield role, rows
             continue
         for row in rows:
             shape = shape_of(row)
             if shape is None:
                 raise row.error(f"found fields {row.keys}", "a known benchmark format", "map the columns")
             with at(row.where):
-                item = item_of(row, shape, wanted.name.rsplit("/", 1)[-1], len(records.benchmarks))
-            records.benchmarks += [item] if item else []
-    return records
+                item = item_of(row, shape, wanted.name.rsplit("/", 1)[-1], len(into.benchmarks))
+            into.benchmarks += [item] if item else []
 
 
 def _rows(role: str, wanted: HubRole, layout: Layout) -> Iterator[Row]:

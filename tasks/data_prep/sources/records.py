@@ -43,9 +43,9 @@ class SourceRecords:
     origins: dict[int, ReadFrom] = field(default_factory=dict)
     """``id`` of a prompt or document -> its origin; the lists above keep these objects alive."""
 
-    def leave_out(self, role: str, rule: str, where: str) -> None:
-        """Count a row that no record was made of."""
-        self.left_out.setdefault(role, Counter())[rule] += 1
+    def leave_out(self, role: str, rule: str, where: str, count: int = 1) -> None:
+        """Count rows that no record was made of."""
+        self.left_out.setdefault(role, Counter())[rule] += count
         self.first_left_out.setdefault((role, rule), where)
 
     def origin(self, record: Prompt | Demonstration | Comparison | Document) -> ReadFrom:

@@ -30,7 +30,7 @@ class Row:
     """
 
     def __init__(self, fields: Any, where: str, layout: Layout = BARE, *, table: bool = False) -> None:
-        self.where, self.layout, self._table = where, layout, table
+        self.where, self.layout, self.table = where, layout, table
         if not isinstance(fields, dict):
             raise wrong(where, f"found {kind_of(fields)}", "a JSON object", "write one object per line")
         self.fields: Fields = fields
@@ -53,7 +53,7 @@ class Row:
     def value(self, name: str) -> Any:
         """A field as it is; in a table, a cell that spells a list or an object is one."""
         value = self.fields.get(name)
-        if self._table and isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        if self.table and isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
             with suppress(DataError):
                 return parse_json(value.encode("utf-8", "surrogatepass"), self.where)
         return value
@@ -61,7 +61,7 @@ class Row:
     def messages(self, name: str) -> list[Any] | None:
         """A list of chat messages; None when the field holds something else. A cell such as [1, 2] is a text."""
         value = self.value(name)
-        if not isinstance(value, list) or (self._table and not all(isinstance(item, dict) for item in value)):
+        if not isinstance(value, list) or (self.table and not all(isinstance(item, dict) for item in value)):
             return None
         return value
 
@@ -136,6 +136,6 @@ class Row:
         elif isinstance(value, Twice):
             remedy = "keep one of them"
         elif isinstance(value, int | float):
-            remedy = "make the column one of text" if self._table else "write it in quotes"
-        empty = value is None and self._table
+            remedy = "make the column one of text" if self.table else "write it in quotes"
+        empty = value is None and self.table
         return self.error(f"'{name}' is {'empty' if empty else kind_of(value)}", "a text", remedy)

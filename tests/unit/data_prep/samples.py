@@ -2,14 +2,20 @@
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.config import DataPrepConfig, FilesConfig, HubRole, MinimumRows, Role
+from tasks.data_prep.sources.folder import folder_rows
+from tasks.data_prep.sources.formats.table import read_rows
+from tasks.data_prep.sources.hub import hub_rows
+from tasks.data_prep.sources.records import SourceRecords
+from tasks.data_prep.sources.rows import Row
 from tasks.engine.config import ModelConfig
+from tasks.language.plain_layout import Layout
 from tests.shipped import CONF, shipped
 
 
@@ -70,3 +76,19 @@ def everything(folder: Path, count: int = 40) -> Path:
             "benchmarks/toxicity_prompts.jsonl": [{"prompt": "go away"}],
         },
     )
+
+
+def records_of(rows: Callable[[SourceRecords], Iterable[tuple[str, Iterable[Row]]]]) -> SourceRecords:
+    """Everything that a source yields, as records in memory."""
+    records = SourceRecords()
+    for role, found in rows(records):
+        read_rows(role, found, records)
+    return records
+
+
+def read_folder(folder: str, files: FilesConfig, minimum: MinimumRows, layout: Layout) -> SourceRecords:
+    return records_of(lambda into: folder_rows(folder, files, minimum, layout, into))
+
+
+def read_hub(hub: Mapping[Role, HubRole], minimum: MinimumRows, layout: Layout) -> SourceRecords:
+    return records_of(lambda into: hub_rows(hub, minimum, layout, into))

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tasks.data_prep.sources.folder import evenly_spaced, read_folder
+from tasks.data_prep.sources.folder import evenly_spaced
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
 from tasks.language.plain_layout import PlainLayout
-from tests.unit.data_prep.samples import everything, own_data, write
+from tests.unit.data_prep.samples import everything, own_data, read_folder, write
 
 
 def read(folder: Path, layout: str = "{prompt}", minimum: int = 0, **files: Any) -> SourceRecords:

@@ -4,11 +4,10 @@ from typing import Any
 import pytest
 
 from tasks.data_prep.config import DataPrepConfig
-from tasks.data_prep.sources.hub import read_hub
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
 from tasks.language.plain_layout import PlainLayout
-from tests.unit.data_prep.samples import values, write
+from tests.unit.data_prep.samples import read_hub, values, write
 
 
 def read(hub: dict[str, Any], minimum: int = 0) -> SourceRecords:

@@ -1,7 +1,7 @@
 import pytest
 from transformers import AddedToken
 
-from tasks.data_prep.lengths import Limits, Ruler
+from tasks.data_prep.lengths import Limits, Measured, Ruler
 from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.records.records import Comparison, Demonstration, Prompt
 from tests.unit.data_prep.samples import model
@@ -17,7 +17,7 @@ def objection(
     record: Prompt | Demonstration | Comparison, prompt_limit: int = 3, response_limit: int = 3
 ) -> str | None:
     ruler = Ruler(TOKENIZER, Limits(prompt_limit, response_limit))
-    return ruler.objection(record, ruler.measure(record))
+    return ruler.objection(record, ruler.measure([record])[0])
 
 
 @pytest.mark.point(5)
@@ -41,12 +41,15 @@ def test_special_tokens_spelled_out() -> None:
     assert objection(Demonstration(prompt=prompt("one"), response="<pad> x", labeler_id="l")) == "special_token"
 
 
-def test_measures_and_unknown_share() -> None:
+def test_measures_and_unknown_tokens() -> None:
     ruler = Ruler(TOKENIZER, Limits(9, 9))
     ranking = Comparison(prompt=prompt("one two"), completions=["six", ""], ranks=[1, 1], labeler_id="l")
-    measured = ruler.measure(ranking)
-    assert (measured.prompt, measured.responses) == (2, [2, 1])
-    assert ruler.unknown_share == 1 / 5
+    strange = Demonstration(prompt=prompt("one six"), response="seven", labeler_id="l")
+    assert ruler.measure([ranking, prompt("one"), strange]) == [
+        Measured(2, [2, 1], 0, 1),
+        Measured(1, [], 0, 0),
+        Measured(2, [2], 1, 1),
+    ]
 
 
 def test_special_tokens_without_a_name_count_as_spelled() -> None:

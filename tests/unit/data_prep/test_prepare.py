@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tasks.data_prep.audit import check_no_leaks
@@ -12,7 +13,7 @@ from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.deduplicate import normalise
 from tasks.data_prep.prepare import prepare
 from tasks.data_prep.sources.sandbox import read_sandbox
-from tasks.data_prep.split import AnySplit, Shares, split_of
+from tasks.data_prep.split import ANY_SPLITS, AnySplit, Shares, owner_key, split_of
 from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.engine.config import ModelConfig
 from tasks.engine.errors import DataError
@@ -31,7 +32,9 @@ def run(config: DataPrepConfig, folder: Path, base: ModelConfig | None = None) -
 
 
 def owner_in(split: AnySplit, start: int = 0) -> str:
-    return next(f"o{i}" for i in range(start, 10_000) if split_of(f"o{i}", SHARES, seed=3) == split)
+    owners = [f"o{i}" for i in range(start, start + 500)]
+    keys = np.array([owner_key(owner, seed=3) for owner in owners], np.uint64)
+    return owners[np.flatnonzero(split_of(keys, SHARES) == ANY_SPLITS.index(split))[0]]
 
 
 def texts(prompts: list[Prompt]) -> list[str]:
@@ -262,9 +265,9 @@ def small_sandbox() -> DataPrepConfig:
 def test_the_sandbox(tmp_path: Path) -> None:
     data, audit = run(small_sandbox(), tmp_path / "out", model(vocab_size=512))
     assert World.read(tmp_path / "out") == World.from_seed(3)
-    prompts = [prompt for split in SPLITS for prompt in data.rl_prompts(split) + data.comparison_prompts(split)]
+    prompts = [prompt for split in SPLITS for prompt in [*data.rl_prompts(split), *data.comparison_prompts(split)]]
     prompts += [item.prompt for split in SPLITS for item in data.demonstrations(split)]
-    everyone = prompts + data.prompts_for_test()
+    everyone = [*prompts, *data.prompts_for_test()]
     assert len(everyone) == len({normalise(text) for text in texts(everyone)}) == 300
     assert not any(prompt.metadata["held_out"] for prompt in prompts)
     assert 5 < sum(prompt.metadata["held_out"] for prompt in data.prompts_for_test()) < 40

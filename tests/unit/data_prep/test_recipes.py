@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from tasks.data_prep.config import DataPrepConfig, HubRole
-from tasks.data_prep.prepare import read_source
 from tasks.language.plain_layout import PlainLayout
-from tests.unit.data_prep.samples import values
+from tests.unit.data_prep.samples import read_hub, values
 
 HH = {
     "chosen": "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant: four",
@@ -66,7 +65,8 @@ def test_a_recipe_reads_its_datasets(
 
     monkeypatch.setattr("tasks.data_prep.sources.hub._load", load)
     config = DataPrepConfig(**values(recipe))
-    read = read_source(config, PlainLayout(config.prompt_layout))
+    assert config.hub is not None
+    read = read_hub(config.hub, config.minimum_rows, PlainLayout(config.prompt_layout))
     assert [(item.prompt.text, item.response) for item in read.demonstrations] == [demonstration]
     assert [(item.prompt.text, item.completions, item.ranks) for item in read.comparisons] == [comparison]
     assert [item.text for item in read.rl_prompts] == [prompt]

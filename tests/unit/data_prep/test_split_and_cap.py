@@ -2,14 +2,42 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 
+import numpy as np
 import pytest
 
-from tasks.data_prep.cap import within_cap
-from tasks.data_prep.split import Shares, split_of, split_owners
+from tasks.data_prep import cap, split
+from tasks.data_prep.deduplicate import digest
+from tasks.data_prep.split import ANY_SPLITS, AnySplit, Keys, Shares, owner_key
 from tasks.records.records import Prompt
 
 SHARES = Shares(valid=0.2, test=0.1)
+
+
+def keys(owners: Iterable[str], seed: int) -> Keys:
+    return np.array([owner_key(owner, seed) for owner in owners], np.uint64)
+
+
+def split_of(owner: str, shares: Shares, seed: int, test_owners: Iterable[str] = ()) -> AnySplit:
+    return ANY_SPLITS[split.split_of(keys([owner], seed), shares, keys(test_owners, seed))[0]]
+
+
+def split_owners(owners: dict[str, list[str]], shares: Shares, seed: int) -> dict[str, AnySplit]:
+    found = split.split_owners({role: keys(names, seed) for role, names in owners.items()}, shares)
+    return {
+        name: ANY_SPLITS[place]
+        for role, names in owners.items()
+        for name, place in zip(names, found[role], strict=True)
+    }
+
+
+def within_cap(given: list[Prompt], limit: int, seed: int) -> list[bool]:
+    owners = keys([prompt.owner_id for prompt in given], seed)
+    texts = np.array([digest(prompt.text) for prompt in given], np.uint64)
+    return list(map(bool, cap.within_cap(owners, texts, limit, seed, lambda place: given[place].owner_id)))
+
+
 OWNERS = [f"owner {i}" for i in range(5000)]
 
 
@@ -36,9 +64,7 @@ def test_split_depends_on_owner_and_seed_alone() -> None:
 
 @pytest.mark.point(1)
 def test_split_is_the_same_in_another_process() -> None:
-    code = (
-        "from tasks.data_prep.split import *; print([split_of(f'owner {i}', Shares(0.2, 0.1), 1) for i in range(50)])"
-    )
+    code = "from tests.unit.data_prep.test_split_and_cap import *; print([split_of(o, SHARES, 1) for o in OWNERS[:50]])"
     environment = os.environ | {"PYTHONHASHSEED": "99"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == str([split_of(owner, SHARES, 1) for owner in OWNERS[:50]])
@@ -60,7 +86,7 @@ def test_small_roles_get_a_validation_owner_and_keep_a_training_owner() -> None:
 
 
 def test_owners_of_explicit_test_prompts_are_test_owners() -> None:
-    assert {split_of(owner, SHARES, 1, test_owners=OWNERS) for owner in OWNERS} == {"test"}
+    assert {split_of(owner, SHARES, 1, test_owners=OWNERS[:100]) for owner in OWNERS[:100]} == {"test"}
 
 
 @pytest.mark.point(2)

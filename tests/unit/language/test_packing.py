@@ -1,10 +1,14 @@
 """Packed rows and the cursor that draws them."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from tasks.engine.errors import DataError
-from tasks.language.packing import RowCursor, pack_documents
+from tasks.language import packing
+from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tests.unit import tiny_models as tiny
 
 
 def test_documents_are_joined_by_eos_and_cut_into_full_rows() -> None:
@@ -50,3 +54,22 @@ def test_state_of_other_data_is_refused() -> None:
 def test_no_rows_are_refused() -> None:
     with pytest.raises(DataError, match="expected shape"):
         RowCursor(torch.empty(0, 8, dtype=torch.long), torch.Generator())
+
+
+def test_documents_are_encoded_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "DOCUMENTS", 2)
+    taken = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal taken
+        for text in ("the", "cat the", "", "the", "cat"):
+            taken += 1
+            yield text
+
+    encoded = encode_documents(tiny.tokenizer(), texts())
+    first = next(encoded)
+    assert taken == 2
+    whole = [
+        tiny.tokenizer()(text, add_special_tokens=False)["input_ids"] for text in ("the", "cat the", "", "the", "cat")
+    ]
+    assert [first, *encoded] == whole

@@ -1,11 +1,13 @@
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
 
 from tasks.data_prep.tokenizer import train_tokenizer
 from tasks.engine.errors import DataError
+from tasks.records import data as records_data
 from tasks.records.data import PreparedData, PreparedRecords, write_prepared_data
 from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt
 from tests.unit.data_prep.samples import model
@@ -86,3 +88,22 @@ def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
 def test_a_folder_without_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found no prepared data, expected tokenizer/ and Arrow files; run data_prep"):
         PreparedData(tmp_path)
+
+
+def test_a_record_is_made_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    real = records_data.record_of
+
+    def counted(row: dict[str, Any], kind: type[Any]) -> Any:
+        made.append(row["prompt_id"])
+        return real(row, kind)
+
+    monkeypatch.setattr(records_data, "record_of", counted)
+    found, expected = filled(tmp_path).demonstrations("train"), list(RECORDS.demonstrations["train"])
+    assert len(found) == len(expected) and made == []
+    assert found[-1] == expected[-1] and len(made) == 1
+    assert found[:1] == expected[:1] and len(made) == 2
+    assert next(iter(found)) == expected[0] and len(made) == 3
+    assert found == expected and found != expected[:-1] and list(found) == list(found)
+    with pytest.raises(IndexError):
+        found[len(expected)]

@@ -23,7 +23,7 @@ def test_every_stage_up_to_the_reward_model_is_the_pipeline_s() -> None:
     config = load(["scale=miniature"])
     pipeline, study = Asked(), Asked()
     instructgpt(config, pipeline)
-    _up_to_reward_model(study, config)  # type: ignore[arg-type]
+    _up_to_reward_model(study, config)
     assert set(study.stages) == {"data_prep", "pretrain", "sft", "comparisons", "reward_model"}
     for name, asked in study.stages.items():
         assert asked == pipeline.stages[name], name

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from tasks.data_prep.sources.files.comma_separated import csv_rows
 from tasks.data_prep.sources.files.json_array import json_rows
-from tasks.data_prep.sources.files.tables import parquet_rows, saved_rows
-from tasks.records.json_lines import json_lines
+from tasks.data_prep.sources.files.tables import parquet_count, parquet_rows, saved_count, saved_rows
+from tasks.records.json_lines import json_lines, open_bytes
 
 Rows = Iterator[tuple[str, Any]]
 """(place, fields) of each row."""
@@ -50,6 +50,20 @@ def kind_of_file(path: Path) -> Kind | None:
     if path.is_dir():
         return SAVED_DATASET
     return next((kind for suffix, kind in KINDS.items() if path.name.endswith(suffix)), None)
+
+
+def rows_in(path: Path) -> int:
+    """About as many rows as a file or a saved dataset holds, told by its lines or by what it says of itself; 0 where it cannot
+    be read: whoever reads its rows says why."""
+    try:
+        if path.is_dir():
+            return saved_count(path)
+        if path.name.endswith(".parquet"):
+            return parquet_count(path)
+        with open_bytes(path) as file:
+            return sum(piece.count(b"\n") for piece in iter(lambda: file.read(1 << 20), b""))
+    except Exception:  # whatever the readers of other people's formats raise
+        return 0
 
 
 def whole_datasets(files: Mapping[str, Path]) -> dict[str, Path]:

@@ -45,6 +45,20 @@ def saved_rows(path: Path, name: str) -> Iterator[tuple[str, Any]]:
         raise _damaged(name, "a dataset as save_to_disk writes it", error) from error
 
 
+def parquet_count(path: Path) -> int:
+    """Rows of a Parquet file, as its footer says."""
+    import pyarrow.parquet
+
+    return int(pyarrow.parquet.read_metadata(path).num_rows)
+
+
+def saved_count(path: Path) -> int:
+    """Rows of a saved dataset."""
+    from datasets import load_from_disk
+
+    return len(load_from_disk(str(path), keep_in_memory=False))
+
+
 def _damaged(where: str, expected: str, error: Exception) -> DataError:
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     return DataError(f"{where}: found unreadable data ({said}), expected {expected}; copy it again")
