@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
+import httpx
 from prefect import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound
@@ -20,6 +21,7 @@ from prefect.states import Failed, Scheduled
 
 from tasks.engine.caching import AWAITING_LABELS
 from tasks.engine.errors import AwaitingLabels
+from tasks.engine.urls import without_password
 from tasks.records.labels import WAITING, progress, read_batch, read_labels
 
 EXIT_STATUS = 4
@@ -64,16 +66,18 @@ def wake(folder: Path) -> list[str]:
     for place in sorted((folder / WAITING).glob("*")):
         if not enough(folder, int(place.read_text(encoding="utf-8") or 0)):
             continue
-        if "PREFECT_API_URL" not in os.environ:
-            told.append(
-                f"run {place.name} waits for these labels: set PREFECT_API_URL, or start it again on its Prefect page"
-            )
-        elif _wake(UUID(place.name)):
-            place.unlink(missing_ok=True)
-        else:
-            told.append(
-                f"run {place.name} waits for these labels and is not ready to go on; start it again on its Prefect page"
-            )
+        try:
+            if "PREFECT_API_URL" not in os.environ:
+                remedy = ": set PREFECT_API_URL, or start"
+            elif _wake(UUID(place.name)):
+                place.unlink(missing_ok=True)
+                continue
+            else:
+                remedy = " and is not ready to go on; start"
+        except httpx.HTTPError as error:
+            server = without_password(os.environ["PREFECT_API_URL"])
+            remedy = f", and Prefect at {server} does not answer ({type(error).__name__}): start the server, then start"
+        told.append(f"run {place.name} waits for these labels{remedy} it again on its Prefect page")
     return told
 
 

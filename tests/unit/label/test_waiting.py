@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import pytest
 
 from flows.label.waiting import wake_meanwhile, wake_runs
@@ -63,6 +64,24 @@ def test_what_cannot_be_woken_is_told(
         if thread.name.startswith("Thread-") and not thread.daemon:
             thread.join(30)
     assert f"run {RUN} waits for these labels" in caplog.text and place.exists()
+
+
+def test_a_prefect_server_that_is_away_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+
+    def away(run: UUID) -> bool:
+        raise httpx.ConnectError("[Errno 111] Connection refused")  # what Prefect's client lets through
+
+    monkeypatch.setattr(waiting, "_wake", away)
+    batch = written(tmp_path)
+    place = waiting_for(batch, 1)
+    skip(batch, "salt")
+    (told,) = wake_runs(batch.folder)
+    assert told == (
+        f"run {RUN} waits for these labels, and Prefect at http://127.0.0.1:1/api does not answer (ConnectError): "
+        "start the server, then start it again on its Prefect page"
+    )
+    assert place.exists()
 
 
 def test_the_page_starts_without_prefect() -> None:
