@@ -4,6 +4,7 @@ From the first Ctrl-C or SIGTERM, or from when the run's end is reached in error
 order. After them it ends as it is. Nothing that was published or saved can be lost by that, and no child outlives it.
 """
 
+import io
 import os
 import signal
 import sys
@@ -30,17 +31,24 @@ class Deadline:
         """Give the stages that train this long to save; what is left over is ``GRACE_SECONDS``."""
         self._stop_seconds = max(self._stop_seconds, stop_seconds)
 
+    def watch(self) -> None:
+        """Wait for ``begin`` in a thread of its own.
+
+        It runs before there is anything to end, because a signal may come while the main thread starts another one, and
+        then nobody can start a third.
+        """
+        threading.Thread(target=self._end, name="deadline", daemon=True).start()
+
     def begin(self, status: int) -> None:
-        """From now on; the first call counts."""
+        """From now on; the first call counts. Takes no lock, since whatever a signal interrupts may have it."""
         if self._began is None:
-            self._began, self._status = time.monotonic(), status
-            threading.Thread(target=self._end, name="deadline", daemon=True).start()
+            self._status, self._began = status, time.monotonic()
 
     def _end(self) -> None:
-        assert self._began is not None
+        while self._began is None:
+            time.sleep(0.2)
         while (left := self._began + self._stop_seconds + GRACE_SECONDS - time.monotonic()) > 0:
             time.sleep(min(left, 0.2))
-        sys.stdout.flush()
         os.write(
             2,
             f"\nnot ended in order within {time.monotonic() - self._began:.0f} s, so ended as it is; what was published or "
@@ -61,6 +69,9 @@ def ends_in_time() -> Iterator[None]:
         DEADLINE.begin(STATUS_INTERRUPTED)
         raise KeyboardInterrupt
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # so that nothing is left to write when the process ends as it is
+    DEADLINE.watch()
     for asked_politely in (signal.SIGINT, signal.SIGTERM):
         if (
             signal.getsignal(asked_politely) is not signal.SIG_IGN
