@@ -13,7 +13,7 @@ from tasks.data_prep.ends import take_off_ends
 from tasks.data_prep.lengths import Limits, Measured, Ruler
 from tasks.data_prep.prepare import drop_misfits, training_text
 from tasks.data_prep.sources.filter import RowFilter
-from tasks.data_prep.sources.folder import BARE_ROLES, choose_files, read_benchmark, rows_of
+from tasks.data_prep.sources.folder import BARE_ROLES, choose_files, read_benchmark, require_file, rows_of
 from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.split import AnySplit, prompt_of
@@ -85,6 +85,7 @@ def _read(config: RLHFConfig, layout: Layout) -> tuple[SourceRecords, dict[str, 
     root = Path(data.folder).expanduser()
     wanted, read = RowFilter(data.files.where or {}), dict[str, int]()
     for role, found in choose_files(root, data.files, source.notices).items():
+        require_file(data.folder, role, found, data.files, data.minimum_rows)
         for name, path in found.items():
             rows = list(islice(rows_of(path, name, BARE if role in BARE_ROLES else layout), ROWS))
             read[name] = len(rows)

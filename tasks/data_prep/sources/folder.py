@@ -41,13 +41,7 @@ def read_folder(
     for role, found in choose_files(root, files, records.notices).items():
         if roles is not None and role not in roles:
             continue
-        # Test prompts may also come from the owners that test_fraction sets aside.
-        if not found and role != "test_prompts" and getattr(minimum, role, 0) > 0:
-            patterns = ", ".join(getattr(files, role)) or "no pattern"
-            raise DataError(
-                f"{folder}: found no file for {role}, expected one matching {patterns}; add it, or change "
-                f"data_prep.files.{role}{f', or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
-            )
+        require_file(folder, role, found, files, minimum)
         for name, path in found.items():
             rows = rows_of(path, name, BARE if role in BARE_ROLES else layout)
             if role == "benchmarks":
@@ -57,6 +51,20 @@ def read_folder(
                 read_rows(role, rows_wanted.of(rows, name, records.notices), records)
     rows_wanted.require_known_fields()
     return records
+
+
+def require_file(folder: str, role: str, found: Collection[str], files: FilesConfig, minimum: MinimumRows) -> None:
+    """Refuse a role that needs rows and has no file. Test prompts may also come from owners that are set aside.
+
+    Raises:
+        DataError: the patterns of the role.
+    """
+    if not found and role != "test_prompts" and getattr(minimum, role, 0) > 0:
+        patterns = ", ".join(getattr(files, role)) or "no pattern"
+        raise DataError(
+            f"{folder}: found no file for {role}, expected one matching {patterns}; add it, or change "
+            f"data_prep.files.{role}{f', or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
+        )
 
 
 def rows_of(path: Path, name: str, layout: Layout = BARE) -> Iterator[Row]:
