@@ -111,8 +111,14 @@ def _check_whole(folder: Path) -> None:
             )
 
 
-def check_report(name: Path | str, model: "PreTrainedModel", report: Mapping[str, Any]) -> None:
+def check_report(name: Path | str, model: "PreTrainedModel", report: Mapping[str, Any], *, some_layers: bool) -> None:
     """Whether the weights are those that the configuration describes, by what transformers reports of loading them.
+
+    Args:
+        name: of the folder.
+        model: that was loaded.
+        report: of transformers.
+        some_layers: whether a configuration was given in the place of the folder's, which may leave layers out.
 
     Raises:
         ModelError: tensors that lack, that have another size, or that belong to layers beyond the configured ones.
@@ -134,7 +140,7 @@ def check_report(name: Path | str, model: "PreTrainedModel", report: Mapping[str
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     beyond = {key: int(found[1]) for key in sorted(report["unexpected_keys"]) if (found := LAYER.search(key))}
     deeper = [key for key, layer in beyond.items() if depth is not None and layer >= depth]
-    if deeper:
+    if deeper and not some_layers:
         raise ModelError(
             f"{name}: its weights have tensors of {max(beyond.values()) + 1} layers, first {deeper[0]}, expected {depth}, as "
             "config.json has it; correct num_hidden_layers, or save the shorter model with save_pretrained"

@@ -303,9 +303,10 @@ def load_checked(
     source, given = source_of(name), given_of(revision)
     if Path(source).exists():
         check_model_files(Path(source))
+    stand_in = config is not None
     disable_progress_bar()  # stages show their own
     try:
-        with ONE_AT_A_TIME, no_report(config is not None):
+        with ONE_AT_A_TIME, no_report(stand_in):
             config = config or AutoConfig.from_pretrained(source, **given, **changes)
             switch_dropout_off(config)
             model, report = kind.from_pretrained(
@@ -319,7 +320,7 @@ def load_checked(
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise cannot_load(name, "model", error) from error
-    check_report(name, model, report)
+    check_report(name, model, report, some_layers=stand_in)
     return model.to(device).eval()
 
 
