@@ -20,8 +20,10 @@ def check_port(port: int) -> None:
     """Refuse a port that somebody listens on.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is taken, or is none.
     """
+    if not 0 < port < 2**16:
+        raise ConfigError(f"--port: found {port}, expected 1 to {2**16 - 1}; choose another")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from jinja2 import TemplateError
-
 from tasks.engine.errors import ModelError
 
 if TYPE_CHECKING:  # configurations read records, and should be answered before anything heavy is imported
@@ -89,7 +87,7 @@ class ChatLayout:
             text = self._tokenizer.apply_chat_template(
                 [turn._asdict() for turn in turns], tokenize=False, add_generation_prompt=answer_follows
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except Exception as error:  # whatever a template's own code raises
             if turns[0].role == "system":
                 raise self._unusable(
                     f"it takes no system message ({next(iter(str(error).splitlines()), 'no reason')})",

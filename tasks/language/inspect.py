@@ -20,6 +20,8 @@ READ_BEFORE_A_RUN = 3 * 2**30
 """Bytes of weights up to which they are read before a run starts; larger ones are checked by the first stage."""
 TOLERANCE = 1e-3
 """Share of the spread of a token's logits by which decoding may differ from one forward pass, in fp32."""
+TRAINABLE = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Kinds of numbers that weights are saved in; others are codes, which need the scales that they were made with."""
 BY_LENGTH = ("longrope", "dynamic")
 """Rotary embeddings whose factors follow the longest sequence of a batch."""
 
@@ -173,11 +175,22 @@ def _of_weights(key: str, folder: Path) -> list[Finding]:
             with safe_open(path, framework="pt") as weights:
                 for name in weights.keys():  # noqa: SIM118  # no mapping
                     tensor = weights.get_tensor(name)
+                    if name.endswith("weight") and tensor.dtype not in TRAINABLE:
+                        return [_quantized(key, f"{str(tensor.dtype).removeprefix('torch.')} in {name} of {path}")]
                     if tensor.is_floating_point() and not finite(tensor):
                         return [_not_finite(key, f"in {name} of {path}")]
         except (SafetensorError, OSError) as error:
             return [_error(key, f"{path}, which cannot be read ({error})", "whole safetensors", "copy it again")]
     return []
+
+
+def _quantized(key: str, found: str) -> Finding:
+    return _error(
+        key,
+        found,
+        "weights in fp32, bf16 or fp16, which can be trained",
+        "give the model that it was made from, or save its dequantized weights with save_pretrained",
+    )
 
 
 def finite(tensor: torch.Tensor) -> bool:

@@ -2,13 +2,17 @@
 
 import json
 import logging
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.engine.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 ONE_AT_A_TIME = threading.RLock()
 """Taken around every ``from_pretrained``, ``from_config`` and constructor of transformers.
@@ -19,6 +23,8 @@ stays off for good.
 """
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
 """A folder with none of these has no tokenizer."""
+LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks)\.(\d+)\.")
+"""The number of a layer in the name of a tensor."""
 POINTER = b"version https://git-lfs"
 """What stands at the start of a file that Git LFS has not fetched."""
 
@@ -95,7 +101,7 @@ def _check_whole(folder: Path) -> None:
             named = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(
-                f"{folder}: found an {index.name} that cannot be read ({error}), expected its weight_map; copy it again"
+                f"{folder}: found a {index.name} that cannot be read ({error}), expected its weight_map; copy it again"
             ) from error
         missing = [name for name in named if not (folder / str(name)).is_file()]
         if missing:
@@ -103,6 +109,46 @@ def _check_whole(folder: Path) -> None:
                 f"{folder}: found {len(named) - len(missing)} of {len(named)} files of weights, expected all that "
                 f"{index.name} names; copy {missing[0]} too"
             )
+
+
+def check_report(name: Path | str, model: "PreTrainedModel", report: Mapping[str, Any], *, some_layers: bool) -> None:
+    """Whether the weights are those that the configuration describes, by what transformers reports of loading them.
+
+    Args:
+        name: of the folder.
+        model: that was loaded.
+        report: of transformers.
+        some_layers: whether a configuration was given in the place of the folder's, which may leave layers out.
+
+    Raises:
+        ModelError: tensors that lack, that have another size, or that belong to layers beyond the configured ones.
+    """
+    missing = sorted(report["missing_keys"] - {tensor for tensor, *_ in report["mismatched_keys"]})
+    if missing:
+        raise ModelError(
+            f"{name}: its weights lack {len(missing)} tensors that {type(model).__name__} needs, first {missing[0]}; "
+            "expected the complete model; save it again with save_pretrained"
+        )
+    sizes = sorted(report["mismatched_keys"])
+    if sizes:
+        tensor, there, wanted = sizes[0]
+        verb = "has another size" if len(sizes) == 1 else "have other sizes"
+        raise ModelError(
+            f"{name}: {len(sizes)} of its tensors {verb}, first {tensor} ({_size(there)}), expected ({_size(wanted)}), as "
+            "config.json has it; copy weights and config.json of the same model"
+        )
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    beyond = {key: int(found[1]) for key in sorted(report["unexpected_keys"]) if (found := LAYER.search(key))}
+    deeper = [key for key, layer in beyond.items() if depth is not None and layer >= depth]
+    if deeper and not some_layers:
+        raise ModelError(
+            f"{name}: its weights have tensors of {max(beyond.values()) + 1} layers, first {deeper[0]}, expected {depth}, as "
+            "config.json has it; correct num_hidden_layers, or save the shorter model with save_pretrained"
+        )
+
+
+def _size(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))
 
 
 @contextmanager

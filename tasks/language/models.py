@@ -40,6 +40,7 @@ from tasks.language.loading import (
     ONE_AT_A_TIME,
     cannot_load,
     check_model_files,
+    check_report,
     check_tokenizer_files,
     given_of,
     no_report,
@@ -302,22 +303,24 @@ def load_checked(
     source, given = source_of(name), given_of(revision)
     if Path(source).exists():
         check_model_files(Path(source))
+    stand_in = config is not None
     disable_progress_bar()  # stages show their own
     try:
-        with ONE_AT_A_TIME, no_report(config is not None):
+        with ONE_AT_A_TIME, no_report(stand_in):
             config = config or AutoConfig.from_pretrained(source, **given, **changes)
             switch_dropout_off(config)
             model, report = kind.from_pretrained(
-                source, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **given
+                source,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported, and refused below by name
+                **given,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise cannot_load(name, "model", error) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"{name}: its weights lack {len(missing)} tensors that {type(model).__name__} needs, first {missing[0]}; "
-            "expected the complete model; save it again with save_pretrained"
-        )
+    check_report(name, model, report, some_layers=stand_in)
     return model.to(device).eval()
 
 

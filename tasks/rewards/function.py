@@ -36,7 +36,7 @@ class FunctionReward:
         """
         try:
             found = self._function(list(prompts), list(responses))
-        except Exception as error:  # whatever the function raises
+        except (Exception, SystemExit) as error:  # whatever the function raises
             where = _line_of(error, self._address)
             raise self._wrong(
                 f"raised {type(error).__name__}: {(str(error).splitlines() or [''])[0]}{where}", "correct the function"
@@ -77,7 +77,7 @@ def load_function(address: str) -> Scores:
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(place)
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         raise ConfigError(
             f"{KNOB}: {address}: importing {path} raised {reason}, expected a module that can be imported; correct it, or "

@@ -41,9 +41,9 @@ def passes(patient: Patient) -> Iterator[Finding]:
         yield found(
             "warning",
             "ppo.episodes",
-            f"{config.ppo.episodes:,} episodes of {prompts.number} prompts, each asked {asked:,.0f} times",
+            f"{config.ppo.episodes:,} episodes of {prompts.number} prompts, each asked {asked:,.1f} times",
             f"at most {MANY_PASSES} times",
-            f"set ppo.episodes={max(1, few // per_iteration) * per_iteration}, use experiment=small_model, or add prompts",
+            f"set ppo.episodes={max(1, few // per_iteration) * per_iteration} or add prompts",
         )
 
 

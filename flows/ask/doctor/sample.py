@@ -18,7 +18,7 @@ from tasks.data_prep.misfits import Measure, drop_misfits
 from tasks.data_prep.prepare import training_text
 from tasks.data_prep.shelf import KINDS, Batch, Numbers, Shelf, Shelver, in_batches
 from tasks.data_prep.sources.filter import RowFilter
-from tasks.data_prep.sources.folder import BARE_ROLES, choose_files, read_benchmark, rows_of
+from tasks.data_prep.sources.folder import BARE_ROLES, choose_files, read_benchmark, require_file, rows_of
 from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.split import AnySplit, prompt_of
@@ -108,6 +108,7 @@ def _batches(config: RLHFConfig, layout: Layout, source: SourceRecords, read: di
     root = Path(data.folder).expanduser()
     wanted = RowFilter(data.files.where or {})
     for role, found in choose_files(root, data.files, source.notices).items():
+        require_file(data.folder, role, found, data.files, data.minimum_rows)
         for name, path in found.items():
             rows = list(islice(rows_of(path, name, BARE if role in BARE_ROLES else layout), ROWS))
             read[name] = len(rows)

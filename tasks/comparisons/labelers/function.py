@@ -44,7 +44,7 @@ class FunctionLabeler(Labeler):
         module, _, name = self._config.name.partition(":")
         try:
             function = getattr(importlib.import_module(module), name, None)
-        except Exception as error:  # whatever a module of somebody else's does when it is imported
+        except (Exception, SystemExit) as error:  # whatever a module of somebody else's does when it is imported
             raise ConfigError(
                 f"{KNOB}: {module} cannot be imported ({type(error).__name__}: {error}); start the command where Python finds "
                 "the module, or correct the name"
@@ -72,12 +72,12 @@ class FunctionLabeler(Labeler):
     def _call(self, function: Callable[[str, list[str]], Any], item: Unranked, where: str) -> Any:
         """In a thread that is left behind if it takes too long: Python cannot end it, and need not wait for it."""
         returned: list[Any] = []
-        failed: list[Exception] = []
+        failed: list[BaseException] = []
 
         def call() -> None:
             try:
                 returned.append(function(item.text, list(item.candidates.completions)))
-            except Exception as error:  # of somebody else's code: whatever it is, it is told below
+            except (Exception, SystemExit) as error:  # of somebody else's code: whatever it is, it is told below
                 failed.append(error)
 
         thread = threading.Thread(target=call, daemon=True)

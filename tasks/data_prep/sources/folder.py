@@ -44,13 +44,7 @@ def folder_rows(
     for role, found in choose_files(root, files, into.notices).items():
         if roles is not None and role not in roles:
             continue
-        # Test prompts may also come from the owners that test_fraction sets aside.
-        if not found and role != "test_prompts" and getattr(minimum, role, 0) > 0:
-            patterns = ", ".join(getattr(files, role)) or "no pattern"
-            raise DataError(
-                f"{folder}: found no file for {role}, expected one matching {patterns}; add it, or change "
-                f"data_prep.files.{role}{f', or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
-            )
+        require_file(folder, role, found, files, minimum)
         for name, path in found.items():
             rows = rows_of(path, name, BARE if role in BARE_ROLES else layout)
             if role == "benchmarks":
@@ -66,6 +60,20 @@ def count_rows(folder: str, files: FilesConfig) -> int:
     root = Path(folder).expanduser()
     chosen = choose_files(root, files, []) if root.is_dir() else {}
     return sum(rows_in(path) for role, found in chosen.items() if role not in BARE_ROLES for path in found.values())
+
+
+def require_file(folder: str, role: str, found: Collection[str], files: FilesConfig, minimum: MinimumRows) -> None:
+    """Refuse a role that needs rows and has no file. Test prompts may also come from owners that are set aside.
+
+    Raises:
+        DataError: the patterns of the role.
+    """
+    if not found and role != "test_prompts" and getattr(minimum, role, 0) > 0:
+        patterns = ", ".join(getattr(files, role)) or "no pattern"
+        raise DataError(
+            f"{folder}: found no file for {role}, expected one matching {patterns}; add it, or change "
+            f"data_prep.files.{role}{f', or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
+        )
 
 
 def rows_of(path: Path, name: str, layout: Layout = BARE) -> Iterator[Row]:

@@ -6,7 +6,9 @@ from typing import Any
 
 from tasks.data_prep.sources.records import LeftOut
 from tasks.data_prep.sources.values import kind_of, writable, wrong
+from tasks.engine.errors import DataError
 from tasks.language.chat_layout import Role, Turn
+from tasks.records.json_lines import parse_json
 
 ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -15,6 +17,8 @@ ROLES: dict[str, Role] = {
 }
 TOOLS = ("tool", "function", "tool_call", "tool_response", "function_call", "observation", "ipython")
 """Roles of messages that no policy of ours writes or reads."""
+FIELDS = (("role", "content"), ("from", "value"))
+"""Who and what, in each way of writing a message."""
 SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -28,6 +32,20 @@ def turns_in(messages: list[Any], where: str, name: str) -> list[Turn]:
     if not messages:
         raise wrong(where, f"'{name}' is empty", "a list of chat messages", "fill it in or remove the row")
     return [_turn(message, where, f"{name}[{place}]") for place, message in enumerate(messages)]
+
+
+def spelled_messages(text: str) -> list[Any] | None:
+    """The chat messages that a text spells as JSON; None for any other text, such as an answer that is JSON itself."""
+    if text.lstrip()[:1] != "[" or not any(f'"{content}"' in text for _, content in FIELDS):
+        return None
+    try:
+        spelled = parse_json(text.encode("utf-8", "surrogatepass"), "")
+    except DataError:
+        return None
+    all_messages = isinstance(spelled, list) and all(
+        isinstance(item, dict) and any(set(fields) <= item.keys() for fields in FIELDS) for item in spelled
+    )
+    return spelled if all_messages and spelled else None
 
 
 def said_in(messages: list[Any], where: str, name: str) -> str:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from tasks.data_prep.deduplicate import normalise
-from tasks.data_prep.sources.messages import said_in, turns_in
+from tasks.data_prep.sources.messages import said_in, spelled_messages, turns_in
 from tasks.data_prep.sources.records import LeftOut
 from tasks.data_prep.sources.values import kind_of, writable, wrong
 from tasks.data_prep.split import short_digest
@@ -59,8 +59,10 @@ class Row:
         return value
 
     def messages(self, name: str) -> list[Any] | None:
-        """A list of chat messages; None when the field holds something else. A cell such as [1, 2] is a text."""
-        value = self.value(name)
+        """A list of chat messages, or a text that spells one as JSON; None when the field holds something else."""
+        value = self.fields.get(name)
+        if isinstance(value, str):
+            return spelled_messages(value)
         if not isinstance(value, list) or (self.table and not all(isinstance(item, dict) for item in value)):
             return None
         return value

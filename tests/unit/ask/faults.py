@@ -200,7 +200,9 @@ FAULTS = [
         "warning",
     ),
     Fault("empty_file", f.data(comparisons_more=[]), ("comparisons_more.jsonl", "without rows"), "warning"),
-    Fault("missing_role", f.data(comparisons=None), ("0 rows of comparisons", "add data")),
+    Fault(
+        "missing_role", f.data(comparisons=None), ("found no file for comparisons", "expected one matching comparisons")
+    ),
     Fault(
         "no_documents",
         f.given("ppo.gamma=1"),
@@ -399,7 +401,12 @@ FAULTS = [
     Fault(
         "one_step_an_epoch", f.given("sft.batch_size=512"), ("sft.batch_size", "one optimizer step an epoch"), "warning"
     ),
-    Fault("prompts_asked_for_ever", f.given("ppo.episodes=256000"), ("ppo.episodes", "each asked"), "warning"),
+    Fault(
+        "prompts_asked_for_ever",
+        f.given("ppo.episodes=256000"),
+        ("ppo.episodes", "each asked", "; set ppo.episodes=", "or add prompts"),
+        "warning",
+    ),
     Fault(
         "average_of_the_start",
         f.given("ppo.ema_decay=0.999"),

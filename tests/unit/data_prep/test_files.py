@@ -93,7 +93,9 @@ def test_gzip_is_known_by_its_bytes(tmp_path: Path) -> None:
         ("rl_prompts.csv", b"prompt\tx\na\tb\n", r"csv:1: found one column called 'prompt\\tx', expected columns with"),
         ("rl_prompts.csv", b"text\na\n", r"csv:2: 'prompt' is missing \(found: text\)"),
         ("rl_prompts.csv", b"prompt\n\xff\n", r"csv: found bytes that are not UTF-8 after line 1"),
-        ("rl_prompts.csv", b'prompt\n"a" b\n', r"csv:\d: found broken CSV"),
+        ("rl_prompts.csv", b'prompt\n"a" b\n', r"csv:2: found broken CSV"),
+        ("rl_prompts.csv", b'prompt\na\n"b\nc\n', r"csv:3: found broken CSV"),
+        ("rl_prompts.csv", b'"prompt" x\na\n', r"csv:1: found broken CSV"),
         ("rl_prompts.parquet", b"not parquet", r"parquet row 0: found unreadable data \(.*expected a Parquet file"),
         ("rl_prompts.json", b'[{"prompt": "a"},\n{]', r"json: found broken JSON \(line 2, column 2: .*expected JSON"),
         ("rl_prompts.json", b'[{"prompt": "a"}, 3]', r"json\[1\]: found a number, expected a JSON object"),
@@ -109,6 +111,12 @@ def test_mistakes(tmp_path: Path, name: str, raw: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(DataError, match=message):
         read(tmp_path)
+
+
+def test_a_cell_of_json_objects_that_are_no_messages_is_a_text(tmp_path: Path) -> None:
+    spelled = '[{"name": "Ann"}]'
+    (tmp_path / "demonstrations.csv").write_text('prompt,response\na,"[{""name"": ""Ann""}]"\nb,[]\n')
+    assert [row.response for row in read(tmp_path).demonstrations] == [spelled, "[]"]
 
 
 def test_a_column_of_numbers_cannot_be_quoted(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_blank_lines_and_a_byte_order_mark_do_not_matter(tmp_path: Path) -> None
         (
             "comparisons.jsonl",
             '{"prompt": "x", "completions": ["a"], "ranks": [1]}',
-            "'completions': List should have at least 2",
+            "'completions' is a list of 1, expected two or more answers",
         ),
         (
             "comparisons.jsonl",

@@ -1,5 +1,6 @@
 """Every layout of a row, as its authors publish it, and what becomes of it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ def says(*turns: tuple[str, str]) -> list[dict[str, str]]:
         ({"messages": [USER, ANSWER]}, "hi", "yo"),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}, ANSWER]}, "hi", "yo"),
         ({"prompt": "ignored title", "messages": [USER, ANSWER]}, "hi", "yo"),
+        ({"messages": json.dumps([USER, ANSWER])}, "hi", "yo"),
+        ({"prompt": json.dumps([USER]), "response": json.dumps([ANSWER])}, "hi", "yo"),
+        ({"prompt": "[1, 2]", "response": '[{"role": "admin"}]'}, "[1, 2]", '[{"role": "admin"}]'),
         ({"conversations": says(("human", "hi"), ("gpt", "yo"))}, "hi", "yo"),
         ({"conversations": says(("human", "hi"), ("gpt", "yo"), ("human", "and?"))}, "hi", "yo"),
         ({"instruction": "Add.", "input": "1 + 1", "output": "2"}, "Add.\n\n1 + 1", "2"),
@@ -215,6 +219,16 @@ def test_rows_of_no_use_are_counted_with_the_place_of_the_first(
             "demonstrations",
             {"prompt": "x", "response": {"text": "y"}},
             "'response' is an object, expected a text; write it",
+        ),
+        (
+            "comparisons",
+            {"prompt": "p", "completions": ["a"], "ranks": [1]},
+            "'completions' is a list of 1, expected two or more answers; ",
+        ),
+        (
+            "comparisons",
+            {"prompt": "p", "completion_a": "a", "completion_b": "b", "labels": {}},
+            "'labels' is empty, expected an object",
         ),
         ("comparisons", {"prompt": "p", "completions": ["a", 2], "ranks": [1, 2]}, r"'completions\[1\]' is a number"),
         (

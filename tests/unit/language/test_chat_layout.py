@@ -39,6 +39,8 @@ def test_a_system_message_opens_the_conversation_or_is_refused(name: str) -> Non
         ("{% for m in messages %}{{ m['content'] }} -- end{% endfor %}", "ends an answer with ' -- end'"),
         ("{{ raise_exception('only tools') }}", "only tools"),
         ("{% for m in messages %}{{ m['content'] }", "fails"),
+        ("{% for i in range(1000000000) %}x{% endfor %}", "fails (OverflowError: Range too big"),
+        ("{{ messages | length // 0 }}", "fails (ZeroDivisionError"),
     ],
 )
 def test_templates_that_cannot_be_trained_on_are_refused(template: str, why: str) -> None:

@@ -43,6 +43,18 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     assert "not finite in model.norm.weight of" in found and "the file is damaged" in found
 
 
+@pytest.mark.parametrize(("dtype", "name"), [(torch.int8, "int8"), (torch.float8_e4m3fn, "float8_e4m3fn")])
+def test_weights_of_a_quantized_kind_are_refused_without_a_word_in_the_configuration(
+    dtype: torch.dtype, name: str, tmp_path: Path
+) -> None:
+    path = saved(tmp_path) / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"] = weights["model.norm.weight"].to(dtype)
+    save_file(weights, path, metadata={"format": "pt"})
+    (found,) = errors(tmp_path)
+    assert f"found {name} in model.norm.weight of" in found and "weights in fp32, bf16 or fp16" in found
+
+
 def test_text_ids_without_a_row_are_refused(tmp_path: Path) -> None:
     larger = tiny_models.tokenizer()
     larger.add_tokens(["plumbline"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -184,6 +184,27 @@ def test_missing_tensors_are_refused_not_invented(policy_folder: Path) -> None:
     with pytest.raises(
         ModelError, match=r"lack 1 tensors that LlamaForCausalLM needs, first model\.layers\.1\.mlp\.up"
     ):
+        load_policy(policy_folder, "cpu")
+
+
+def test_a_configuration_of_fewer_layers_than_the_weights_is_refused(policy_folder: Path) -> None:
+    path = policy_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 1}))
+    with pytest.raises(
+        ModelError, match=r"have tensors of 2 layers, first model\.layers\.1\..*, expected 1, as config\.json"
+    ):
+        load_policy(policy_folder, "cpu")
+
+
+def test_tensors_of_other_sizes_are_named(policy_folder: Path) -> None:
+    path = policy_folder / "model.safetensors"
+    weights = load_file(path)
+    norm = weights["model.norm.weight"]
+    save_file(weights | {"model.norm.weight": norm[:-1].clone()}, path, metadata={"format": "pt"})
+    found = (
+        rf"1 of its tensors has another size, first model\.norm\.weight \({len(norm) - 1}\), expected \({len(norm)}\)"
+    )
+    with pytest.raises(ModelError, match=found):
         load_policy(policy_folder, "cpu")
 
 

@@ -44,6 +44,7 @@ def test_arrays_are_lists_of_numbers(tmp_path: Path) -> None:
         ("return 3.0", "returned a float, expected a list"),
         ("return {1: 2}", "returned a dict, expected a list"),
         ("pass", "returned nothing, expected a list"),
+        ("raise SystemExit('done')", r"raised SystemExit: done \(line 5 of .*mine\.py\)"),
         ("return {}['x']", r"raised KeyError: 'x' \(line 5 of .*mine\.py\)"),
     ],
 )
@@ -69,6 +70,9 @@ def test_what_cannot_be_imported(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind\n")
     with pytest.raises(ConfigError, match=r"importing .* raised ModuleNotFoundError"):
         load_function(f"{tmp_path}/broken.py:score")
+    (tmp_path / "script.py").write_text("import sys\n\ndef score(p, r):\n    return []\n\nsys.exit(0)\n")
+    with pytest.raises(ConfigError, match=r"importing .*script\.py raised SystemExit: 0, expected a module that"):
+        load_function(f"{tmp_path}/script.py:score")
 
 
 def test_the_key_is_the_source_not_the_place(tmp_path: Path) -> None:

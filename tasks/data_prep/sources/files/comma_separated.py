@@ -21,11 +21,12 @@ def csv_rows(path: Path, name: str) -> Iterator[tuple[str, Any]]:
     Raises:
         DataError: a row with more or fewer cells than there are columns, two columns of one name, no UTF-8.
     """
-    line = 1
+    line = 0
     try:
         with open_bytes(path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
             reader = csv.reader(text, strict=True)
             columns = next(reader, [])
+            line = reader.line_num
             twice = next((column for column in columns if columns.count(column) > 1), None)
             if twice is not None:
                 raise wrong(f"{name}:1", f"found two columns called '{twice}'", "one", "rename one of them")
@@ -44,9 +45,9 @@ def csv_rows(path: Path, name: str) -> Iterator[tuple[str, Any]]:
                 yield f"{name}:{line}", {column: cell or None for column, cell in zip(columns, cells, strict=True)}
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{name}: found bytes that are not UTF-8 after line {line} ({error.reason}), expected UTF-8; convert the file"
+            f"{name}: found bytes that are not UTF-8 after line {max(1, line)} ({error.reason}), expected UTF-8; convert the file"
         ) from None
     except csv.Error as error:
-        raise wrong(f"{name}:{line}", f"found broken CSV ({error})", "quoted cells", "correct the line") from None
+        raise wrong(f"{name}:{line + 1}", f"found broken CSV ({error})", "quoted cells", "correct the line") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise unreadable(path, f"{name}:{line}", error) from error
+        raise unreadable(path, f"{name}:{max(1, line)}", error) from error

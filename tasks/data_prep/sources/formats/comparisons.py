@@ -63,6 +63,9 @@ def _ranking(row: Row) -> Comparison:
         completions = row.texts("completions")
         models = row.value("models") or []
         ranks = by_score(_scores(row)) if row.has("scores") and not row.has("ranks") else _ranks(row)
+    if len(completions) < 2:
+        found = f"'completions' is a list of {len(completions)}"
+        raise row.error(found, "two or more answers", "add the others or remove the row")
     named = isinstance(models, list) and len(models) == len(completions) and all(isinstance(it, str) for it in models)
     return Comparison(
         prompt=row.prompt(request_of(row)),
@@ -145,7 +148,7 @@ def by_score(scores: list[float]) -> list[int]:
 def _labels(row: Row) -> dict[str, list[int]]:
     labels = row.value("labels")
     if not isinstance(labels, dict) or not labels:
-        found = f"'labels' is {kind_of(labels)}"
+        found = f"'labels' is {'empty' if labels == {} else kind_of(labels)}"
         raise row.error(found, "an object {annotator: label}", "give every annotator's label")
     for name, label in labels.items():
         if not isinstance(label, str) or label not in LABELS:

@@ -1,5 +1,6 @@
 """Labelers with known manners, as a user would write them: functions of a prompt and its responses."""
 
+import sys
 import time
 
 
@@ -37,3 +38,7 @@ def slow(prompt: str, responses: list[str]) -> list[float]:
 
 
 NOT_A_FUNCTION = 3
+
+
+def leaving(prompt: str, responses: list[str]) -> list[float]:
+    sys.exit(3)

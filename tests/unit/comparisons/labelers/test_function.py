@@ -1,6 +1,7 @@
 """Functions as labelers: planted ones with known manners."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ def test_scores_become_ranks_with_ties() -> None:
     ("name", "message"),
     [
         ("throwing", "prompt train/p: the function failed with RuntimeError: no database; correct it"),
+        ("leaving", "prompt train/p: the function failed with SystemExit: 3; correct it"),
         ("too_few", r"found \[1.0, 1.0\], expected a list of 3 numbers, one for each response"),
         ("a_word", "found 'goo', expected a list of 3 numbers"),
         ("no_number", r"found \[nan, nan, nan\], expected finite numbers"),
@@ -63,9 +65,14 @@ def test_a_function_that_is_not_there_is_said_before_anything_is_sampled(name: s
         labeler(name).check()
 
 
-def test_a_module_that_is_not_there() -> None:
+def test_a_module_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     function = {"name": "no_such_module:f"}
     with pytest.raises(ConfigError, match="no_such_module cannot be imported"):
+        FunctionLabeler(config(labelers=["function"], function=function).function).check()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_script_that_leaves.py").write_text("raise SystemExit(3)")
+    function = {"name": "a_script_that_leaves:f"}
+    with pytest.raises(ConfigError, match=r"a_script_that_leaves cannot be imported \(SystemExit: 3\)"):
         FunctionLabeler(config(labelers=["function"], function=function).function).check()
     with pytest.raises(ValueError, match=r"expected package\.module:function"):
         config(labelers=["function"], function={"name": "just_a_word"})
