@@ -78,7 +78,7 @@ def compare_sheets(
         selected_by=dict(selected_by or {}),
         verdict=verdict.verdict(rows, judges, selected_by or {}),
         notes=[*verdict.notes(rows, judges, selected_by or {}), *verdict.noise_floor(rows, judges), *_left_out(sheets)],
-        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else ""),
+        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else "") | _examples_before(sheets),
     )
 
 
@@ -133,6 +133,12 @@ def _left_out(sheets: Mapping[str, PolicySheet]) -> list[str]:
         f"{', '.join(foreign)}: no KL and no perplexity ratio, because the vocabulary is not that of the reference policy; "
         "lengths count each policy's own tokens."
     ]
+
+
+def _examples_before(sheets: Mapping[str, PolicySheet]) -> dict[str, float]:
+    """Mean number of examples before a prompt, of a policy that was asked behind some."""
+    found = {name: sheet.examples_before for name, sheet in sheets.items() if sheet.examples_before}
+    return {f"examples_before/{name}": float(np.mean(counts)) for name, counts in found.items()}
 
 
 def _documents(sheet: PolicySheet, baseline: PolicySheet) -> tuple[list[int], list[int]]:

@@ -145,6 +145,8 @@ class PolicySheet(SheetRecord):
     kl: list[float] | None
     """Summed log-ratio to the reference on each sampled response, nats: unbiased for the KL; None without a reference that
     has the policy's vocabulary."""
+    examples_before: list[int] = []
+    """How many examples came before each test prompt; empty for a policy that is asked without."""
     benchmarks: dict[str, TaskResult]
     documents: DocumentLoss | None
     toxicity: Toxicity | None
