@@ -49,7 +49,7 @@ def best_of_n_at(curve: Sequence[Mapping[str, float]], kl: float) -> float | Non
 
 def above_best_of_n(results: Results, setting: str) -> dict[int, float]:
     """Seed -> gold score less that of best-of-n sampling of the same start, by the same reward model, at the road's own KL."""
-    found = {}
+    found: dict[int, float] = {}
     for seed, record in results.records(setting).items():
         if {KL, GOLD} <= record.metrics.keys():
             level = best_of_n_at(record.best_of_n, record.metrics[KL])
