@@ -264,6 +264,7 @@ def _metrics(rows: list[PolicyRow], tasks: list[TaskChange], scorer: str) -> dic
     for row in rows:
         for judge, ruling in row.rulings.items():
             put(f"win_rate/{row.key}/{judge}", ruling.win.bootstrap)
+            put(f"win_rate_by_owner/{row.key}/{judge}", ruling.win.clustered)
             put(f"tie_rate/{row.key}/{judge}", ruling.win.ties / ruling.win.prompts)
             put(f"win_rate/{row.key}/{judge}_held_out", ruling.win_held_out.rate if ruling.win_held_out else None)
             put(f"win_rate_unseen/{row.key}/{judge}", ruling.win_unseen.bootstrap if ruling.win_unseen else None)

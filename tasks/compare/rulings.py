@@ -127,8 +127,8 @@ def _ruling(
         values = won[judged & chosen]
         return win_rate(values, how) if len(values) else None
 
-    everywhere = rate(np.ones(len(won), dtype=bool))
-    assert everywhere is not None
+    owners = [baseline.samples[row].owner for row, is_judged in zip(item.rows, judged, strict=True) if is_judged]
+    everywhere = win_rate(won[judged], how, owners)
     by_kind = {str(kind): rate(kinds == kind) for kind in sorted(set(kinds.tolist())) if kind}
     return Ruling(
         win=everywhere,

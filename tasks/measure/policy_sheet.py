@@ -309,6 +309,7 @@ def _by_prompt(
             held_out=bool(prompt.metadata.get("held_out")),
             repeats=repeats[row],
             prompt=prompt.text,
+            owner=prompt.owner_id,
             responses={decoding: rows[row] for decoding, rows in sets.items() if row < len(rows)},
         )
         for row, prompt in enumerate(prompts)

@@ -65,6 +65,8 @@ class PromptSamples(SheetRecord):
     repeats: bool = False
     """A training prompt makes the same request behind another opening."""
     prompt: str
+    owner: str = ""
+    """Who wrote it; prompts of one owner are not independent of each other."""
     responses: dict[str, Response]
     """By decoding: sampled, greedy, and for the baseline opponent and best_of_n."""
 

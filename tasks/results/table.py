@@ -77,12 +77,14 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
     headings = ["Policy", "Judge", "Prompts", "Win %", "Wilson interval", "At equal length %", "Ties %", "Held out %"]
     effects = ["Order changed winner %", "Position bias", "No verdict"]
     asked = any(ruling.orders for row in comparison.rows for ruling in row.rulings.values())
+    grouped = any(ruling.win.clustered for row in comparison.rows for ruling in row.rulings.values())
     rows = [
         TableRow(
             [
                 _answering(row),
                 Cell(JUDGES[judge].title),
                 *_ruling_cells(ruling),
+                *([_over_owners(ruling)] if grouped else []),
                 *(_order_cells(ruling) if asked else []),
             ],
             new_group=index > 0 and place == 0,
@@ -90,7 +92,13 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
         for index, row in enumerate(comparison.rows)
         for place, (judge, ruling) in enumerate(row.rulings.items())
     ]
-    return PolicyTable([*headings, *(effects if asked else [])], rows)
+    owners = ["Interval over owners"] if grouped else []
+    return PolicyTable([*headings, *owners, *(effects if asked else [])], rows)
+
+
+def _over_owners(ruling: Ruling) -> Cell:
+    found = ruling.win.clustered
+    return Cell(f"[{100 * found.low:.1f}, {100 * found.high:.1f}]") if found else Cell()
 
 
 def _ruling_cells(ruling: Ruling) -> list[Cell]:
