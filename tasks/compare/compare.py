@@ -269,6 +269,7 @@ def _metrics(rows: list[PolicyRow], tasks: list[TaskChange], scorer: str) -> dic
             put(f"win_rate/{row.key}/{judge}_held_out", ruling.win_held_out.rate if ruling.win_held_out else None)
             put(f"win_rate_unseen/{row.key}/{judge}", ruling.win_unseen.bootstrap if ruling.win_unseen else None)
             put(f"win_rate_lc/{row.key}/{judge}", ruling.length_controlled)
+            put(f"win_rate_style/{row.key}/{judge}", ruling.style_controlled)
             if ruling.orders is not None:
                 put(f"position_bias/{row.key}/{judge}", ruling.orders.position_bias)
                 put(f"inconsistent/{row.key}/{judge}", ruling.orders.inconsistent / ruling.orders.pairs)

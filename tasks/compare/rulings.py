@@ -7,6 +7,7 @@ import numpy as np
 
 from tasks.compare.config import CompareConfig
 from tasks.compare.length_control import Strength, length_controlled
+from tasks.compare.style_control import style_controlled
 from tasks.results.comparison import Ruling
 from tasks.results.judge import Pair, PairJudge, PairVerdicts
 from tasks.results.judges import JUDGES
@@ -73,7 +74,9 @@ def rule(
             won = outcomes[name][item.key]
             if np.isfinite(won).any():
                 verdicts = said[name][item.key] if name in said else None
-                found[item.key][name] = _ruling(item, baseline, name, won, controlled[item.key], verdicts, config)
+                ruling = _ruling(item, baseline, name, won, controlled[item.key], verdicts, config)
+                styled = _style_controlled(item, won, name, config)
+                found[item.key][name] = ruling.model_copy(update={"style_controlled": styled})
     return found
 
 
@@ -106,6 +109,13 @@ def _length_controlled(
         rates = length_controlled(won, longer, Strength(settings.penalties, settings.folds), how)
         found |= dict(zip([item.key for item in together], rates, strict=True))
     return found
+
+
+def _style_controlled(item: Contest, won: Floats, judge: str, config: CompareConfig) -> Interval | None:
+    settings = config.judges.length_control
+    how = resampling(config).named("style control", item.key, judge)
+    texts = [response.text for response in item.mine], [response.text for response in item.theirs]
+    return style_controlled(won, *texts, Strength(settings.penalties, settings.folds), how)
 
 
 def _ruling(

@@ -77,6 +77,7 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
     headings = ["Policy", "Judge", "Prompts", "Win %", "Wilson interval", "At equal length %", "Ties %", "Held out %"]
     effects = ["Order changed winner %", "Position bias", "No verdict"]
     asked = any(ruling.orders for row in comparison.rows for ruling in row.rulings.values())
+    styled = any(ruling.style_controlled for row in comparison.rows for ruling in row.rulings.values())
     grouped = any(ruling.win.clustered for row in comparison.rows for ruling in row.rulings.values())
     rows = [
         TableRow(
@@ -84,6 +85,7 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
                 _answering(row),
                 Cell(JUDGES[judge].title),
                 *_ruling_cells(ruling),
+                *([_share(ruling.style_controlled)] if styled else []),
                 *([_over_owners(ruling)] if grouped else []),
                 *(_order_cells(ruling) if asked else []),
             ],
@@ -92,8 +94,8 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
         for index, row in enumerate(comparison.rows)
         for place, (judge, ruling) in enumerate(row.rulings.items())
     ]
-    owners = ["Interval over owners"] if grouped else []
-    return PolicyTable([*headings, *owners, *(effects if asked else [])], rows)
+    more = ["At equal style %"] * styled + ["Interval over owners"] * grouped
+    return PolicyTable([*headings, *more, *(effects if asked else [])], rows)
 
 
 def _over_owners(ruling: Ruling) -> Cell:
@@ -245,7 +247,10 @@ def _columns(comparison: PolicyComparison) -> list[Column]:
                 Column(f"Win %, {JUDGES[judge].title}", PREFERENCE, partial(_win, judge=judge)),
                 # The others' stand in the table of judges.
                 *(
-                    [Column("At equal length %", PREFERENCE, partial(_controlled, judge=judge))]
+                    [
+                        Column("At equal length %", PREFERENCE, partial(_controlled, judge=judge)),
+                        Column("At equal style %", PREFERENCE, partial(_styled, judge=judge)),
+                    ]
                     if judge == first
                     else []
                 ),
@@ -289,6 +294,10 @@ def _win(row: PolicyRow, judge: str) -> Cell:
 
 def _controlled(row: PolicyRow, judge: str) -> Cell:
     return _share(row.rulings[judge].length_controlled) if judge in row.rulings else Cell()
+
+
+def _styled(row: PolicyRow, judge: str) -> Cell:
+    return _share(row.rulings[judge].style_controlled) if judge in row.rulings else Cell()
 
 
 def _unseen(row: PolicyRow, judge: str) -> Cell:
