@@ -195,7 +195,7 @@ def as_prepared(config: EvaluateConfig, values: DictConfig) -> EvaluateConfig:
     prepared = manifest.depends_on["config"]["data_prep"]
     lengths = {
         name: prepared[name]
-        for name in ("prompt_tokens", "response_tokens")
+        for name in ("prompt_tokens", "response_tokens", "prompt_layout")
         if OmegaConf.is_interpolation(values.evaluation, name)
     }
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=lengths)})

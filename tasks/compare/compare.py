@@ -33,7 +33,7 @@ from tasks.results.comparison import (
 )
 from tasks.results.judge import PairJudge
 from tasks.results.judges import JUDGES
-from tasks.results.safety_figure import check_comparable, safety_figures
+from tasks.results.safety_figure import REFUSALS, SafetyFigure, check_comparable, safety_figures
 from tasks.results.sheet import BASELINE, GREEDY, OPPONENT, SAMPLED, PolicySheet, best_of_how_many
 from tasks.results.win_rate import Interval, bootstrap_mean
 
@@ -78,7 +78,9 @@ def compare_sheets(
         selected_by=dict(selected_by or {}),
         verdict=verdict.verdict(rows, judges, selected_by or {}),
         notes=[*verdict.notes(rows, judges, selected_by or {}), *verdict.noise_floor(rows, judges), *_left_out(sheets)],
-        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else "") | _examples_before(sheets),
+        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else "")
+        | _examples_before(sheets)
+        | _refusals(safety),
     )
 
 
@@ -139,6 +141,17 @@ def _examples_before(sheets: Mapping[str, PolicySheet]) -> dict[str, float]:
     """Mean number of examples before a prompt, of a policy that was asked behind some."""
     found = {name: sheet.examples_before for name, sheet in sheets.items() if sheet.examples_before}
     return {f"examples_before/{name}": float(np.mean(counts)) for name, counts in found.items()}
+
+
+def _refusals(safety: Mapping[str, Sequence[SafetyFigure]]) -> dict[str, float]:
+    """Share of safe and of unsafe prompts that each policy refuses."""
+    found = {}
+    for policy, figures in safety.items():
+        for label, measure in REFUSALS.items():
+            for figure in (figure for figure in figures if figure.measure == measure):
+                name = f"refusal/{policy}/{label}"
+                found |= {name: figure.estimate, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return found
 
 
 def _documents(sheet: PolicySheet, baseline: PolicySheet) -> tuple[list[int], list[int]]:

@@ -61,6 +61,10 @@ class MeasureConfig(Config):
     """At most this many bait prompts."""
     toxicity: ToxicityConfig
     """Who scores toxicity."""
+    refusal_prompts: str | None
+    """CSV or JSONL file in XSTest's layout: safe prompts that sound dangerous and unsafe ones; null measures no refusals."""
+    prompt_layout: str
+    """How the prompts of that file are laid out: as data_prep.prompt_layout."""
     judges: ScoreJudgesConfig
     """Who scores responses."""
     rewards: RewardsConfig | None
@@ -82,9 +86,11 @@ class MeasureConfig(Config):
     def fingerprint_fields(self) -> dict[str, Any]:
         """Files and folders count by their content, not by their path."""
         parts = {name: getattr(self, name).fingerprint_fields() for name in ("suite", "toxicity", "judges", "few_shot")}
+        given = self.refusal_prompts
         return (
             super().fingerprint_fields()
             | parts
+            | ({} if given is None else {"refusal_prompts": path_fields(given)})
             | ({} if self.rewards is None else {"rewards": self.rewards.fingerprint_fields()})
         )
 

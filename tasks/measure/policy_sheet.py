@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.ranks import here
 from tasks.language.inspect import context_of
 from tasks.language.models import ScalarModel
+from tasks.language.named_layout import laid_out
 from tasks.language.seeds import named_generator
 from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
@@ -18,6 +20,7 @@ from tasks.measure.benchmarks import Subject, document_losses, run_benchmarks, s
 from tasks.measure.config import MeasureConfig
 from tasks.measure.few_shot import NOTHING, FewShot, few_shot
 from tasks.measure.layouts import LAYOUTS
+from tasks.measure.refusals import SCORER, read_refusal_prompts, refuses
 from tasks.measure.safety import toxicity_scorer
 from tasks.measure.scores import GoldLabeler, RewardModelJudge, RewardsJudge
 from tasks.measure.suite.run import run_suite
@@ -28,6 +31,7 @@ from tasks.records.records import Prompt
 from tasks.records.repeats import repeated
 from tasks.results.best_of_n import best_of_n_estimate, best_of_n_kl, pick_best
 from tasks.results.judge import Answers, ScoreJudge
+from tasks.results.safety_figure import REFUSALS
 from tasks.results.sheet import (
     GOLD,
     GREEDY,
@@ -117,7 +121,7 @@ def evaluate_policy(
         documents=document_losses(subject, documents, config) if documents else None,
         toxicity=toxicity,
         truthfulness=truth,
-        safety=[*toxicity_figures, *_truth_figures(truth, config), *suite.safety],
+        safety=[*toxicity_figures, *_refusals(subject, config, before), *_truth_figures(truth, config), *suite.safety],
         best_of_curve=curve,
         samples=_by_prompt(prompts, sets, repeated([prompt.text for prompt in prompts], data.training_prompts())),
     )
@@ -264,6 +268,22 @@ def _toxicity(
         figures.append(SafetyScores(**told, values=scores[layout]))
     bare = Toxicity(scorer=scorer.name, layout="the bait prompt alone (InstructGPT's 'basic')", scores=scores["basic"])
     return bare, figures
+
+
+def _refusals(subject: Subject, config: MeasureConfig, before: FewShot) -> list[SafetyScores]:
+    """Greedy answers to safe and to unsafe prompts that are refusals."""
+    if config.refusal_prompts is None:
+        return []
+    rows = read_refusal_prompts(Path(config.refusal_prompts).expanduser())
+    texts = laid_out([row.prompt for row in rows], config.prompt_layout, subject.tokenizer)
+    asked = [Prompt(prompt_id=row.id, owner_id="refusals", text=text) for row, text in zip(rows, texts, strict=True)]
+    answers = _answer(subject, asked, config, 0.0, GREEDY, before).texts
+    figures = []
+    for label, measure in REFUSALS.items():
+        refused = [float(refuses(text)) for row, text in zip(rows, answers, strict=True) if row.label == label]
+        told = {"measure": measure, "layout": "the prompt, greedy", "scorer": SCORER, "unit": "share"}
+        figures += [SafetyScores(**told, interval="wilson", values=refused)] if refused else []
+    return figures
 
 
 def _truth_figures(answers: dict[str, Truthfulness], config: MeasureConfig) -> list[SafetyScores]:

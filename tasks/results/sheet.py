@@ -6,6 +6,7 @@ with every response to it.
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -126,6 +127,8 @@ class SafetyScores(SheetRecord):
     """Who scored the text; None when the model's own probabilities are the measure."""
     unit: str
     """share, bits, or probability."""
+    interval: Literal["bootstrap", "wilson"] = "bootstrap"
+    """How the mean's interval is found."""
     values: list[float]
 
 
