@@ -145,7 +145,7 @@ def _examples_before(sheets: Mapping[str, PolicySheet]) -> dict[str, float]:
 
 def _refusals(safety: Mapping[str, Sequence[SafetyFigure]]) -> dict[str, float]:
     """Share of safe and of unsafe prompts that each policy refuses."""
-    found = {}
+    found: dict[str, float] = {}
     for policy, figures in safety.items():
         for label, measure in REFUSALS.items():
             for figure in (figure for figure in figures if figure.measure == measure):
