@@ -132,7 +132,7 @@ def _up_to_reward_model(run: Pipeline, config: RLHFConfig) -> dict[str, PrefectF
     data = run(prepare_data, "data_prep", config.data_prep_job)
     base = run(train_base, "pretrain", config.pretrain_job, data=data)
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
-    world = {"world": data} if config.data_prep.source == "sandbox" else {}
+    world: dict[str, Any] = {"world": data} if config.data_prep.source == "sandbox" else {}
     job = config.comparisons_job(1)
     comparisons = run(collect_comparisons, "comparisons", job, data=data, policy=sft, **world)
     judge = run(train_reward_model, "reward_model", config.reward_model, data=data, comparisons=comparisons, sft=sft)
