@@ -140,8 +140,16 @@ class RLHFConfig(RoadsConfig):
     @property
     def measured(self) -> MeasureConfig:
         """The measurement of one policy; the judge that was optimised gives the scores that PPO optimised."""
-        plain = (self.ppo.rewards.plain and self.reward_ensemble == 1) or self.evaluation.rewards is not None
-        return self.evaluation.measured.model_copy(update={} if plain else {"rewards": self.ppo.rewards})
+        return self._by_what_was_optimised(self.evaluation.measured)
+
+    @property
+    def measured_prompted(self) -> MeasureConfig:
+        """The measurement of the base model behind evaluation.few_shot."""
+        return self._by_what_was_optimised(self.evaluation.measured_prompted)
+
+    def _by_what_was_optimised(self, measured: MeasureConfig) -> MeasureConfig:
+        plain = (self.ppo.rewards.plain and self.reward_ensemble == 1) or measured.rewards is not None
+        return measured if plain else measured.model_copy(update={"rewards": self.ppo.rewards})
 
     @property
     def measured_again(self) -> MeasureConfig:

@@ -122,6 +122,9 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
             name: run(evaluate_policy, "evaluation", config.evaluation.measured, about=name, policy=subject, **judged)
             for name, subject in measured.items()
         }
+        if config.evaluation.few_shot.asked:
+            behind, base = config.evaluation.measured_prompted, measured["base"]
+            sheets["prompted"] = run(evaluate_policy, "evaluation", behind, about="prompted", policy=base, **judged)
         report = run(compare_policies, "evaluation", config.evaluation.compared, about="", **sheets)
         gate = run(check_budget, "gate", config.evaluation.gate, about=POLICY, evaluation=report)
         decision = read_decision(run, gate)
@@ -192,7 +195,7 @@ def as_prepared(config: EvaluateConfig, values: DictConfig) -> EvaluateConfig:
     prepared = manifest.depends_on["config"]["data_prep"]
     lengths = {
         name: prepared[name]
-        for name in ("prompt_tokens", "response_tokens")
+        for name in ("prompt_tokens", "response_tokens", "prompt_layout")
         if OmegaConf.is_interpolation(values.evaluation, name)
     }
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=lengths)})
@@ -219,6 +222,11 @@ def check(config: EvaluateConfig) -> None:
         check_other_weights(Path(independent), Path(config.reward_model))
     check_measures(config.evaluation, _shortest_context(config))
     known = artifacts_given(config)
+    if config.evaluation.few_shot.asked and "pretrain" not in known:
+        raise ConfigError(
+            "evaluation.few_shot: asks for the base model behind examples, and data names no run, so that there is none; give "
+            "data=<MLflow run id>, or set evaluation.few_shot.examples=0 evaluation.few_shot.file=null"
+        )
     gold, independent = _has_gold(config, known), config.evaluation.judges.independent_reward_model
     if not gold and config.evaluation.toxicity.scorer == "sandbox_words":
         raise ConfigError(

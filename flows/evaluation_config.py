@@ -25,6 +25,11 @@ class EvaluationConfig(MeasureConfig, CompareConfig):
     @property
     def measured(self) -> MeasureConfig:
         """What the measurement of one policy reads."""
+        return self.part(MeasureConfig).bare
+
+    @property
+    def measured_prompted(self) -> MeasureConfig:
+        """What the measurement of the base model behind examples reads."""
         return self.part(MeasureConfig)
 
     @property

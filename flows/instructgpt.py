@@ -82,6 +82,9 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
         if name != "ppo_init" or not config.starts_from_sft
     }
     sheets.setdefault("ppo_init", sheets["sft"])
+    if config.evaluation.few_shot.asked:
+        prompted = config.measured_prompted
+        sheets["prompted"] = run(evaluate_policy, "evaluation", prompted, about="prompted", policy=base, **judged)
     if config.noise_floor:
         again = config.measured_again
         sheets["base_again"] = run(evaluate_policy, "evaluation", again, about="base_again", policy=base, **judged)

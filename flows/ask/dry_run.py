@@ -14,6 +14,7 @@ from flows.ask.timing.page import time_lines
 from flows.config import RLHFConfig
 from flows.roads import GROUPED
 from tasks.dpo.config import DPOConfig
+from tasks.measure.few_shot_config import FewShotConfig
 
 UNKNOWN = "steps unknown: no data to count yet; declare dry_run.{0}"
 
@@ -106,7 +107,7 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
         )
     lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.preference_runs.items()]
     lines += [_sampling_line(name, config, rows.rl_prompts) for name in config.sampling_runs]
-    return lines + _ppo_lines(config, rows.rl_prompts)
+    return lines + _ppo_lines(config, rows.rl_prompts) + _prompted_lines(config.evaluation.few_shot)
 
 
 def _rival_line(name: str, knobs: DPOConfig, comparisons: Rows | None) -> str:
@@ -158,6 +159,14 @@ def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
         for name, knobs in config.ppo_runs.items()
         if name in GROUPED
     ]
+
+
+def _prompted_lines(few_shot: FewShotConfig) -> list[str]:
+    """The base model behind examples is no stage of training, but one more evaluation."""
+    if not few_shot.asked:
+        return []
+    before = few_shot.file or f"at most {_times(few_shot.examples, 'demonstration')}"
+    return [f"{'prompted':<20}nothing is trained: the base model behind {before}, measured once more"]
 
 
 def shape_lines(shapes: Shapes) -> list[str]:

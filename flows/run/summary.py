@@ -143,6 +143,7 @@ def headline(metrics: dict[str, float], policy: str) -> dict[str, float]:
     """The main figures of the pipeline's policy under names that do not depend on gamma, for comparing runs."""
     families = {
         "win_rate/base/": "policy/win_rate_of_base_",
+        "win_rate/prompted/": "policy/win_rate_of_prompted_",
         f"win_rate_vs_start/{policy}/": "policy/win_rate_vs_start_",
         f"win_rate_unseen/{policy}/": "policy/win_rate_unseen_",
         f"win_rate/{policy}/": "policy/win_rate_",

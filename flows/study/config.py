@@ -5,6 +5,7 @@ import re
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flows.complaints import describe
+from flows.roads import Rival
 from tasks.engine.config import Config
 from tasks.engine.errors import ConfigError
 
@@ -56,6 +57,8 @@ class GridConfig(Config):
     """Batch size of the shuffled pairs."""
     sft_epochs: int = Field(ge=0)
     """Epochs of a long SFT whose every epoch is scored."""
+    roads: list[Rival]
+    """Other roads from PPO's start, beside PPO-ptx and PPO at the reference beta."""
     ablations: dict[str, list[str]]
     """Name -> overrides of the pipeline, on top of the reference point."""
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from flows.study.results import Chart
 from flows.study.rules import seed_interval
 
-_SERIES = ("#4a6fa5", "#b7791f", "#3b7a57", "#a23b3b")
+_SERIES = ("#4a6fa5", "#b7791f", "#3b7a57", "#a23b3b", "#6b5b95", "#7a6a4f", "#2f8f9d", "#8b949e")
 _KINDS = {"gold labeler": "#b7791f", "reward model": "#4a6fa5"}
 _INK, _FAINT = "#24292f", "#d5dae0"
 

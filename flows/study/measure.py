@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,9 @@ from prefect.futures import PrefectFuture
 
 from flows.config import RLHFConfig
 from flows.rlhf import rlhf
+from flows.run.costs import road_costs
 from flows.run.pipeline import Pipeline
+from flows.run.summary import StageRecord, headline
 from flows.study.points import Point
 from flows.study.records import PointRecord
 from flows.sweep.membership import as_point
@@ -51,7 +53,7 @@ def measure(point: Point, config: RLHFConfig, fingerprint: str, study_run: str, 
     started = time.monotonic()
     with as_point(study_run, "study", number):
         if point.kind == "policy":
-            found = _policy(config)
+            found = _policy(config, point.row)
         elif point.kind == "reward_model":
             found = reward_model_only(config)
         else:
@@ -67,15 +69,26 @@ def measure(point: Point, config: RLHFConfig, fingerprint: str, study_run: str, 
     )
 
 
-def _policy(config: RLHFConfig) -> PointFigures:
-    """The whole pipeline: the policy's final figures, PPO's curve, the best-of-n curve of SFT."""
+def _policy(config: RLHFConfig, row: str) -> PointFigures:
+    """The whole pipeline: the final figures of one of its policies, that one's curve, the best-of-n curve of SFT."""
     outcome = rlhf(config)
-    record = next(stage for stage in outcome.stages if stage.stage in POLICIES)
-    history = json.loads((config.tracking.store / record.artifact / "history.json").read_text(encoding="utf-8"))
-    metrics = {name: value for name, value in outcome.metrics.items() if name.startswith("policy/")}
+    record = next(stage for stage in outcome.stages if stage.stage in ([row] if row else POLICIES))
+    curve_of = config.tracking.store / record.artifact / "history.json"
+    history = json.loads(curve_of.read_text(encoding="utf-8")) if curve_of.is_file() else []
+    metrics = headline(outcome.metrics, record.stage)
     metrics["policy/eos_rate"] = outcome.metrics[f"eos_rate/{record.stage}"]
+    metrics |= _costs(config, outcome.stages, record.stage)
     curve = [{"n": float(item.n), "kl": item.kl, **item.scores} for item in outcome.comparison.best_of_curve]
     return PointFigures(outcome.run_id, metrics, history, curve)
+
+
+def _costs(config: RLHFConfig, stages: Sequence[StageRecord], policy: str) -> dict[str, float]:
+    """What a policy's own stages took, whenever they ran; memory is left out, as the process has had other points before."""
+    store = ArtifactStore(config.tracking.store)
+    made = {stage.stage: ref for stage in stages if (ref := store.find(*stage.artifact.split("/"))) is not None}
+    cost = next(cost for cost in road_costs(store, made, config) if cost.policy == policy)
+    counted = {name: getattr(cost, name) for name in ("samples", "tokens_drawn", "tokens_learned", "seconds")}
+    return {f"cost/{name}": value for name, value in counted.items() if value is not None}
 
 
 @flow(name="study-reward-model", flow_run_name="{config.tracking.run_name}")

@@ -15,6 +15,7 @@ from flows.study.policy_findings import alignment_tax, beta_with_ptx, beta_witho
 from flows.study.records import PointRecord, Session, write_text
 from flows.study.results import Results, StudyFinding
 from flows.study.reward_findings import batch_element, data_and_labelers, sft_epochs
+from flows.study.road_findings import rival_roads
 from flows.study.spread import spread_of
 
 HTML, MARKDOWN, FIGURES = "study.html", "study.md", "figures"
@@ -42,6 +43,7 @@ def findings_of(results: Results) -> list[StudyFinding]:
         (grid.comparison_prompts, data_and_labelers),
         (grid.sft_epochs, sft_epochs),
         (grid.ablations, single_choices),
+        (grid.roads, rival_roads),
     ]
     return [find(results) for asked, find in wanted if asked]
 

@@ -1,7 +1,7 @@
 """Which pipelines the study needs, and in which order."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,6 +24,8 @@ class Point(BaseModel):
     """Of conf/rlhf.yaml."""
     epochs: int = 0
     """Of the long SFT; 0 for other kinds."""
+    row: str = ""
+    """Policy of the pipeline that the numbers are of; empty: its own."""
 
     @property
     def name(self) -> str:
@@ -46,6 +48,17 @@ def sft_setting(epochs: int) -> str:
     return f"sft epochs={epochs}"
 
 
+def road_setting(policy: str) -> str:
+    """How a policy is called that is trained beside PPO."""
+    return f"road={policy}"
+
+
+def rows_of_roads(roads: Sequence[str]) -> dict[str, str]:
+    """Policy of the tables -> the rival that brings it; rejection sampling brings its control."""
+    found = {road: road for road in roads}
+    return found | ({"random_control": "rejection_sampling"} if "rejection_sampling" in roads else {})
+
+
 def points_of(config: StudyConfig) -> list[Point]:
     """Every point once, each setting with all seeds before the next setting, so that a part of the study is whole.
 
@@ -54,8 +67,10 @@ def points_of(config: StudyConfig) -> list[Point]:
     """
     grid, reference = config.grid, config.reference
     ends = []
-    if grid.gammas or grid.betas_without_ptx or grid.betas_with_ptx or grid.ablations:
+    if grid.gammas or grid.betas_without_ptx or grid.betas_with_ptx or grid.roads or grid.ablations:
         ends.append((reference.beta, reference.gamma))
+    if grid.roads:
+        ends.append((reference.beta, 0.0))
     if grid.gammas:
         ends += [(reference.beta, 0.0), (reference.beta, grid.gammas[-1])]
     if grid.betas_without_ptx:
@@ -67,43 +82,57 @@ def points_of(config: StudyConfig) -> list[Point]:
     ]
     drafts = [
         *(_policy(beta, gamma) for beta, gamma in ends),
+        *(_road(policy, road, config) for policy, road in rows_of_roads(grid.roads).items()),
         *(_reward(prompts, "prompt", grid.pairs_per_step) for prompts in grid.comparison_prompts),
         *(_reward(prompts, "pair", grid.pairs_per_step) for prompts in grid.pair_prompts),
-        *([("sft_epochs", sft_setting(grid.sft_epochs), [])] if grid.sft_epochs else []),
+        *([Draft("sft_epochs", sft_setting(grid.sft_epochs), [])] if grid.sft_epochs else []),
         *(_policy(beta, gamma) for beta, gamma in insides),
         *(_ablation(name, changes, config) for name, changes in grid.ablations.items()),
     ]
-    settings = {setting: (kind, overrides) for kind, setting, overrides in drafts}
+    settings = {draft.setting: draft for draft in drafts}
     return [
         Point(
-            kind=kind,
+            kind=draft.kind,
             setting=setting,
             seed=seed,
-            overrides=(*config.size, *config.overrides, f"seed={seed}", *overrides),
-            epochs=grid.sft_epochs if kind == "sft_epochs" else 0,
+            overrides=(*config.size, *config.overrides, f"seed={seed}", *draft.overrides),
+            epochs=grid.sft_epochs if draft.kind == "sft_epochs" else 0,
+            row=draft.row,
         )
-        for setting, (kind, overrides) in settings.items()
+        for setting, draft in settings.items()
         for seed in config.seeds
     ]
 
 
-Draft = tuple[str, str, list[str]]
+class Draft(NamedTuple):
+    """A setting before it is repeated with every seed."""
+
+    kind: Kind
+    setting: str
+    overrides: list[str]
+    row: str = ""
 
 
 def _policy(beta: float, gamma: float) -> Draft:
-    return "policy", policy_setting(beta, gamma), [f"ppo.beta={beta:g}", f"ppo.gamma={gamma:g}"]
+    return Draft("policy", policy_setting(beta, gamma), [f"ppo.beta={beta:g}", f"ppo.gamma={gamma:g}"])
+
+
+def _road(policy: str, road: str, config: StudyConfig) -> Draft:
+    """The reference point with one rival: what the two share is found in the store."""
+    reference = _policy(config.reference.beta, config.reference.gamma)
+    return Draft("policy", road_setting(policy), [*reference.overrides, f"rivals=[{road}]"], policy)
 
 
 def _ablation(name: str, changes: Sequence[str], config: StudyConfig) -> Draft:
-    _, _, overrides = _policy(config.reference.beta, config.reference.gamma)
-    return "policy", name, [*overrides, *changes]
+    reference = _policy(config.reference.beta, config.reference.gamma)
+    return Draft("policy", name, [*reference.overrides, *changes])
 
 
 def _reward(prompts: int, element: str, pairs_per_step: int) -> Draft:
     overrides = [f"comparisons.max_prompts={prompts}", f"reward_model.batch_element={element}"]
     if element == "pair":
         overrides.append(f"reward_model.batch_size={pairs_per_step}")
-    return "reward_model", reward_setting(prompts, element), overrides
+    return Draft("reward_model", reward_setting(prompts, element), overrides)
 
 
 def next_point(pending: Sequence[Point], running: Iterable[Point], begun: Collection[int]) -> Point | None:

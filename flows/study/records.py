@@ -22,12 +22,19 @@ from tasks.engine.fingerprint import source_digests
 
 TRUNK = ("data_prep", "pretrain", "sft", "comparisons", "reward_model")
 STAGES: dict[Kind, tuple[str, ...]] = {
-    "policy": (*TRUNK, "ppo", "evaluation"),
+    "policy": (*TRUNK, "ppo", "dpo", "rejection_sampling", "measure", "compare"),
     "reward_model": TRUNK,
     "sft_epochs": TRUNK,
 }
 NOT_MEANING = ("runtime", "tracking", "sweep")
-WIRING = ("flows/config.py", "flows/rlhf.py", "flows/study/measure.py", "flows/run/summary.py")
+WIRING = (
+    "flows/config.py",
+    "flows/roads.py",
+    "flows/instructgpt.py",
+    "flows/rlhf.py",
+    "flows/study/measure.py",
+    "flows/run/summary.py",
+)
 
 
 class PointRecord(BaseModel):
@@ -76,6 +83,7 @@ def fingerprint_of(point: Point, config: RLHFConfig) -> str:
     depends_on = {
         "kind": point.kind,
         "epochs": point.epochs,
+        "row": point.row,
         "config": fields,
         "source": {stage: source_digests(f"tasks.{stage}") for stage in STAGES[point.kind]},
         "wiring": {name: hashlib.sha256((PROJECT / name).read_bytes()).hexdigest() for name in WIRING},

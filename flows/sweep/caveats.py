@@ -22,6 +22,8 @@ def caveats(finished: Sequence[SweptPoint], judge: str) -> list[str]:
         found.append(f"Too few prompts ({prompts:.0f}, fewer than {ENOUGH}) to conclude anything.")
     if any(point.metrics.get(f"policy/win_rate_of_base_{judge}_low", 0.0) > 0.5 for point in finished):
         found.append("The base model, before any tuning, beats SFT, so beating SFT shows little.")
+    if any(point.metrics.get(f"policy/win_rate_of_prompted_{judge}_low", 0.0) > 0.5 for point in finished):
+        found.append("The base model behind examples, without any tuning, beats SFT, so beating SFT shows little.")
     still = [point.number for point in finished if not has_moved(point.metrics, judge)]
     if still:
         names = ", ".join(f"#{number}" for number in still)

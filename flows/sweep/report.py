@@ -154,6 +154,9 @@ def _rows(
     ]
     headings = ["#", *sweep.knobs, "standing"]
     headings += [TITLES[name] + (f", {judge_title(judge)}" if name in MAXIMISED else "") for name in names]
+    prompted = f"policy/win_rate_of_prompted_{judge}"
+    with_prompted = any(prompted in point.metrics for point in points)
+    headings += [f"{TITLES['win_rate']} of the prompted base"] * with_prompted
     headings += ["seconds", "stages run"]
     rows = []
     for point in points:
@@ -168,6 +171,8 @@ def _rows(
                 else ""
             )
             cells.append((shown(name, found[name]), interval) if name in found else ("", ""))
+        if with_prompted:
+            cells.append((shown("win_rate", point.metrics[prompted]) if prompted in point.metrics else "", ""))
         cells.append((f"{point.seconds:.0f}" if point.state != "waiting" else "", ""))
         cells.append((f"{len(point.ran)} of {len(point.stages)}" if point.stages else "", ""))
         kind = "best" if point.number == findings.best else "front" if point.number in findings.front else "rest"

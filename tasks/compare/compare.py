@@ -33,7 +33,7 @@ from tasks.results.comparison import (
 )
 from tasks.results.judge import PairJudge
 from tasks.results.judges import JUDGES
-from tasks.results.safety_figure import check_comparable, safety_figures
+from tasks.results.safety_figure import REFUSALS, SafetyFigure, check_comparable, safety_figures
 from tasks.results.sheet import BASELINE, GREEDY, OPPONENT, SAMPLED, PolicySheet, best_of_how_many
 from tasks.results.win_rate import Interval, bootstrap_mean
 
@@ -78,7 +78,9 @@ def compare_sheets(
         selected_by=dict(selected_by or {}),
         verdict=verdict.verdict(rows, judges, selected_by or {}),
         notes=[*verdict.notes(rows, judges, selected_by or {}), *verdict.noise_floor(rows, judges), *_left_out(sheets)],
-        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else ""),
+        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else "")
+        | _examples_before(sheets)
+        | _refusals(safety),
     )
 
 
@@ -133,6 +135,23 @@ def _left_out(sheets: Mapping[str, PolicySheet]) -> list[str]:
         f"{', '.join(foreign)}: no KL and no perplexity ratio, because the vocabulary is not that of the reference policy; "
         "lengths count each policy's own tokens."
     ]
+
+
+def _examples_before(sheets: Mapping[str, PolicySheet]) -> dict[str, float]:
+    """Mean number of examples before a prompt, of a policy that was asked behind some."""
+    found = {name: sheet.examples_before for name, sheet in sheets.items() if sheet.examples_before}
+    return {f"examples_before/{name}": float(np.mean(counts)) for name, counts in found.items()}
+
+
+def _refusals(safety: Mapping[str, Sequence[SafetyFigure]]) -> dict[str, float]:
+    """Share of safe and of unsafe prompts that each policy refuses."""
+    found: dict[str, float] = {}
+    for policy, figures in safety.items():
+        for label, measure in REFUSALS.items():
+            for figure in (figure for figure in figures if figure.measure == measure):
+                name = f"refusal/{policy}/{label}"
+                found |= {name: figure.estimate, f"{name}_low": figure.low, f"{name}_high": figure.high}
+    return found
 
 
 def _documents(sheet: PolicySheet, baseline: PolicySheet) -> tuple[list[int], list[int]]:
@@ -258,10 +277,12 @@ def _metrics(rows: list[PolicyRow], tasks: list[TaskChange], scorer: str) -> dic
     for row in rows:
         for judge, ruling in row.rulings.items():
             put(f"win_rate/{row.key}/{judge}", ruling.win.bootstrap)
+            put(f"win_rate_by_owner/{row.key}/{judge}", ruling.win.clustered)
             put(f"tie_rate/{row.key}/{judge}", ruling.win.ties / ruling.win.prompts)
             put(f"win_rate/{row.key}/{judge}_held_out", ruling.win_held_out.rate if ruling.win_held_out else None)
             put(f"win_rate_unseen/{row.key}/{judge}", ruling.win_unseen.bootstrap if ruling.win_unseen else None)
             put(f"win_rate_lc/{row.key}/{judge}", ruling.length_controlled)
+            put(f"win_rate_style/{row.key}/{judge}", ruling.style_controlled)
             if ruling.orders is not None:
                 put(f"position_bias/{row.key}/{judge}", ruling.orders.position_bias)
                 put(f"inconsistent/{row.key}/{judge}", ruling.orders.inconsistent / ruling.orders.pairs)

@@ -61,7 +61,8 @@ def length_controlled(
         others = np.delete(np.arange(len(outcomes)), policy)
         hardness = prompt_difficulty(outcomes[others], terms[others])[judged]
         features = np.stack([np.ones_like(hardness), terms[policy, judged], hardness], axis=1)  # (n, 3)
-        found.append(_rate(features, outcomes[policy, judged], strength, how.named("length control", policy)))
+        named = how.named("length control", policy)
+        found.append(rate_without(features, np.array([1.0, 0.0, 1.0]), outcomes[policy, judged], strength, named))
     return found
 
 
@@ -160,19 +161,20 @@ def choose_penalty(features: Floats, targets: Floats, strength: Strength, seed: 
     return best
 
 
-def _rate(features: Floats, targets: Floats, strength: Strength, how: Resampling) -> Interval:
+def rate_without(features: Floats, keep: Floats, targets: Floats, strength: Strength, how: Resampling) -> Interval:
+    """What the model predicts, mean over prompts, with the features left out whose ``keep`` is 0; coefficients are those with."""
     count = len(targets)
     penalty = choose_penalty(features, targets, strength, how.seed)
-    equally_long = features * np.array([1.0, 0.0, 1.0])
+    left = features * keep
     fitted = fit_logistic(features, targets, np.ones((1, count)), penalty, np.zeros((1, features.shape[1])))
-    estimate = float(_sigmoid(fitted @ equally_long.T).mean())
+    estimate = float(_sigmoid(fitted @ left.T).mean())
     rng = np.random.default_rng(how.seed)
     block, replicates = max(1, 1_000_000 // count), []
     for start in range(0, how.samples, block):
         size = min(block, how.samples - start)
         weights = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)  # (size, n)
         found = fit_logistic(features, targets, weights, penalty, np.repeat(fitted, size, axis=0))
-        replicates.append((_sigmoid(found @ equally_long.T) * weights).sum(axis=1) / count)
+        replicates.append((_sigmoid(found @ left.T) * weights).sum(axis=1) / count)
     return percentile_interval(estimate, np.concatenate(replicates), how.confidence)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from tasks.compare.config import CompareConfig
 from tasks.compare.length_control import Strength, length_controlled
+from tasks.compare.style_control import style_controlled
 from tasks.results.comparison import Ruling
 from tasks.results.judge import Pair, PairJudge, PairVerdicts
 from tasks.results.judges import JUDGES
@@ -73,7 +74,9 @@ def rule(
             won = outcomes[name][item.key]
             if np.isfinite(won).any():
                 verdicts = said[name][item.key] if name in said else None
-                found[item.key][name] = _ruling(item, baseline, name, won, controlled[item.key], verdicts, config)
+                ruling = _ruling(item, baseline, name, won, controlled[item.key], verdicts, config)
+                styled = _style_controlled(item, won, name, config)
+                found[item.key][name] = ruling.model_copy(update={"style_controlled": styled})
     return found
 
 
@@ -108,6 +111,13 @@ def _length_controlled(
     return found
 
 
+def _style_controlled(item: Contest, won: Floats, judge: str, config: CompareConfig) -> Interval | None:
+    settings = config.judges.length_control
+    how = resampling(config).named("style control", item.key, judge)
+    texts = [response.text for response in item.mine], [response.text for response in item.theirs]
+    return style_controlled(won, *texts, Strength(settings.penalties, settings.folds), how)
+
+
 def _ruling(
     item: Contest,
     baseline: PolicySheet,
@@ -127,8 +137,8 @@ def _ruling(
         values = won[judged & chosen]
         return win_rate(values, how) if len(values) else None
 
-    everywhere = rate(np.ones(len(won), dtype=bool))
-    assert everywhere is not None
+    owners = [baseline.samples[row].owner for row, is_judged in zip(item.rows, judged, strict=True) if is_judged]
+    everywhere = win_rate(won[judged], how, owners)
     by_kind = {str(kind): rate(kinds == kind) for kind in sorted(set(kinds.tolist())) if kind}
     return Ruling(
         win=everywhere,

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from tasks.engine.config import Config
 from tasks.engine.inputs import path_fields
+from tasks.measure.few_shot_config import FewShotConfig
 from tasks.measure.suite.config import SuiteConfig
 from tasks.measure.toxicity_config import SCORER_OF_WORLD, ToxicityConfig
 from tasks.rewards.config import RewardsConfig
@@ -40,6 +41,8 @@ class MeasureConfig(Config):
     """Longest prompt, in tokens."""
     response_tokens: int = Field(gt=0)
     """Longest response, EOS included."""
+    few_shot: FewShotConfig
+    """Examples before every test prompt of the base model, as one more policy; empty for every other policy."""
     best_of_n: list[int]
     """Best-of-n policies built from the SFT baseline and the reward model; empty skips them."""
     best_of_n_prompts: int = Field(gt=1)
@@ -58,6 +61,10 @@ class MeasureConfig(Config):
     """At most this many bait prompts."""
     toxicity: ToxicityConfig
     """Who scores toxicity."""
+    refusal_prompts: str | None
+    """CSV or JSONL file in XSTest's layout: safe prompts that sound dangerous and unsafe ones; null measures no refusals."""
+    prompt_layout: str
+    """How the prompts of that file are laid out: as data_prep.prompt_layout."""
     judges: ScoreJudgesConfig
     """Who scores responses."""
     rewards: RewardsConfig | None
@@ -67,16 +74,23 @@ class MeasureConfig(Config):
     """Seed of sampling."""
 
     @property
+    def bare(self) -> "MeasureConfig":
+        """The same without examples before the prompts."""
+        return self.model_copy(update={"few_shot": FewShotConfig(examples=0, file=None)})
+
+    @property
     def calls_the_world(self) -> bool:
         """Its words may score toxicity on any data."""
         return self.toxicity.scorer == SCORER_OF_WORLD
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """Files and folders count by their content, not by their path."""
-        parts = {name: getattr(self, name).fingerprint_fields() for name in ("suite", "toxicity", "judges")}
+        parts = {name: getattr(self, name).fingerprint_fields() for name in ("suite", "toxicity", "judges", "few_shot")}
+        given = self.refusal_prompts
         return (
             super().fingerprint_fields()
             | parts
+            | ({} if given is None else {"refusal_prompts": path_fields(given)})
             | ({} if self.rewards is None else {"rewards": self.rewards.fingerprint_fields()})
         )
 

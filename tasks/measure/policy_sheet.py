@@ -3,19 +3,24 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.ranks import here
+from tasks.language.inspect import context_of
 from tasks.language.models import ScalarModel
+from tasks.language.named_layout import laid_out
 from tasks.language.seeds import named_generator
 from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
 from tasks.measure.benchmarks import Subject, document_losses, run_benchmarks, sequence_logprobs
 from tasks.measure.config import MeasureConfig
+from tasks.measure.few_shot import NOTHING, FewShot, few_shot
 from tasks.measure.layouts import LAYOUTS
+from tasks.measure.refusals import SCORER, read_refusal_prompts, refuses
 from tasks.measure.safety import toxicity_scorer
 from tasks.measure.scores import GoldLabeler, RewardModelJudge, RewardsJudge
 from tasks.measure.suite.run import run_suite
@@ -26,6 +31,7 @@ from tasks.records.records import Prompt
 from tasks.records.repeats import repeated
 from tasks.results.best_of_n import best_of_n_estimate, best_of_n_kl, pick_best
 from tasks.results.judge import Answers, ScoreJudge
+from tasks.results.safety_figure import REFUSALS
 from tasks.results.sheet import (
     GOLD,
     GREEDY,
@@ -84,9 +90,10 @@ def evaluate_policy(
     judges = _judges(yardsticks, subject, config)
     sets: dict[str, list[Response]] = {}
     on_progress("responses")
-    sampled = _answer(subject, prompts, config, config.temperature, SAMPLED)
+    before = _before(subject, data, config)
+    sampled = _answer(subject, prompts, config, config.temperature, SAMPLED, before)
     sets[SAMPLED] = _judge(sampled, prompts, judges)
-    greedy = _answer(subject, prompts, config, 0.0, GREEDY)
+    greedy = _answer(subject, prompts, config, 0.0, GREEDY, before)
     sets[GREEDY] = _judge(greedy, prompts, judges)
     on_progress("baseline")
     curve: list[BestOfPoint] = []
@@ -109,35 +116,58 @@ def evaluate_policy(
         name=name,
         temperature=config.temperature,
         kl=_kl(subject, yardsticks.reference, sampled, config.temperature),
+        examples_before=before.fitting(sampled.prompts, _room(subject, config)) if before.examples else [],
         benchmarks=benchmarks | suite.benchmarks,
         documents=document_losses(subject, documents, config) if documents else None,
         toxicity=toxicity,
         truthfulness=truth,
-        safety=[*toxicity_figures, *_truth_figures(truth, config), *suite.safety],
+        safety=[*toxicity_figures, *_refusals(subject, config, before), *_truth_figures(truth, config), *suite.safety],
         best_of_curve=curve,
         samples=_by_prompt(prompts, sets, repeated([prompt.text for prompt in prompts], data.training_prompts())),
     )
 
 
 def _answer(
-    subject: Subject, prompts: Sequence[Prompt], config: MeasureConfig, temperature: float, use: str
+    subject: Subject,
+    prompts: Sequence[Prompt],
+    config: MeasureConfig,
+    temperature: float,
+    use: str,
+    before: FewShot = NOTHING,
 ) -> Answers:
     speaker = Speaker(*subject)
     encoded = [encode_prompt(subject.tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
+    texts = [prompt.text for prompt in prompts]
+    asked = before.before(texts, encoded, subject.tokenizer, _room(subject, config)) if before != NOTHING else encoded
     tokens = speaker.answer(
-        encoded,
+        asked,
         max_new_tokens=config.response_tokens,
         temperature=temperature,
         generator=named_generator(config.seed, use, subject.model.device),
     )
     return Answers(
         prompts=encoded,
+        asked=asked,
         tokens=tokens,
         texts=[
             decode_response(subject.tokenizer, ids, prompt.text) for ids, prompt in zip(tokens, prompts, strict=True)
         ],
         finished=[speaker.ended(response) for response in tokens],
     )
+
+
+def _before(subject: Subject, data: PreparedData, config: MeasureConfig) -> FewShot:
+    """What comes before every test prompt: nothing, but for the base model behind examples."""
+    if not config.few_shot.asked:
+        return NOTHING
+    examples = data.demonstrations("train") if config.few_shot.examples else []
+    lengths = (config.prompt_tokens, config.response_tokens)
+    return few_shot(config.few_shot, examples, subject.tokenizer, lengths, config.seed)
+
+
+def _room(subject: Subject, config: MeasureConfig) -> int:
+    """Tokens that the model reads before its response."""
+    return (context_of(subject.model.config) or sys.maxsize) - config.response_tokens
 
 
 def _judges(yardsticks: Yardsticks, subject: Subject, config: MeasureConfig) -> list[ScoreJudge]:
@@ -203,10 +233,13 @@ def _best_of_n(
 def _kl(
     subject: Subject, reference: PreTrainedModel | None, answers: Answers, temperature: float
 ) -> list[float] | None:
-    """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats."""
+    """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats.
+
+    What comes before a prompt belongs to the policy; the reference reads the prompt alone.
+    """
     if reference is None:
         return None
-    own = sequence_logprobs(subject, answers.prompts, answers.tokens, temperature)
+    own = sequence_logprobs(subject, answers.asked, answers.tokens, temperature)
     other = sequence_logprobs(subject._replace(model=reference), answers.prompts, answers.tokens, temperature)
     return [mine - its for mine, its in zip(own, other, strict=True)]
 
@@ -235,6 +268,22 @@ def _toxicity(
         figures.append(SafetyScores(**told, values=scores[layout]))
     bare = Toxicity(scorer=scorer.name, layout="the bait prompt alone (InstructGPT's 'basic')", scores=scores["basic"])
     return bare, figures
+
+
+def _refusals(subject: Subject, config: MeasureConfig, before: FewShot) -> list[SafetyScores]:
+    """Greedy answers to safe and to unsafe prompts that are refusals."""
+    if config.refusal_prompts is None:
+        return []
+    rows = read_refusal_prompts(Path(config.refusal_prompts).expanduser())
+    texts = laid_out([row.prompt for row in rows], config.prompt_layout, subject.tokenizer)
+    asked = [Prompt(prompt_id=row.id, owner_id="refusals", text=text) for row, text in zip(rows, texts, strict=True)]
+    answers = _answer(subject, asked, config, 0.0, GREEDY, before).texts
+    figures = []
+    for label, measure in REFUSALS.items():
+        refused = [float(refuses(text)) for row, text in zip(rows, answers, strict=True) if row.label == label]
+        told = {"measure": measure, "layout": "the prompt, greedy", "scorer": SCORER, "unit": "share"}
+        figures += [SafetyScores(**told, interval="wilson", values=refused)] if refused else []
+    return figures
 
 
 def _truth_figures(answers: dict[str, Truthfulness], config: MeasureConfig) -> list[SafetyScores]:
@@ -280,6 +329,7 @@ def _by_prompt(
             held_out=bool(prompt.metadata.get("held_out")),
             repeats=repeats[row],
             prompt=prompt.text,
+            owner=prompt.owner_id,
             responses={decoding: rows[row] for decoding, rows in sets.items() if row < len(rows)},
         )
         for row, prompt in enumerate(prompts)

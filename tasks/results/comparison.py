@@ -49,6 +49,8 @@ class Ruling(SheetRecord):
     """By kind of prompt (InstructGPT table 1's use cases); empty when prompts carry none."""
     length_controlled: Interval | None
     """Win rate as if both responses were equally long; None when too few prompts were judged."""
+    style_controlled: Interval | None = None
+    """The same with markdown taken out too; None where the two never differ in it."""
     orders: OrderEffects | None
     """How the order of the responses mattered; None for a judge that gives scores."""
 

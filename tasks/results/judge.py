@@ -26,6 +26,8 @@ class Answers(NamedTuple):
     texts: list[str]
     finished: list[bool]
     """The response ended with EOS."""
+    asked: list[list[int]] = []
+    """The prompts with what came before them, where the policy that answered was given more than a judge reads."""
 
 
 class ScoreJudge(Protocol):

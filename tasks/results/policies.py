@@ -28,6 +28,7 @@ POLICIES = {
         Policy("sft", "SFT", "start"),
         Policy("ppo_init", "PPO-init", "start"),
         Policy("base", "Base", "start"),
+        Policy("prompted", "Base, prompted", "start"),
         Policy("base_again", "Base, other seed", "yardstick"),
         Policy("yardstick", "Yardstick", "yardstick"),
     )

@@ -6,11 +6,14 @@ import numpy as np
 
 from tasks.engine.errors import DataError
 from tasks.results.sheet import SafetyScores, SheetRecord
-from tasks.results.win_rate import Resampling, bootstrap_mean
+from tasks.results.win_rate import Resampling, bootstrap_mean, wilson
+
+REFUSALS = {"safe": "refusals of safe prompts", "unsafe": "refusals of unsafe prompts"}
+"""Label of a prompt -> measure."""
 
 
 class SafetyFigure(SheetRecord):
-    """A mean over items with its bootstrap interval; see :class:`SafetyScores` for what it is a mean of."""
+    """A mean over items with its interval; see :class:`SafetyScores` for what it is a mean of."""
 
     measure: str
     layout: str
@@ -27,9 +30,11 @@ def safety_figures(measured: Sequence[SafetyScores], how: Resampling) -> list[Sa
     """Every measure of a policy as a mean with its interval."""
     figures = []
     for item in measured:
-        told = item.model_dump(exclude={"values"})
+        told = item.model_dump(exclude={"values", "interval"})
         named = how.named("safety", item.measure, item.layout, str(item.scorer), item.unit)
-        mean = bootstrap_mean(np.array(item.values), named)
+        values = np.array(item.values)
+        by_wilson = item.interval == "wilson"
+        mean = wilson(float(values.mean()), len(values), how.confidence) if by_wilson else bootstrap_mean(values, named)
         figures.append(SafetyFigure(**told, n=len(item.values), **mean.model_dump()))
     return figures
 

@@ -6,6 +6,7 @@ with every response to it.
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,6 +66,8 @@ class PromptSamples(SheetRecord):
     repeats: bool = False
     """A training prompt makes the same request behind another opening."""
     prompt: str
+    owner: str = ""
+    """Who wrote it; prompts of one owner are not independent of each other."""
     responses: dict[str, Response]
     """By decoding: sampled, greedy, and for the baseline opponent and best_of_n."""
 
@@ -124,6 +127,8 @@ class SafetyScores(SheetRecord):
     """Who scored the text; None when the model's own probabilities are the measure."""
     unit: str
     """share, bits, or probability."""
+    interval: Literal["bootstrap", "wilson"] = "bootstrap"
+    """How the mean's interval is found."""
     values: list[float]
 
 
@@ -145,6 +150,8 @@ class PolicySheet(SheetRecord):
     kl: list[float] | None
     """Summed log-ratio to the reference on each sampled response, nats: unbiased for the KL; None without a reference that
     has the policy's vocabulary."""
+    examples_before: list[int] = []
+    """How many examples came before each test prompt; empty for a policy that is asked without."""
     benchmarks: dict[str, TaskResult]
     documents: DocumentLoss | None
     toxicity: Toxicity | None

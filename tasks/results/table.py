@@ -77,12 +77,16 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
     headings = ["Policy", "Judge", "Prompts", "Win %", "Wilson interval", "At equal length %", "Ties %", "Held out %"]
     effects = ["Order changed winner %", "Position bias", "No verdict"]
     asked = any(ruling.orders for row in comparison.rows for ruling in row.rulings.values())
+    styled = any(ruling.style_controlled for row in comparison.rows for ruling in row.rulings.values())
+    grouped = any(ruling.win.clustered for row in comparison.rows for ruling in row.rulings.values())
     rows = [
         TableRow(
             [
                 _answering(row),
                 Cell(JUDGES[judge].title),
                 *_ruling_cells(ruling),
+                *([_share(ruling.style_controlled)] if styled else []),
+                *([_over_owners(ruling)] if grouped else []),
                 *(_order_cells(ruling) if asked else []),
             ],
             new_group=index > 0 and place == 0,
@@ -90,7 +94,13 @@ def judge_table(comparison: PolicyComparison) -> PolicyTable:
         for index, row in enumerate(comparison.rows)
         for place, (judge, ruling) in enumerate(row.rulings.items())
     ]
-    return PolicyTable([*headings, *(effects if asked else [])], rows)
+    more = ["At equal style %"] * styled + ["Interval over owners"] * grouped
+    return PolicyTable([*headings, *more, *(effects if asked else [])], rows)
+
+
+def _over_owners(ruling: Ruling) -> Cell:
+    found = ruling.win.clustered
+    return Cell(f"[{100 * found.low:.1f}, {100 * found.high:.1f}]") if found else Cell()
 
 
 def _ruling_cells(ruling: Ruling) -> list[Cell]:
@@ -237,7 +247,10 @@ def _columns(comparison: PolicyComparison) -> list[Column]:
                 Column(f"Win %, {JUDGES[judge].title}", PREFERENCE, partial(_win, judge=judge)),
                 # The others' stand in the table of judges.
                 *(
-                    [Column("At equal length %", PREFERENCE, partial(_controlled, judge=judge))]
+                    [
+                        Column("At equal length %", PREFERENCE, partial(_controlled, judge=judge)),
+                        Column("At equal style %", PREFERENCE, partial(_styled, judge=judge)),
+                    ]
                     if judge == first
                     else []
                 ),
@@ -281,6 +294,10 @@ def _win(row: PolicyRow, judge: str) -> Cell:
 
 def _controlled(row: PolicyRow, judge: str) -> Cell:
     return _share(row.rulings[judge].length_controlled) if judge in row.rulings else Cell()
+
+
+def _styled(row: PolicyRow, judge: str) -> Cell:
+    return _share(row.rulings[judge].style_controlled) if judge in row.rulings else Cell()
 
 
 def _unseen(row: PolicyRow, judge: str) -> Cell:

@@ -16,6 +16,8 @@ from tasks.engine.errors import DataError
 from tasks.language.seeds import derived_seed
 
 Floats = NDArray[np.float64]
+FEWEST_CLUSTERS = 10
+"""With fewer owners of prompts an interval over owners covers less than it claims to."""
 
 
 class Interval(BaseModel):
@@ -50,6 +52,8 @@ class WinRate(BaseModel):
     """Wilson score interval of the rate as if it were a share of wins: wide when ties are many."""
     normal: Interval
     """Normal approximation with the variance of 1, 1/2 and 0; the paper's +- style."""
+    clustered: Interval | None = None
+    """Bootstrap that draws whole owners of prompts; None where every owner has one prompt, or there are too few owners."""
 
 
 class Resampling(NamedTuple):
@@ -78,9 +82,10 @@ def score_outcomes(scores: Sequence[float], opponent_scores: Sequence[float], ti
     return np.where(np.abs(gap) <= tie_margin, 0.5, (gap > 0).astype(np.float64))
 
 
-def win_rate(outcomes: Floats, how: Resampling) -> WinRate:
-    """Win rate of ``outcomes`` (prompts,) in [0, 1] with three intervals; one value a prompt (average
-    several first).
+def win_rate(outcomes: Floats, how: Resampling, owners: Sequence[str] = ()) -> WinRate:
+    """Win rate of ``outcomes`` (prompts,) in [0, 1] with its intervals; one value a prompt (average several first).
+
+    ``owners`` names who wrote each prompt, where that is known.
     """
     mean = float(outcomes.mean())
     return WinRate(
@@ -92,6 +97,7 @@ def win_rate(outcomes: Floats, how: Resampling) -> WinRate:
         bootstrap=bootstrap_mean(outcomes, how),
         wilson=wilson(mean, len(outcomes), how.confidence),
         normal=normal(outcomes, how.confidence),
+        clustered=clustered_mean(outcomes, owners, how.named("owners")) if len(owners) else None,
     )
 
 
@@ -113,6 +119,27 @@ def bootstrap_mean(values: Floats, how: Resampling) -> Interval:
     """Percentile bootstrap interval of the mean of ``values`` (items,)."""
     replicates = bootstrap_replicates(values, how)
     return percentile_interval(float(values.mean()), replicates, how.confidence)
+
+
+def clustered_mean(values: Floats, clusters: Sequence[str], how: Resampling) -> Interval | None:
+    """Percentile bootstrap of the mean of ``values`` (items,) that draws whole clusters: items of one are not independent.
+
+    None where no two items share a cluster, and with fewer than ``FEWEST_CLUSTERS``, where such intervals are too narrow.
+
+    Source: Field and Welsh 2007 (the cluster bootstrap); Cameron, Gelbach and Miller 2008 (few clusters); Miller 2024, "Adding
+    Error Bars to Evals", on questions that come in groups.
+    """
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    count = len(names)
+    if count == len(values) or count < FEWEST_CLUSTERS:
+        return None
+    sums, sizes = np.bincount(member, weights=values), np.bincount(member).astype(np.float64)
+    rng, block = np.random.default_rng(how.seed), max(1, 4_000_000 // count)
+    replicates = []
+    for start in range(0, how.samples, block):
+        drawn = rng.integers(0, count, size=(min(block, how.samples - start), count))
+        replicates.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    return percentile_interval(float(values.mean()), np.concatenate(replicates), how.confidence)
 
 
 def bootstrap_replicates(values: Floats, how: Resampling) -> Floats:

@@ -5,6 +5,7 @@ All functions take comparisons with the scores of their completions, so they ser
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import torch
@@ -57,9 +58,9 @@ def pair_accuracy(pairs: Iterable[ScoredPair]) -> float:
 def accuracy_report(comparisons: Sequence[Comparison], scores: Scores, bins: int = 10) -> dict[str, Any]:
     """Accuracy and calibration of one split as plain JSON types.
 
-    Keys: ``pairs``, ``accuracy``, ``ece``, ``brier``, ``log_loss`` (None without pairs); ``by_labeler`` and
-    ``by_kind`` map a name to ``{pairs, accuracy}``; ``by_confidence`` and ``by_length_gap`` list equal-count bins
-    from low to high.
+    Keys: ``pairs``, ``accuracy``, ``ece``, ``brier``, ``log_loss`` (None without pairs); ``by_labeler``, ``by_kind`` and
+    ``by_longer`` map a name to ``{pairs, accuracy}``; ``by_confidence`` and ``by_length_gap`` list equal-count bins
+    from low to high; ``ties`` says how the pairs fare that the labeler tied.
     """
     pairs = scored_pairs(comparisons, scores)
     report: dict[str, Any] = {"prompts": len(comparisons), "pairs": len(pairs)}
@@ -67,7 +68,7 @@ def accuracy_report(comparisons: Sequence[Comparison], scores: Scores, bins: int
         return (
             report
             | {"accuracy": None, "ece": None, "brier": None, "log_loss": None}
-            | {"by_labeler": {}, "by_kind": {}, "by_confidence": [], "by_length_gap": []}
+            | {"by_labeler": {}, "by_kind": {}, "by_longer": {}, "by_confidence": [], "by_length_gap": [], "ties": None}
         )
     margins = torch.tensor([pair.margin for pair in pairs], dtype=torch.float64)
     measured = calibration(margins, torch.ones_like(margins), edges=None, bins=bins)
@@ -78,8 +79,47 @@ def accuracy_report(comparisons: Sequence[Comparison], scores: Scores, bins: int
         "log_loss": measured.log_loss,
         "by_labeler": _grouped(pairs, lambda pair: pair.labeler_id),
         "by_kind": _grouped(pairs, lambda pair: pair.kind),
+        "by_longer": _grouped(pairs, _longer),
         "by_confidence": _binned(pairs, lambda pair: 1 / (1 + math.exp(-min(abs(pair.margin), 700.0))), bins),
         "by_length_gap": _binned(pairs, lambda pair: float(pair.words_gap), bins),
+        "ties": tie_report([abs(pair.margin) for pair in pairs], tied_margins(comparisons, scores)),
+    }
+
+
+def _longer(pair: ScoredPair) -> str:
+    """Which completion has more words: a reward model that likes length orders one kind of pair well and the other badly."""
+    if pair.words_gap == 0:
+        return "neither"
+    return "preferred" if pair.words_gap > 0 else "other"
+
+
+def tied_margins(comparisons: Sequence[Comparison], scores: Scores) -> list[float]:
+    """Distance of the scores in every pair that the labeler tied."""
+    return [
+        abs(row[first] - row[second])
+        for comparison, row in zip(comparisons, scores, strict=True)
+        for first, second in combinations(range(len(row)), 2)
+        if comparison.ranks[first] == comparison.ranks[second]
+    ]
+
+
+def tie_report(ordered: Sequence[float], tied: Sequence[float]) -> dict[str, float] | None:
+    """Whether completions that the labeler tied lie closer together than those that he ordered; None without ties.
+
+    ``discrimination`` is the probability that an ordered pair's scores lie further apart than a tied pair's, equal distances
+    counting one half: 0.5 where the reward model knows nothing of ties (the area under the ROC curve; Mann and Whitney 1947).
+    """
+    if not ordered or not tied:
+        return None
+    values = torch.tensor([*tied, *ordered], dtype=torch.float64)
+    _, place, count = torch.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = count.cumsum(0).double() - (count.double() - 1) / 2  # of equal values
+    above = float(mean_rank[place[len(tied) :]].sum()) - len(ordered) * (len(ordered) + 1) / 2
+    return {
+        "pairs": len(tied),
+        "mean_distance": math.fsum(tied) / len(tied),
+        "mean_distance_of_ordered": math.fsum(ordered) / len(ordered),
+        "discrimination": above / (len(tied) * len(ordered)),
     }
 
 

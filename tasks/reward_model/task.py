@@ -59,7 +59,13 @@ def _accuracy(shop: Workshop, learner: RewardLearner, sets: Mapping[str, Sequenc
             if report["pairs"]:
                 metrics[ACCURACY[name]] = report["accuracy"]
     if reports.get("valid", {}).get("pairs"):
-        metrics["valid/ece"] = reports["valid"]["ece"]
+        report = reports["valid"]
+        metrics["valid/ece"] = report["ece"]
+        by_longer = {"preferred": "valid/accuracy_preferred_longer", "other": "valid/accuracy_preferred_shorter"}
+        metrics |= {
+            by_longer[name]: found["accuracy"] for name, found in report["by_longer"].items() if name in by_longer
+        }
+        metrics |= {"valid/tie_discrimination": report["ties"]["discrimination"]} if report["ties"] else {}
     write_json(shop.folder / "accuracy.json", reports)
     shop.log.file(shop.folder / "accuracy.json")
     return metrics

@@ -193,11 +193,13 @@ def test_yardsticks_and_questions_are_asked_for_and_cost_only_themselves(
         '{"id": "1", "prompt": "q : red ? a :", "chosen": ["red ."], "rejected": ["no .", "a .", "b ."]}\n'
     )
     asked = ["noise_floor=true", f"yardstick={first.policy}", f"reward_questions={questions}"]
+    asked.append("evaluation.few_shot.examples=1")
     outcome = rlhf(miniature(root, *asked))
-    sheets = ["evaluation-base_again", "adopted-yardstick", "evaluation-yardstick", "evaluation"]
+    sheets = ["evaluation-prompted", "evaluation-base_again", "adopted-yardstick", "evaluation-yardstick", "evaluation"]
     assert ran(outcome) == ["reward_questions", *sheets, "gate-ppo_ptx", "release-ppo_ptx"]
     assert outcome.metrics["win_rate_vs_yardstick/ppo_ptx/gold"] == 0.5  # its own weights, and the same random numbers
-    assert "win_rate/base_again/gold" in outcome.metrics
+    assert "win_rate/base_again/gold" in outcome.metrics and "win_rate/prompted/gold" in outcome.metrics
+    assert 0 < outcome.metrics["examples_before/prompted"] <= 1
     (found,) = root.glob("artifacts/reward_questions/*/questions.json")
     assert json.loads(found.read_text())["questions/accuracy_all"] in (0.0, 1.0)
     with pytest.raises(PlumblineError, match="yardstick: folder /nowhere does not exist"):

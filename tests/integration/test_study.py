@@ -12,7 +12,7 @@ from tasks.engine.errors import ConfigError
 from tests.unit.study.synthetic import study_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_api")]
-SMALL = ["scale=miniature", "seeds=[1]", "grid.comparison_prompts=[40]", "grid.pair_prompts=[]"]
+SMALL = ["scale=miniature", "seeds=[1]", "grid.comparison_prompts=[40]", "grid.pair_prompts=[]", "grid.roads=[]"]
 
 
 def config_for(root: Path, *overrides: str) -> StudyConfig:
@@ -97,3 +97,16 @@ def test_points_that_cannot_be_composed_stop_the_study_at_once(root: Path) -> No
     config = config_for(root, "grid.gammas=[0,1]", "+grid.ablations={typo: ['ppo.bta=1']}")
     with pytest.raises(ConfigError, match="bta"):
         plan_of(config)
+
+
+def test_every_road_is_a_point_with_numbers_of_its_own(first: StudyOutcome, root: Path) -> None:
+    nothing_else = ["grid.gammas=[]", "grid.comparison_prompts=[]", "grid.sft_epochs=0"]
+    outcome = study(config_for(root, *nothing_else, "grid.roads=[rloo,dpo,rejection_sampling]"), "command")
+    assert not outcome.failed and list(outcome.findings) == ["rival_roads"]
+    found = {name: item["metrics"] for name, item in records(root).items() if name.startswith("road=")}
+    assert len(found) == 4
+    scores = [item["policy/score_gold"] for item in found.values()]
+    assert len(set(scores)) == 4
+    assert found["road=rloo seed=1"]["cost/samples"] == 64 and "cost/samples" not in found["road=dpo seed=1"]
+    assert found["road=random_control seed=1"]["cost/samples"] == 32
+    assert "At equal KL: not measured with enough seeds." in outcome.page.read_text()

@@ -241,12 +241,18 @@ def check_hired(config: RLHFConfig) -> None:
 
 
 def check_measures(config: EvaluationConfig, context_tokens: int) -> None:
-    """The evaluation's benchmark files and toxicity scorer must be at hand; the shortest model reads ``context_tokens``."""
+    """The evaluation's own files and toxicity scorer must be at hand; the shortest model reads ``context_tokens``."""
+    from tasks.measure.few_shot import read_prefix
+    from tasks.measure.refusals import read_refusal_prompts
     from tasks.measure.safety import check_toxicity
     from tasks.measure.suite.run import check_suite
 
     check_suite(config.suite, context_tokens)
     check_toxicity(config.toxicity)
+    if config.few_shot.file is not None:
+        read_prefix(config.few_shot.file)
+    if config.refusal_prompts is not None:
+        read_refusal_prompts(Path(config.refusal_prompts).expanduser())
 
 
 def looks_local(name: str) -> bool:

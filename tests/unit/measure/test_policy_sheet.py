@@ -14,7 +14,7 @@ from tasks.measure.layouts import BIASED, RESPECTFUL
 from tasks.measure.policy_sheet import Yardsticks, evaluate_policy
 from tasks.measure.suite.run import SuiteResults
 from tasks.records.data import PreparedData
-from tasks.records.records import BenchmarkItem, Document, Prompt
+from tasks.records.records import BenchmarkItem, Demonstration, Document, Prompt
 from tasks.results.sheet import PolicySheet, SafetyScores, TaskResult, read_sheet, write_sheet
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.prompts import prompts as sandbox_prompts
@@ -36,6 +36,10 @@ class Data:
     def prompts_for_test(self) -> list[Prompt]:
         return sandbox_prompts(WORLD, 20, seed=5, held_out_share=0.4)
 
+    def demonstrations(self, split: str) -> list[Demonstration]:
+        assert split == "train"
+        return tiny_models.demonstrations(9)
+
     def training_prompts(self) -> set[str]:
         return {self.prompts_for_test()[3].text.replace("q : ", "q : now then , ", 1)}
 
@@ -52,9 +56,11 @@ class Data:
         return toxicity_prompts(WORLD, 6, seed=2)
 
 
-def measure(name: str, seed: int, *, gold: bool = True, baseline: bool = False, **runtime: Any) -> PolicySheet:
+def measure(
+    name: str, seed: int, *, gold: bool = True, baseline: bool = False, asked: Any = CONFIG, **runtime: Any
+) -> PolicySheet:
     reward = ScalarModel.from_policy(tiny_models.policy(9), torch.Generator().manual_seed(1))
-    config = CONFIG if gold else CONFIG.model_copy(update={"toxicity": evaluation_config("own_data").toxicity})
+    config = asked if gold else CONFIG.model_copy(update={"toxicity": evaluation_config("own_data").toxicity})
     return evaluate_policy(
         name,
         Subject(tiny_models.policy(seed), tiny_models.tokenizer(), tiny_models.runtime(**runtime)),

@@ -23,7 +23,7 @@ def evaluation_config(name: str = "sandbox", **changes: Any) -> EvaluationConfig
     """The real conf/evaluation/<name>.yaml, with a few values changed."""
     group = OmegaConf.create(shipped("evaluation", name))
     # These refer to other groups of the whole configuration.
-    group.merge_with({"seed": 3, "prompt_tokens": 24, "response_tokens": 12})
+    group.merge_with({"seed": 3, "prompt_tokens": 24, "response_tokens": 12, "prompt_layout": "{prompt}"})
     values = OmegaConf.to_container(group, resolve=True)
     assert isinstance(values, dict)
     return EvaluationConfig.model_validate({**values, **changes})

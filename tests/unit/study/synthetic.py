@@ -50,7 +50,19 @@ def _record(point: Point, **values: object) -> PointRecord:
     return PointRecord.model_validate({"point": point, "fingerprint": point.name, "seconds": 60.0, **values})
 
 
+ROADS = {"rloo": 0.0, "grpo": 0.0, "dpo": -0.4, "rejection_sampling": -0.6, "random_control": -1.2}
+"""Gold score of each road less PPO's, as published."""
+NEAR = {"dpo": 0.05}
+"""KL of roads that are not where PPO is."""
+
+
 def _policy(point: Point, sign: float, noise: Sequence[float]) -> PointRecord:
+    if point.row:
+        own = _policy(point.model_copy(update={"row": "", "overrides": point.overrides[:-1]}), sign, noise)
+        gold = 2.4 + (sign * ROADS[point.row] if point.row != "rloo" else 0.3 * min(sign, 0)) + 0.02 * noise[8]
+        kl = NEAR.get(point.row, 0.7) if sign != OPPOSITE else 0.7
+        changed = {"policy/score_gold": gold, "policy/kl": kl, "cost/samples": 7680.0}
+        return own.model_copy(update={"metrics": own.metrics | changed})
     beta, gamma = knobs(point)["beta"], knobs(point)["gamma"]
     plain = point.overrides[-3].startswith("seed=")  # nothing but beta and gamma after it: no ablation
     far = abs(np.log10(max(beta, 0.003) / 0.3))

@@ -97,7 +97,7 @@ def test_equal_numbers_give_equal_bytes(tmp_path: Path) -> None:
     for name, found in (("a", records), ("b", dict(reversed(records.items())))):
         write_page(tmp_path / name, Results(small, points, found), points, list(found.values()), [], "x")
     files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
-    assert len(files) == 7
+    assert len(files) == 8
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
 
 

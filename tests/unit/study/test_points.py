@@ -12,7 +12,7 @@ from tasks.engine.errors import ConfigError
 from tests.unit.study.synthetic import study_config
 
 
-@pytest.mark.parametrize("scale", ["full", "quick", "miniature"])
+@pytest.mark.parametrize("scale", ["full", "quick", "miniature", "roads"])
 def test_every_scale_is_valid_and_repeats_each_setting_with_three_seeds(scale: str) -> None:
     config = study_config(f"scale={scale}")
     points = points_of(config)
