@@ -104,7 +104,12 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
                 else ""
             )
         )
-    lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.preference_runs.items()]
+        if config.rounds > 1:
+            steps = [ranking(config, number * rows.comparisons.number).steps for number in range(1, config.rounds + 1)]
+            added = " + ".join(f"{count:,}" for count in steps)
+            lines.append(f"{'':<20}{config.rounds} rounds, each on all rankings so far: {added} = {sum(steps):,} steps")
+    all_rounds = rows.comparisons and rows.comparisons._replace(number=config.rounds * rows.comparisons.number)
+    lines += [_rival_line(name, knobs, all_rounds) for name, knobs in config.preference_runs.items()]
     lines += [_sampling_line(name, config, rows.rl_prompts) for name in config.sampling_runs]
     return lines + _ppo_lines(config, rows.rl_prompts)
 
@@ -140,6 +145,11 @@ def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
         f"{counts.minibatches_per_iteration} minibatches of {ppo.minibatch_size}{epochs} = {counts.optimizer_steps:,} "
         "optimizer steps"
     ]
+    if config.rounds > 1:
+        lines.append(
+            f"{'':<20}{config.rounds} rounds: {config.rounds * ppo.episodes:,} episodes, "
+            f"{config.rounds * counts.optimizer_steps:,} optimizer steps"
+        )
     parts = ", ".join(f"{part.weight:g} x {part.name} ({part.kind})" for part in ppo.rewards.parts)
     if not ppo.rewards.plain:
         lines.append(f"{'':<20}reward: {parts}; rule {ppo.rewards.rule}; models in folders are not in the memory below")

@@ -49,6 +49,22 @@ def test_the_published_counts_are_printed() -> None:
         assert line in text, f"missing: {line}"
 
 
+def test_all_rounds_are_counted() -> None:
+    config = load(
+        ["scale=miniature", "rounds=3", "train_dpo=true", "dry_run.comparisons=100", "reward_model.batch_size=8"]
+    )
+    text = plain(page(config))
+    for line in (
+        "100 rankings -> 13 steps of 8",
+        "3 rounds, each on all rankings so far: 13 + 25 + 38 = 76 steps",
+        "dpo 300 rankings -> 38 steps of 8 prompts",
+        "64 episodes = 2 iterations of 32 x 2 minibatches of 16 = 4 optimizer steps",
+        "3 rounds: 192 episodes, 12 optimizer steps",
+    ):
+        assert line in text, f"missing: {line}"
+    assert "rounds" not in plain(page(load(["scale=miniature"])))
+
+
 @pytest.mark.parametrize(
     ("size", "sft_rate", "sft_batch", "init_rate", "value_rate", "sft_steps"),
     [
