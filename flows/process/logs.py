@@ -26,12 +26,14 @@ def tame_logs() -> None:
             handler.handleError = _skip  # type: ignore[assignment]
         else:
             handler.addFilter(_not_told_twice)
+            handler.addFilter(_not_of_an_interrupt)
 
 
 def speak_through(queue: "Queue[Any]") -> None:
     """In a worker: hand every sentence to the process of the run, whose screen and log file they belong to."""
     to_the_run = logging.handlers.QueueHandler(queue)
     to_the_run.addFilter(_not_told_twice)
+    to_the_run.addFilter(_not_of_an_interrupt)
     logging.getLogger().handlers[:] = [to_the_run]
 
 
@@ -52,6 +54,16 @@ def listen(queue: "Queue[Any]") -> None:
 def _not_told_twice(record: logging.LogRecord) -> bool:
     """Keep Prefect's reports of failed stages in the log file; on the screen the sentence at the end says why."""
     return not record.name.startswith("prefect.")
+
+
+def _not_of_an_interrupt(record: logging.LogRecord) -> bool:
+    """Keep what a library reports of a call that Ctrl-C cut off, such as a closed database, in the log file."""
+    error = record.exc_info[1] if record.exc_info else None
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return False
+        error = error.__cause__ or error.__context__
+    return True
 
 
 def _skip(_record: logging.LogRecord) -> None:
