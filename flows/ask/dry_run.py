@@ -55,7 +55,7 @@ def page(config: RLHFConfig) -> str:
         ),
         (
             f"peak memory per stage on one device, {unit.name}; a card holds {config.dry_run.card_gib:g} GiB",
-            peak_table(config, shapes, unit),
+            peak_table(config, shapes, unit, rows.comparisons),
         ),
     ]
     advised = advice(config.runtime, shapes.policy.parameters)
@@ -201,11 +201,13 @@ def network_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
     return lines
 
 
-def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
+def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit, comparisons: Rows | None = None) -> list[str]:
     """Stages down, precisions across; what does not fit is said."""
     lines = [f"{'':<20}{'state':>12}{'fp32 peak':>12}{'bf16 peak':>12}  on one card"]
     card = config.dry_run.card_gib * GIB
-    for full, half in zip(stage_memory(config, shapes, "fp32"), stage_memory(config, shapes, "bf16"), strict=True):
+    most = comparisons.completions[1] if comparisons and comparisons.completions else None
+    both = (stage_memory(config, shapes, precision, most) for precision in ("fp32", "bf16"))
+    for full, half in zip(*both, strict=True):
         numbers = (full.state, full.peak, half.peak)
         shown = "".join(f"{unit.show(number):>12}" for number in numbers)
         lines.append(f"{full.stage:<20}{shown}  {_fits(full, half, card)}")

@@ -7,7 +7,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from flows.ask.arithmetic.memory import GIB, stage_memory
+from flows.ask.arithmetic.memory import GIB
 from flows.ask.doctor import labels
 from flows.ask.doctor.machine import PROGRAM, device_memory
 from flows.ask.doctor.patient import Patient
@@ -80,7 +80,7 @@ def label_line(found: labels.Labels) -> str:
 def memory_line(patient: Patient) -> str:
     """The largest stage beside what there is."""
     config = patient.config
-    largest = max(stage_memory(config, patient.shapes, config.runtime.precision), key=lambda stage: stage.peak)
+    largest = max(patient.stage_memory, key=lambda stage: stage.peak)
     total, free = device_memory(config.runtime.device)
     needed = largest.peak + (0 if patient.on_gpu else PROGRAM)
     there = f"{total / GIB:.1f} GiB here, {free / GIB:.1f} free"
