@@ -56,7 +56,7 @@ def page(config: RLHFConfig) -> str:
         ),
         (
             f"peak memory per stage on one device, {unit.name}; a card holds {config.dry_run.card_gib:g} GiB",
-            peak_table(config, shapes, unit),
+            peak_table(config, shapes, unit, rows.comparisons),
         ),
     ]
     advised = advice(config.runtime, shapes.policy.parameters)
@@ -105,7 +105,12 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
                 else ""
             )
         )
-    lines += [_rival_line(name, knobs, rows.comparisons) for name, knobs in config.preference_runs.items()]
+        if config.rounds > 1:
+            steps = [ranking(config, number * rows.comparisons.number).steps for number in range(1, config.rounds + 1)]
+            added = " + ".join(f"{count:,}" for count in steps)
+            lines.append(f"{'':<20}{config.rounds} rounds, each on all rankings so far: {added} = {sum(steps):,} steps")
+    all_rounds = rows.comparisons and rows.comparisons._replace(number=config.rounds * rows.comparisons.number)
+    lines += [_rival_line(name, knobs, all_rounds) for name, knobs in config.preference_runs.items()]
     lines += [_sampling_line(name, config, rows.rl_prompts) for name in config.sampling_runs]
     return lines + _ppo_lines(config, rows.rl_prompts) + _prompted_lines(config.evaluation.few_shot)
 
@@ -141,6 +146,11 @@ def _ppo_lines(config: RLHFConfig, prompts: Rows | None) -> list[str]:
         f"{counts.minibatches_per_iteration} minibatches of {ppo.minibatch_size}{epochs} = {counts.optimizer_steps:,} "
         "optimizer steps"
     ]
+    if config.rounds > 1:
+        lines.append(
+            f"{'':<20}{config.rounds} rounds: {config.rounds * ppo.episodes:,} episodes, "
+            f"{config.rounds * counts.optimizer_steps:,} optimizer steps"
+        )
     parts = ", ".join(f"{part.weight:g} x {part.name} ({part.kind})" for part in ppo.rewards.parts)
     if not ppo.rewards.plain:
         lines.append(f"{'':<20}reward: {parts}; rule {ppo.rewards.rule}; models in folders are not in the memory below")
@@ -200,11 +210,13 @@ def network_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
     return lines
 
 
-def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
+def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit, comparisons: Rows | None = None) -> list[str]:
     """Stages down, precisions across; what does not fit is said."""
     lines = [f"{'':<20}{'state':>12}{'fp32 peak':>12}{'bf16 peak':>12}  on one card"]
     card = config.dry_run.card_gib * GIB
-    for full, half in zip(stage_memory(config, shapes, "fp32"), stage_memory(config, shapes, "bf16"), strict=True):
+    most = comparisons.completions[1] if comparisons and comparisons.completions else None
+    both = (stage_memory(config, shapes, precision, most) for precision in ("fp32", "bf16"))
+    for full, half in zip(*both, strict=True):
         numbers = (full.state, full.peak, half.peak)
         shown = "".join(f"{unit.show(number):>12}" for number in numbers)
         lines.append(f"{full.stage:<20}{shown}  {_fits(full, half, card)}")

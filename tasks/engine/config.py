@@ -272,7 +272,7 @@ class RuntimeConfig(Config):
     tokens_per_microbatch: int = Field(gt=0)
     """Tokens, padding included, in one forward and backward pass."""
     generation_batch: int = Field(gt=0)
-    """Sequences sampled side by side."""
+    """Sequences sampled side by side; fewer where memory turns out to be short, which changes no response."""
     runner: Literal["threads", "processes", "ray", "dask"]
     """Prefect task runner."""
     max_workers: int = Field(gt=0)

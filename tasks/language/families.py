@@ -22,10 +22,11 @@ from tasks.language.recompute import recomputed
 
 logger = logging.getLogger(__name__)
 
-LAYER_LISTS = ("layers", "h")
-"""Names under which trunks keep their decoder layers."""
+LAYER_LISTS = ("layers", "h", "decoder.layers")
+"""Names under which trunks keep their decoder layers; the last is OPT's."""
 ATTENTION_NAMES = ("self_attn", "attn", "attention")
-MLP_NAMES = ("mlp", "feed_forward")
+MLP_NAMES = ("mlp", "feed_forward", "fc2")
+"""The last is of families whose layers have the MLP's two matrices side by side, such as OPT."""
 WORTH_CUTTING = 0.9
 """Share of a packed row's tokens above which it does not pay to take the others out of the last layer's MLP."""
 PACKED_FAMILIES = frozenset(
@@ -232,7 +233,8 @@ def _recomputable(trunk: nn.Module) -> Iterable[nn.Module]:
 
 
 def _layers(trunk: nn.Module) -> nn.ModuleList | None:
-    return next((getattr(trunk, name) for name in LAYER_LISTS if hasattr(trunk, name)), None)
+    parts = dict(trunk.named_modules())
+    return next((part for name in LAYER_LISTS if isinstance(part := parts.get(name), nn.ModuleList)), None)
 
 
 def _children(layer: nn.Module, names: tuple[str, ...]) -> list[nn.Module]:

@@ -17,6 +17,7 @@ from tasks.engine.ranks import here
 from tasks.language.decoding import PackedReader, PaddedReader, columns_first
 from tasks.language.families import logits_of, packs, trunk_of
 from tasks.language.logprobs import TokenStatistics, scaled
+from tasks.language.room import Room, nothing, sampling_room
 
 COMPACT_BELOW = 0.8
 """Ended rows are taken out when at most this fraction of the rows is still running."""
@@ -42,6 +43,7 @@ def sample(
     pad_id: int,
     batch_size: int,
     with_statistics: bool,
+    room: Room | None = None,
 ) -> Sampled:
     """Sample one response to each prompt from softmax(logits / temperature): no top-k, no top-p.
 
@@ -57,13 +59,14 @@ def sample(
         pad_id: stands where a row has said nothing yet; any id will do.
         batch_size: rows sampled side by side.
         with_statistics: also say how likely each token was, and the entropy it was drawn at; needs a temperature above 0.
+        room: of earlier calls, where fewer rows than ``batch_size`` had to do.
 
     Raises:
         DataError: a prompt is empty.
-        ModelError: prompt and response do not fit the model's context.
+        ModelError: prompt and response do not fit the model's context, or one row alone does not fit the memory.
     """
     _check_lengths(model, prompts, max_new_tokens)
-    statistics = None
+    room, statistics = room or sampling_room(), None
     if with_statistics:
         empty = torch.zeros(len(prompts), max_new_tokens, device=model.device)
         statistics = TokenStatistics(empty, empty.clone())
@@ -77,21 +80,25 @@ def sample(
     responses: list[list[int]] = [[] for _ in prompts]
     lengths = [len(prompt) for prompt in prompts]
     order = sorted(here().deal(lengths), key=lambda row: lengths[row])
+
+    def write(groups: Sequence[list[int]]) -> None:
+        for rows in groups:
+            batch = _Decoding(model, [prompts[row] for row in rows], max_new_tokens, pad_id, with_statistics)
+            drawn = batch.run(temperature, None if uniform is None else uniform[rows], eos_id)
+            for row, response in zip(rows, drawn, strict=True):
+                responses[row] = response
+            if statistics is not None and batch.statistics is not None:
+                ends = torch.tensor([len(response) for response in drawn], device=model.device)
+                said = torch.arange(max_new_tokens, device=model.device) < ends[:, None]
+                for table, part in zip(statistics, batch.statistics, strict=True):
+                    table[rows] = part * said
+
     was_training = model.training
     model.eval()
     try:
         with columns_first(model):
             for start in range(0, len(order), batch_size):
-                rows = order[start : start + batch_size]
-                batch = _Decoding(model, [prompts[row] for row in rows], max_new_tokens, pad_id, with_statistics)
-                drawn = batch.run(temperature, None if uniform is None else uniform[rows], eos_id)
-                for row, response in zip(rows, drawn, strict=True):
-                    responses[row] = response
-                if statistics is not None and batch.statistics is not None:
-                    ends = torch.tensor([len(response) for response in drawn], device=model.device)
-                    said = torch.arange(max_new_tokens, device=model.device) < ends[:, None]
-                    for table, part in zip(statistics, batch.statistics, strict=True):
-                        table[rows] = part * said
+                room.fit([order[start : start + batch_size]], write, nothing)
     finally:
         model.train(was_training)
     if statistics is not None:

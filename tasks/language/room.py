@@ -18,10 +18,15 @@ SHORT = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_
 
 
 class Room:
-    """How small pieces of work must be; learned when memory runs short and kept from then on."""
+    """How small pieces of work must be; learned when memory runs short and kept from then on.
 
-    def __init__(self) -> None:
-        self.halvings = 0
+    Args:
+        pieces: what the log calls them.
+        knob: what makes them smaller from the start.
+    """
+
+    def __init__(self, pieces: str = "micro-batches", knob: str = "runtime.tokens_per_microbatch") -> None:
+        self.halvings, self._pieces, self._knob = 0, pieces, knob
 
     def fit(self, groups: Sequence[Group], run: Callable[[Sequence[Group]], Found], undo: Callable[[], None]) -> Found:
         """What ``run`` returns for the groups, or for halves of them where they do not fit.
@@ -57,9 +62,14 @@ class Room:
                 )
             groups, self.halvings = smaller, self.halvings + 1
             logger.warning(
-                "memory is short: micro-batches are cut into %d from now on; runtime.tokens_per_microbatch can be lower "
-                "by as much (%s)", 2**self.halvings, short
+                "memory is short: %s are cut into %d from now on; %s can be lower by as much (%s)",
+                self._pieces, 2**self.halvings, self._knob, short
             )  # fmt: skip
+
+
+def sampling_room() -> Room:
+    """Of rows that are sampled side by side."""
+    return Room("rows sampled side by side", "runtime.generation_batch")
 
 
 def halved(group: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.engine.config import RuntimeConfig
 from tasks.language.generation import Sampled, sample
 from tasks.language.models import autocast
+from tasks.language.room import Room, sampling_room
 
 NO_TOKEN = -1
 """An EOS id that sampling never meets."""
@@ -21,14 +22,22 @@ class Speaker:
         tokenizer: its EOS ends an answer.
         runtime: precision, and how many prompts are answered side by side.
         ends: False samples every answer to its full length, past any EOS.
+        room: of an earlier speaker, that knows how many prompts fit side by side.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, runtime: RuntimeConfig, *, ends: bool = True
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        runtime: RuntimeConfig,
+        *,
+        ends: bool = True,
+        room: Room | None = None,
     ) -> None:
         self.model, self.runtime = model, runtime
         self.eos_id, self.pad_id = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)
         self._stop = self.eos_id if ends else NO_TOKEN
+        self._room = room or sampling_room()
 
     def answer(
         self,
@@ -66,6 +75,7 @@ class Speaker:
                 pad_id=self.pad_id,
                 batch_size=self.runtime.generation_batch,
                 with_statistics=with_statistics,
+                room=self._room,
             )
 
     def ended(self, response: Sequence[int]) -> bool:

@@ -19,6 +19,7 @@ from tasks.engine.errors import ConfigError, TrainingDiverged
 from tasks.language.adapters import merged
 from tasks.language.logprobs import TokenStatistics
 from tasks.language.models import save_policy
+from tasks.language.room import sampling_room
 from tasks.language.speaker import Speaker
 from tasks.ppo.config import PPOConfig
 
@@ -48,11 +49,12 @@ class OwnEngine:
 
     def __init__(self, config: PPOConfig, runtime: RuntimeConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self._config, self._runtime, self._tokenizer = config, runtime, tokenizer
+        self._room = sampling_room()
 
     def sample(self, policy: PreTrainedModel, prompts: Sequence[list[int]], generator: torch.Generator) -> Drawn:
         """See ``RolloutEngine``."""
         ends = self._config.score_position != "last_position"
-        drawn = Speaker(policy, self._tokenizer, self._runtime, ends=ends).sample(
+        drawn = Speaker(policy, self._tokenizer, self._runtime, ends=ends, room=self._room).sample(
             prompts,
             max_new_tokens=self._config.response_tokens,
             temperature=self._config.temperature,

@@ -11,6 +11,7 @@ import pytest
 from prefect import Task
 
 from flows.ask.explain import CACHED, Foreseen, explain, plan_of
+from flows.ask.timing.before import written_before
 from flows.config import RLHFConfig, load
 from flows.instructgpt import instructgpt
 from flows.run.promotion import gate_stage, release_stage
@@ -48,6 +49,8 @@ class Filler:
         made = fingerprints.fingerprint(depends_on)
         with self.store.publish(stage, made, inputs, depends_on) as draft:
             (draft.folder / "result.txt").write_text(made)
+            if group == "ppo_ptx":
+                draft.metrics = {"cost/samples": 40.0, "cost/tokens_drawn": 280.0}
             if group == "gate":
                 decision = {"policy": "ppo_ptx", "passed": self.passes, "checks": []}
                 (draft.folder / DECISION).write_text(json.dumps(decision))
@@ -264,3 +267,12 @@ def test_a_policy_that_failed_its_gate_is_not_released(tmp_path: Path) -> None:
     config = load([f"tracking.root={tmp_path}"])
     fill(config, passes=False)
     assert [(item.stage, item.state) for item in plan_of(config)] == [(stage, CACHED) for stage in STAGES[:-1]]
+
+
+def test_a_dry_run_knows_how_long_responses_were_from_the_same_start() -> None:
+    assert written_before(load([])) is None
+    fill(load([]))
+    assert written_before(load([])) == 7.0
+    assert written_before(load(["ppo.beta=0.05", "reward_model.epochs=2"])) == 7.0
+    for other_start_or_limit in ("ppo_init.epochs=3", "data_prep.response_tokens=23", "ppo.response_tokens=23"):
+        assert written_before(load([other_start_or_limit])) is None

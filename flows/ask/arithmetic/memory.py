@@ -105,9 +105,16 @@ def frozen_bytes(config: RLHFConfig) -> int:
     return BF16 if config.runtime.frozen_precision == "bf16" else FP32
 
 
-def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[StageMemory]:
-    """The peaks of fine-tuning, reward-model training, rivals where they are asked for, and PPO."""
+def stage_memory(
+    config: RLHFConfig, shapes: Shapes, precision: str, completions: int | None = None
+) -> list[StageMemory]:
+    """The peaks of fine-tuning, reward-model training, rivals where they are asked for, and PPO.
+
+    ``completions`` are the most that the given rankings have of a prompt; None takes ``completions_max``.
+    """
     policy, judge = shapes
+    ranked_together = config.comparisons.completions_max if config.comparisons.samples else completions
+    ranked_together = ranked_together or config.comparisons.completions_max
     heap = HEAP if config.runtime.device == "cpu" else 1.0
     budget = config.runtime.tokens_per_microbatch
     sft, ranked = config.sft, config.reward_model
@@ -119,7 +126,7 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
     scored = trained_network("reward model", judge.scalar_parameters, None if thin is None else thin + head, each)
     # A row longer than the budget makes a micro-batch of its own; a prompt's completions always share one.
     row = max(budget, sft.prompt_tokens + sft.response_tokens)
-    group = max(budget, config.comparisons.completions_max * (ranked.prompt_tokens + ranked.response_tokens))
+    group = max(budget, ranked_together * (ranked.prompt_tokens + ranked.response_tokens))
     step = training_bytes(policy, row, precision, sft.adapter, recompute, heap) + logit_bytes(policy, row)
     learning = max(step, merged)
     scoring = training_bytes(judge, group, precision, ranked.adapter, recompute, heap)
@@ -134,7 +141,7 @@ def stage_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> list[Sta
         if thin is None:  # else the reference is what the adapter is beside
             both += network_memory("reference", policy.parameters, trained=False, each=each).total
         ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
-        read = max(budget, config.comparisons.completions_max * ranked_tokens)
+        read = max(budget, ranked_together * ranked_tokens)
         working = training_bytes(policy, read, precision, knobs.adapter, recompute, heap) + logit_bytes(policy, read)
         stages.append(StageMemory(name, precision, both, working, ""))
     stages += [StageMemory(name, precision, fine_tuned, learning, "") for name in config.sampling_runs]

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from flows.ask.arithmetic.memory import FP32, GIB, stage_memory
+from flows.ask.arithmetic.memory import FP32, GIB
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
 from flows.ask.processor import CPUINFO, bf16_units
@@ -63,7 +63,7 @@ def memory(patient: Patient) -> Iterator[Finding]:
     """The largest stage's forecast beside what there is."""
     config = patient.config
     try:
-        stages = stage_memory(config, patient.shapes, config.runtime.precision)
+        stages = patient.stage_memory
     except PlumblineError:  # the checks of the model tell
         return
     if config.runtime.device.startswith("cuda") and not patient.on_gpu:

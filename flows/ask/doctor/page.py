@@ -7,13 +7,13 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from flows.ask.arithmetic.memory import GIB, stage_memory
+from flows.ask.arithmetic.memory import GIB
 from flows.ask.doctor import labels
 from flows.ask.doctor.machine import PROGRAM, device_memory
 from flows.ask.doctor.patient import Patient
 from flows.ask.doctor.sample import ROWS, DataSample
+from flows.ask.timing.page import longest, stages_of
 from flows.ask.timing.page import show as show_time
-from flows.ask.timing.page import stages_of
 from flows.ask.timing.rates import guessed
 from flows.ask.timing.tokens import lengths_of
 from flows.run.data_account import account_rows
@@ -80,7 +80,7 @@ def label_line(found: labels.Labels) -> str:
 def memory_line(patient: Patient) -> str:
     """The largest stage beside what there is."""
     config = patient.config
-    largest = max(stage_memory(config, patient.shapes, config.runtime.precision), key=lambda stage: stage.peak)
+    largest = max(patient.stage_memory, key=lambda stage: stage.peak)
     total, free = device_memory(config.runtime.device)
     needed = largest.peak + (0 if patient.on_gpu else PROGRAM)
     there = f"{total / GIB:.1f} GiB here, {free / GIB:.1f} free"
@@ -94,13 +94,14 @@ def time_line(patient: Patient) -> str:
         return "Time: not estimated without the GPU"
     shapes = patient.shapes
     rates = guessed(shapes.policy.parameters, config.runtime)
-    stages = stages_of(patient, shapes, lengths_of(patient), rates)
+    lengths = lengths_of(patient)
+    stages, most = (stages_of(patient, shapes, each, rates) for each in (lengths, longest(config, lengths)))
     seconds: Counter[str] = Counter()
     for stage in stages:
         seconds[stage.group] += stage.seconds  # type: ignore[assignment]
-    longest = ", ".join(f"{group} {show_time(took)}" for group, took in seconds.most_common(LONGEST))
-    whole = show_time(max(stage.ends for stage in stages))
-    return f"Time: roughly {whole}; {longest}. `python -m flows.rlhf ... --dry-run` measures it"
+    largest = ", ".join(f"{group} {show_time(took)}" for group, took in seconds.most_common(LONGEST))
+    whole, at_most = (show_time(max(stage.ends for stage in each)) for each in (stages, most))
+    return f"Time: roughly {whole}, at most {at_most}; {largest}. `python -m flows.rlhf ... --dry-run` measures it"
 
 
 def _mark(findings: list[Finding]) -> str:

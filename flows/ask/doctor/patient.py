@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from flows.ask.arithmetic.counts import Counts, Rows, training_rows
+from flows.ask.arithmetic.memory import StageMemory, stage_memory
 from flows.ask.arithmetic.shapes import Shapes, shapes_of
 from flows.ask.doctor.requirements import inspect_models
 from flows.ask.doctor.sample import DataSample, read_sample
@@ -58,6 +59,13 @@ class Patient:
         """Sizes of the networks."""
         refuse(self.model_findings)
         return self._once("shapes", lambda: shapes_of(self.config))
+
+    @property
+    def stage_memory(self) -> list[StageMemory]:
+        """Peaks of the stages, with as many responses to a prompt as the given rankings have."""
+        ranked = self.sample.measured.get("comparisons") if self.sample is not None else None
+        most = max((len(row.responses) for row in ranked or ()), default=None)
+        return stage_memory(self.config, self.shapes, self.config.runtime.precision, most)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:

@@ -1,16 +1,22 @@
 """The time of a run: what was measured, and what each stage and the whole will take."""
 
+import os
+
 import torch
 
 from flows.ask.arithmetic.shapes import Shapes, network_config, shapes_of
 from flows.ask.doctor.patient import Patient
-from flows.ask.timing.rates import Rates, Trial, rates_here
-from flows.ask.timing.schedule import Planned, planned
+from flows.ask.timing.before import written_before
+from flows.ask.timing.rates import Learner, Rates, Trial, rates_here
+from flows.ask.timing.schedule import Kind, Planned, planned
 from flows.ask.timing.tokens import Lengths, lengths_of
 from flows.ask.timing.work import START, Work, work_of
 from flows.config import RLHFConfig
 from flows.process import environment
+from tasks.engine.config import AdapterConfig, RuntimeConfig
 
+GROWING = "reward_model"
+"""The group that learns, in each round, from the rankings of all rounds so far."""
 MOST_ROWS = 32
 """Sampled side by side in the measurement; more rows are no slower a token."""
 
@@ -24,45 +30,88 @@ def time_lines(config: RLHFConfig) -> list[str]:
     if config.runtime.device.startswith("cuda") and not torch.cuda.is_available():
         return [f"not estimated: runtime.device is {config.runtime.device}, and torch sees no GPU here"]
     patient, shapes = Patient(config), shapes_of(config)
-    lengths = lengths_of(patient)
-    rates = rates_of(config, shapes, lengths)
-    stages = stages_of(patient, shapes, lengths, rates)
-    lines = [_line(group, [stage for stage in stages if stage.group == group]) for group in _groups(stages)]
-    return [*lines, whole_line(config, stages), *basis(rates, lengths, shapes)]
+    of_data, measured = lengths_of(patient), written_before(config)
+    lengths = of_data if measured is None else of_data._replace(written=measured)
+    known = (
+        "as long as the demonstrations'"
+        if measured is None
+        else "as earlier runs in this store sampled from this PPO-init"
+    )
+    rates = rates_of(config, shapes, of_data)
+    expected, most = (stages_of(patient, shapes, each, rates) for each in (lengths, longest(config, lengths)))
+    lines = [f"{'':<16}{'expected':>10}{'at most':>10}"]
+    for group in dict.fromkeys(stage.group for stage in expected):
+        some, others = ([stage for stage in stages if stage.group == group] for stages in (expected, most))
+        times = f"  {len(some)} of them" if len(some) > 1 else ""
+        lines.append(_line(group, *(sum(stage.seconds for stage in stages) for stages in (some, others))) + times)
+    workers = f"{config.runtime.max_workers} stages side by side" if config.runtime.max_workers > 1 else "one by one"
+    whole = _line("whole run", *(max(stage.ends for stage in stages) for stages in (expected, most)))
+    return [*lines, f"{whole}  {workers}", *basis(config, rates, lengths, known, shapes)]
+
+
+def longest(config: RLHFConfig, lengths: Lengths) -> Lengths:
+    """The same if no policy ever ends a response."""
+    return lengths._replace(written=float(config.ppo.response_tokens))
 
 
 def stages_of(patient: Patient, shapes: Shapes, lengths: Lengths, rates: Rates) -> list[Planned]:
     """Every stage with the seconds that its work takes."""
     parameters = shapes.policy.parameters
     works = work_of(patient.config, patient.rows, lengths, shapes)
-    seconds = {stage: work.seconds(rates.scaled(parameters), parameters) for stage, work in works.items()}
-    return planned(patient.config, seconds, Work().seconds(rates, parameters))
+    scaled, ranks = rates.scaled(parameters), ranks_of(patient.config.runtime)
+
+    def seconds(kind: Kind) -> float:
+        of_group = works.get(kind.group, Work())
+        work = (
+            works.get(f"{kind.group}-{kind.about}", works.get(f"{kind.group}-", of_group)) if kind.about else of_group
+        )
+        work = work.times(kind.round) if kind.group == GROWING else work
+        return work.seconds(scaled, parameters, ranks if kind.divided else 1)
+
+    return planned(patient.config, seconds)
+
+
+def ranks_of(runtime: RuntimeConfig) -> int:
+    """Processes of one stage that have a device, or the cores for their threads, to themselves."""
+    cuda = runtime.device.startswith("cuda")
+    there = torch.cuda.device_count() if cuda else (os.cpu_count() or 1) // runtime.threads
+    return max(1, min(runtime.processes, there))
 
 
 def rates_of(config: RLHFConfig, shapes: Shapes, lengths: Lengths) -> Rates:
     """Of this machine, on a batch shaped like the run's."""
     rows = min(config.runtime.generation_batch, config.ppo.episodes_per_iteration, MOST_ROWS)
     batch = Trial(max(1, round(lengths.asked)), max(1, round(lengths.response)), rows)
-    return rates_here(network_config(config), shapes.policy.parameters, config.runtime, batch, environment.HOME)
+    learner = Learner(network_config(config), shapes.policy.parameters, adapter_of(config))
+    return rates_here(learner, config.runtime, batch, environment.HOME)
 
 
-def whole_line(config: RLHFConfig, stages: list[Planned]) -> str:
-    """The whole run."""
-    workers = f"{config.runtime.max_workers} stages side by side" if config.runtime.max_workers > 1 else "one by one"
-    return f"{'whole run':<16}{show(max(stage.ends for stage in stages)):>10}  {workers}"
+def adapter_of(config: RLHFConfig) -> AdapterConfig | None:
+    """The first that a stage trains."""
+    stages = (config.ppo, config.sft, config.ppo_init, config.reward_model, config.dpo)
+    return next((stage.adapter for stage in stages if stage.adapter is not None), None)
 
 
-def basis(rates: Rates, lengths: Lengths, shapes: Shapes) -> list[str]:
+def basis(config: RLHFConfig, rates: Rates, lengths: Lengths, known: str, shapes: Shapes) -> list[str]:
     """What was measured, and what was taken for granted."""
-    scaled = rates.scaled(shapes.policy.parameters)
+    scaled, adapter = rates.scaled(shapes.policy.parameters), ""
+    if adapter_of(config) is not None:
+        adapter = f"; with the adapter it trains on {1 / scaled.adapted_train:,.0f} and samples {1 / scaled.adapted_sample:,.0f}"
+    ranks, divided = ranks_of(config.runtime), ""
+    if config.runtime.processes > 1:
+        divided = f"; {ranks} processes at work on one stage" + (
+            "" if ranks == config.runtime.processes else f", not {config.runtime.processes}: there is no room for more"
+        )
     cut = "" if rates.parameters == shapes.policy.parameters else f", on {rates.parameters:,} parameters of it"
     return [
         f"measured on {rates.machine}, {rates.measured}: {rates.gflops:,.0f} GFLOP/s of a matrix product; the model reads "
         f"{1 / scaled.read:,.0f} tokens a second, trains on {1 / scaled.train:,.0f} (a batch of {rates.tokens}) and samples "
-        f"{1 / scaled.sample:,.0f} ({rates.rows} rows side by side){cut}",
+        f"{1 / scaled.sample:,.0f} ({rates.rows} rows side by side){adapter}{cut}",
         f"kept in {environment.HOME / 'rates.json'}; delete it to measure again",
-        f"taken for granted: prompts of {lengths.asked:.0f} and responses of {lengths.response:.0f} tokens, as in the data; "
-        f"nothing found in the store, {START:g} s of each stage for what is no token, no other program on the machine",
+        f"expected: sampled responses of {lengths.written:.0f} tokens, {known}; at most: "
+        f"{config.ppo.response_tokens}, as a policy writes that never ends one (data_prep.response_tokens)",
+        f"taken for granted: prompts of {lengths.asked:.0f} tokens, nothing found in the store, {START:g} s of each stage for "
+        f"what is no token, no other program on the machine{divided}",
     ]
 
 
@@ -74,10 +123,5 @@ def show(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _groups(stages: list[Planned]) -> list[str]:
-    return list(dict.fromkeys(stage.group for stage in stages))
-
-
-def _line(group: str, stages: list[Planned]) -> str:
-    times = f" x {len(stages)}" if len(stages) > 1 else ""
-    return f"{group:<16}{show(sum(stage.seconds for stage in stages)):>10}{times}"
+def _line(group: str, expected: float, most: float) -> str:
+    return f"{group:<16}{show(expected):>10}{show(most):>10}"

@@ -1,7 +1,7 @@
 """What this machine does in a second: matrix products, and the model's own forward, backward and sampling on one small batch.
 
-Measured once for a machine, device, precision, number of threads and shape of the model, in about 10 seconds, and kept in the
-home folder. The model is built with made-up weights; one that is too large for that is cut to fewer layers and scaled up.
+Measured once for a machine, device, precision, number of threads, adapter and shape of the model, in about 10 seconds, and kept
+in the home folder. The model is built with made-up weights; one that is too large for that is cut to fewer layers and scaled up.
 """
 
 import json
@@ -18,12 +18,14 @@ from pydantic import BaseModel, ConfigDict
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from flows.ask.doctor.machine import device_memory
-from tasks.engine.config import RuntimeConfig
+from tasks.engine.config import AdapterConfig, RuntimeConfig
+from tasks.language.adapters import attach
 from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.generation import sample
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
+from tasks.language.recompute import recomputing
 
 FILE = "rates.json"
 MATRIX = 1024
@@ -60,13 +62,18 @@ class Rates(BaseModel):
     """Sampled side by side."""
     sample: float
     """Seconds a token, all rows of the batch together taken apart evenly."""
+    adapted_train: float
+    """As ``train``, where an adapter is trained; as ``train`` where the run has none."""
+    adapted_sample: float
+    """As ``sample``, with that adapter beside the weights."""
     update: float
     """Seconds a parameter of one optimizer step."""
 
     def scaled(self, parameters: int) -> "Rates":
         """For a model of another size: work follows the parameters."""
         by = parameters / self.parameters
-        return self.model_copy(update={"read": self.read * by, "train": self.train * by, "sample": self.sample * by})
+        tokens = ("read", "train", "sample", "adapted_train", "adapted_sample")
+        return self.model_copy(update={name: getattr(self, name) * by for name in tokens})
 
 
 class Trial(NamedTuple):
@@ -77,13 +84,23 @@ class Trial(NamedTuple):
     rows: int
 
 
-def rates_here(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, batch: Trial, home: Path) -> Rates:
+class Learner(NamedTuple):
+    """What is measured."""
+
+    network: PretrainedConfig
+    parameters: int
+    adapter: AdapterConfig | None
+    """Of the run, if any stage trains one."""
+
+
+def rates_here(learner: Learner, runtime: RuntimeConfig, batch: Trial, home: Path) -> Rates:
     """From the home folder, else measured and kept there."""
     path, machine = home / FILE, f"{platform.node()} {runtime.device} {runtime.precision} {runtime.threads} threads"
-    key = sha256(f"{machine} {network.to_json_string()} {batch} {torch.__version__}".encode()).hexdigest()[:16]
+    how = f"{batch} {torch.__version__} {learner.adapter} {runtime.gradient_checkpointing}"
+    key = sha256(f"{machine} {learner.network.to_json_string()} {how}".encode()).hexdigest()[:16]
     known = _known(path)
     if key not in known:
-        known[key] = measure(network, parameters, runtime, batch, machine).model_dump()
+        known[key] = measure(learner, runtime, batch, machine).model_dump()
         home.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
     return Rates.model_validate(known[key])
@@ -103,17 +120,19 @@ def guessed(parameters: int, runtime: RuntimeConfig) -> Rates:
         train=3 * token / 0.65,
         rows=0,
         sample=token / 0.3,
+        adapted_train=3 * token / 0.75,
+        adapted_sample=token / 0.25,
         update=_update(runtime),
     )
 
 
-def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, batch: Trial, machine: str) -> Rates:
+def measure(learner: Learner, runtime: RuntimeConfig, batch: Trial, machine: str) -> Rates:
     """Run it all, with the threads of a stage."""
     before = torch.get_num_threads()
     torch.set_num_threads(runtime.threads)
     try:
         gflops = matrix_rate(runtime)
-        model, size = _built(network, parameters, runtime.device)
+        model, size = _built(learner.network, learner.parameters, runtime.device)
         tokens = int(min(MOST_TOKENS, runtime.tokens_per_microbatch, max(64, SECONDS * gflops * 1e9 / (6 * size))))
         length = batch.prompt + batch.response
         count = max(1, tokens // length)
@@ -124,7 +143,7 @@ def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, 
                 response_logprobs(model, given, 1.0)
 
         def train(given: TokenBatch) -> None:
-            with autocast(runtime):
+            with autocast(runtime), recomputing(runtime.gradient_checkpointing):
                 loss = response_logprobs(model, given, 1.0).mean()
             loss.backward()  # type: ignore[no-untyped-call]
 
@@ -146,10 +165,22 @@ def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, 
 
             return run
 
-        train(few)  # memory for gradients is taken, kernels are chosen
-        read_seconds, train_seconds = (_seconds(lambda: work(texts), runtime) for work in (read, train))  # noqa: B023
-        write(1)()
-        sampled = _seconds(write(1 + STEPS), runtime) - _seconds(write(1), runtime)
+        def learn_and_write() -> tuple[float, float]:
+            train(few)  # memory for gradients is taken, kernels are chosen
+            learnt = _seconds(lambda: train(texts), runtime)
+            write(1)()
+            written = _seconds(write(1 + STEPS), runtime) - _seconds(write(1), runtime)
+            return learnt / (count * length), max(written, 1e-6) / (STEPS * batch.rows)
+
+        read(few)
+        read_seconds = _seconds(lambda: read(texts), runtime)
+        whole = adapted = learn_and_write()
+        if learner.adapter is not None:
+            model.zero_grad(set_to_none=True)
+            attach(
+                model, learner.adapter, torch.Generator(device=runtime.device).manual_seed(0), runtime.frozen_precision
+            )
+            adapted = learn_and_write()
         return Rates(
             machine=machine,
             measured=datetime.now().isoformat(timespec="minutes"),
@@ -157,9 +188,11 @@ def measure(network: PretrainedConfig, parameters: int, runtime: RuntimeConfig, 
             parameters=size,
             tokens=count * length,
             read=read_seconds / (count * length),
-            train=train_seconds / (count * length),
+            train=whole[0],
             rows=batch.rows,
-            sample=max(sampled, 1e-6) / (STEPS * batch.rows),
+            sample=whole[1],
+            adapted_train=adapted[0],
+            adapted_sample=adapted[1],
             update=_update(runtime),
         )
     finally:

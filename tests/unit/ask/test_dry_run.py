@@ -10,8 +10,9 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from flows.ask.arithmetic.counts import fine_tuning, optimisation, ranking, training_rows
-from flows.ask.arithmetic.memory import cache_bytes, network_memory, ppo_networks, stage_memory, training_bytes
+from flows.ask.arithmetic.memory import HEAP, cache_bytes, network_memory, ppo_networks, stage_memory, training_bytes
 from flows.ask.arithmetic.shapes import Shape, Shapes, shape_of, shapes_of
+from flows.ask.doctor.patient import Patient
 from flows.ask.dry_run import page
 from flows.config import RLHFConfig, load
 from tasks.engine.errors import ConfigError, ModelError
@@ -24,6 +25,7 @@ from tasks.ppo.task import load_networks
 from tests.unit import tiny
 from tests.unit.language.test_adapters import LORA, draws
 from tests.unit.ppo import tiny as tiny_ppo
+from tests.unit.tiny_folder import data_folder, model_folder
 
 GPT3 = {"1_3b": (24, 2048), "6b": (32, 4096), "175b": (96, 12288)}
 """Layers and width: GPT-3, table 2.1."""
@@ -47,6 +49,22 @@ def test_the_published_counts_are_printed() -> None:
         "2,048,000 pretraining examples (8 per episode) of 2,048 tokens, gradients times 27.8",
     ):
         assert line in text, f"missing: {line}"
+
+
+def test_all_rounds_are_counted() -> None:
+    config = load(
+        ["scale=miniature", "rounds=3", "train_dpo=true", "dry_run.comparisons=100", "reward_model.batch_size=8"]
+    )
+    text = plain(page(config))
+    for line in (
+        "100 rankings -> 13 steps of 8",
+        "3 rounds, each on all rankings so far: 13 + 25 + 38 = 76 steps",
+        "dpo 300 rankings -> 38 steps of 8 prompts",
+        "64 episodes = 2 iterations of 32 x 2 minibatches of 16 = 4 optimizer steps",
+        "3 rounds: 192 episodes, 12 optimizer steps",
+    ):
+        assert line in text, f"missing: {line}"
+    assert "rounds" not in plain(page(load(["scale=miniature"])))
 
 
 @pytest.mark.parametrize(
@@ -358,3 +376,28 @@ def test_a_processor_keeps_pages_that_activations_gave_back() -> None:
         config = load([f"runtime={runtime}"])
         found = next(s for s in stage_memory(config, shapes_of(config), "fp32") if s.stage == "reward_model")
         assert found.working == int(heap * tokens * 3 * (9 * 96 + 4 * 256) * 4)
+
+
+def test_given_rankings_are_read_together_as_many_as_they_are(tmp_path: Path) -> None:
+    """Two responses a prompt, not the nine that are drawn where responses are drawn."""
+    model, data = model_folder(tmp_path / "model"), data_folder(tmp_path / "data")
+    shown = ["experiment=own_data", "scale=miniature", f"data_prep.folder={data}", f"model.name_or_path={model}"]
+    config = load([*shown, "comparisons.completions_max=9", "runtime.tokens_per_microbatch=64"])
+    row, shapes = config.data_prep.prompt_tokens + config.data_prep.response_tokens, shapes_of(config)
+    working = {
+        most: stage_memory(config, shapes, "fp32", most)[1].working
+        // training_bytes(shapes.judge, row, "fp32", heap=HEAP)
+        for most in (3, None)
+    }
+    assert working == {3: 3, None: 9}
+    table = {
+        line.split()[0]: line.split()[2] for line in page(config).splitlines() if line.startswith("  reward_model  ")
+    }
+    expected = stage_memory(config, shapes, "fp32", 3)[1].peak / 2**20
+    assert float(table["reward_model"]) == pytest.approx(expected, abs=0.06)
+    assert (
+        next(s for s in Patient(config).stage_memory if s.stage == "reward_model").working
+        == stage_memory(config, shapes, "fp32", 3)[1].working
+    )
+    sampled = load(["scale=miniature"])
+    assert stage_memory(sampled, shapes_of(sampled), "fp32", 2) == stage_memory(sampled, shapes_of(sampled), "fp32")

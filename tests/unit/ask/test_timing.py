@@ -7,10 +7,12 @@ import pytest
 
 from flows.ask.arithmetic.counts import Counts, Rows
 from flows.ask.arithmetic.shapes import network_config, shapes_of
+from flows.ask.doctor.patient import Patient
 from flows.ask.dry_run import dry_run
+from flows.ask.timing import page as timing_page
 from flows.ask.timing import rates as measuring
-from flows.ask.timing.page import show
-from flows.ask.timing.rates import Rates, Trial, rates_here
+from flows.ask.timing.page import ranks_of, show, stages_of
+from flows.ask.timing.rates import Learner, Rates, Trial, rates_here
 from flows.ask.timing.schedule import planned
 from flows.ask.timing.tokens import Lengths
 from flows.ask.timing.work import Work, work_of
@@ -27,8 +29,22 @@ RATES = Rates(
     train=0.003,
     rows=4,
     sample=0.01,
+    adapted_train=0.002,
+    adapted_sample=0.02,
     update=1e-6,
 )
+
+
+LENGTHS = Lengths(prompt=8.0, response=4.0, ranked=12.0, completions=3.0, asked=8.0, written=4.0)
+WORKS = {
+    name: Work(read=1000.0 * seconds)
+    for name, seconds in {
+        "reward_model": 1,
+        "ppo_ptx": 3,
+        "rejection_sampling-samples": 5,
+        "rejection_sampling": 7,
+    }.items()
+}
 
 
 def miniature(*overrides: str) -> RLHFConfig:
@@ -49,8 +65,7 @@ def test_work_is_counted_in_tokens() -> None:
         "evaluation.gate.judge=reward_model",
     )
     rows = Counts(Rows(100, ""), Rows(30, ""), Rows(50, ""))
-    lengths = Lengths(prompt=8.0, response=4.0, ranked=12.0, completions=3.0, asked=8.0)
-    found = work_of(config, rows, lengths, shapes_of(config))
+    found = work_of(config, rows, LENGTHS, shapes_of(config))
     assert found["sft"].trained == 2 * 100 * (8 + 4) and found["sft"].steps == 2 * 100 / 10
     assert found["comparisons"].sampled == 30 * 3 * 4 and found["comparisons"].read == 30 * 3 * 8
     ppo = found["ppo"]
@@ -71,23 +86,75 @@ def test_stages_wait_for_their_inputs_and_for_a_worker(workers: int, whole: floa
     """Of one second each, but pretraining of 11. Alone: 13 stages. On many workers the longest chain decides: data, base,
     SFT, comparisons, reward model, PPO, its evaluation, the report."""
     config = miniature(f"runtime.max_workers={workers}")
-    stages = planned(config, {"pretrain": 11.0}, 1.0)
+    stages = planned(config, lambda kind: 11.0 if kind.group == "pretrain" else 1.0)
     assert len(stages) == 13
     ends = {stage.stage: stage.ends for stage in stages}
     assert ends["pretrain"] == 12.0 and ends["sft"] == 13.0
     assert max(ends.values()) == whole
 
 
-def test_stages_about_something_have_a_time_of_their_own() -> None:
-    stages = planned(miniature(), {"evaluation-": 5.0, "evaluation": 2.0}, 1.0)
-    found = {stage.stage: stage.seconds for stage in stages}
-    assert (found["evaluation-sft"], found["evaluation"], found["reward_model-independent"]) == (5.0, 2.0, 1.0)
+def test_what_a_policy_writes_is_counted_apart_from_the_data() -> None:
+    config = miniature("ppo.episodes=64", "ppo.gamma=0", "rivals=[rejection_sampling]", "runtime.max_workers=1")
+    rows, lengths = Counts(Rows(100, ""), Rows(30, ""), Rows(50, "")), LENGTHS._replace(written=24.0)
+    usual, long = (work_of(config, rows, each, shapes_of(config)) for each in (LENGTHS, lengths))
+    assert (usual["ppo"].sampled, long["ppo"].sampled) == (64 * 4, 64 * 24)
+    assert long["comparisons"].sampled == 6 * usual["comparisons"].sampled
+    assert long["evaluation-"].sampled == 6 * usual["evaluation-"].sampled
+    assert long["reward_model"].trained == usual["reward_model"].trained * (8 + 24) / 12
+    assert long["sft"] == usual["sft"]
+
+
+def test_an_adapter_is_trained_at_its_own_rate_and_takes_small_steps() -> None:
+    rows, shapes = Counts(Rows(100, ""), Rows(30, ""), Rows(50, "")), shapes_of(miniature())
+    full, thin = (work_of(miniature(name), rows, LENGTHS, shapes) for name in ("adapter=none", "adapter=lora"))
+    share = 16 * (4 * (32 + 32) + 3 * (32 + 64)) / shapes.policy.parameters  # rank x (in + out) of seven layers
+    for stage in ("sft", "ppo_init"):
+        assert thin[stage] == full[stage]._replace(steps=pytest.approx(full[stage].steps * share), adapted=True)
+    assert thin["reward_model"].adapted and thin["ppo_ptx"].adapted and not thin["pretrain"].adapted
+    assert thin["ppo_ptx"].steps < 0.7 * full["ppo_ptx"].steps
+    work = Work(trained=200, sampled=50, models=0, adapted=True)
+    assert work.seconds(RATES, 100) == pytest.approx(0.4 + 1.0 + 2.0)
+
+
+def test_ranks_divide_tokens_and_take_time_to_start() -> None:
+    work = Work(read=1000, trained=200, sampled=50, steps=5, models=0)
+    assert work.seconds(RATES, 100, ranks=2) == pytest.approx((1.0 + 0.6 + 0.5) / 2 + 5 * 100 * 1e-6 + 2.0 + 6.0)
+
+
+@pytest.mark.parametrize(("asked", "cores", "found"), [(1, 8, 1), (4, 8, 4), (4, 2, 2), (4, 1, 1)])
+def test_no_more_ranks_help_than_there_are_cores(
+    monkeypatch: pytest.MonkeyPatch, asked: int, cores: int, found: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    assert ranks_of(miniature(f"runtime.processes={asked}").runtime) == found
+
+
+def test_every_stage_has_the_seconds_of_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In round 2 a reward model learns from the rankings of both rounds; what ranks cannot divide takes as long with more."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    config = miniature("rounds=2", "rivals=[rejection_sampling]", "runtime.processes=2")
+    patient, shapes = Patient(config), shapes_of(config)
+    monkeypatch.setattr(timing_page, "work_of", lambda *_: WORKS)
+    rates = RATES.model_copy(update={"parameters": shapes.policy.parameters, "update": 0.0})
+    found = {stage.stage: stage.seconds for stage in stages_of(patient, shapes, LENGTHS, rates)}
+    copies = 2 * 4e-9 * shapes.policy.parameters
+    expected = {
+        "reward_model": 1.0 / 2 + 8.0,
+        "reward_model-round_2": 2.0 / 2 + 8.0,
+        "reward_model-independent-round_2": 2.0 / 2 + 8.0,
+        "ppo_ptx-round_2": 3.0 / 2 + 8.0,
+        "rejection_sampling-samples": 5.0 + 2.0,
+        "rejection_sampling": 7.0 / 2 + 8.0,
+    }
+    assert {name: found[name] for name in expected} == {
+        name: pytest.approx(seconds + copies) for name, seconds in expected.items()
+    }
 
 
 def test_rates_are_measured_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = miniature()
     network, size = network_config(config), shapes_of(config).policy.parameters
-    first = rates_here(network, size, config.runtime, Trial(6, 4, 2), tmp_path)
+    first = rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path)
     assert first.parameters == size and first.train > first.read > 0 and first.sample > 0 and first.update > 0
     kept = json.loads((tmp_path / "rates.json").read_text())
     assert len(kept) == 1
@@ -96,16 +163,16 @@ def test_rates_are_measured_once_for_a_shape(tmp_path: Path, monkeypatch: pytest
         raise AssertionError("measured again")
 
     monkeypatch.setattr(measuring, "measure", refuse)
-    assert rates_here(network, size, config.runtime, Trial(6, 4, 2), tmp_path) == first
+    assert rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path) == first
     with pytest.raises(AssertionError, match="measured again"):
-        rates_here(network, size, config.runtime, Trial(6, 4, 3), tmp_path)
+        rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 3), tmp_path)
 
 
 def test_a_model_that_is_too_large_to_build_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load([])
     network, size = network_config(config), shapes_of(config).policy.parameters
     monkeypatch.setattr(measuring, "MOST_PARAMETERS", size // 2)
-    found = rates_here(network, size, config.runtime, Trial(6, 4, 2), tmp_path)
+    found = rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path)
     assert found.parameters < size and network.num_hidden_layers == 3
 
 
@@ -113,10 +180,11 @@ def test_a_dry_run_states_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(environment, "HOME", tmp_path)
-    dry_run(miniature())
+    dry_run(miniature("ppo.episodes=64000"))
     shown = capsys.readouterr().out
     stages = [line.split()[0] for line in shown.partition("time on this machine")[2].splitlines() if line.strip()]
-    assert stages[:8] == [
+    assert stages[:9] == [
+        "expected",
         "data_prep",
         "pretrain",
         "sft",
@@ -126,7 +194,16 @@ def test_a_dry_run_states_what_was_measured(
         "ppo_ptx",
         "evaluation",
     ]
-    for words in ("whole run", "GFLOP/s of a matrix product", "tokens a second", str(tmp_path / "rates.json")):
+    _, expected, _, at_most, _ = next(line for line in shown.splitlines() if "ppo_ptx  " in line).split()
+    assert expected != at_most
+    for words in (
+        "whole run",
+        "as long as the demonstrations'",
+        "at most: 24, as a policy writes that never ends one",
+        "GFLOP/s of a matrix product",
+        "tokens a second",
+        str(tmp_path / "rates.json"),
+    ):
         assert words in shown
     dry_run(miniature("runtime=gpu"))
     assert "not estimated: runtime.device is cuda" in capsys.readouterr().out

@@ -9,6 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
+    BloomConfig,
+    BloomForCausalLM,
     GPT2Config,
     OPTConfig,
     OPTForCausalLM,
@@ -21,6 +23,7 @@ from tasks.engine.config import ArchitectureConfig, RuntimeConfig
 from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
 from tasks.language.dropout import residual_dropout
+from tasks.language.families import residual_branches, tokens_per_branch, trunk_of
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import (
     ScalarModel,
@@ -32,6 +35,7 @@ from tasks.language.models import (
     new_causal_lm,
     save_policy,
 )
+from tests.unit.families import build
 from tests.unit.tiny import EOS, FAMILIES, bpe_tokenizer, gpt2, llama, word_tokenizer
 
 ARCHITECTURE = ArchitectureConfig(
@@ -440,14 +444,23 @@ def test_logits_that_are_changed_behind_the_head_are_refused(tmp_path: Path) -> 
 
 
 def test_residual_dropout_of_an_unknown_family() -> None:
-    config = OPTConfig(
-        vocab_size=40, hidden_size=16, ffn_dim=16, num_hidden_layers=1, num_attention_heads=2, word_embed_proj_dim=16
-    )
+    config = BloomConfig(vocab_size=40, hidden_size=16, n_layer=1, n_head=2)
     with (
         pytest.raises(ModelError, match="residual dropout"),
-        residual_dropout(OPTForCausalLM(config), 0.2, torch.Generator()),
+        residual_dropout(BloomForCausalLM(config), 0.2, torch.Generator()),
     ):
         pass
+
+
+@torch.no_grad()
+def test_residual_dropout_of_opt_is_on_attention_and_the_second_matrix_of_the_mlp() -> None:
+    model = build("opt")
+    layers = model.model.decoder.layers
+    assert residual_branches(model) == [part for layer in layers for part in (layer.self_attn, layer.fc2)]
+    assert tokens_per_branch(trunk_of(model), BATCH) == [int(BATCH.lengths.max() - 1) * len(BATCH.lengths)] * 4
+    with residual_dropout(model, 0.5, torch.Generator().manual_seed(1)):
+        dropped = response_logprobs(model, BATCH, 1.0)
+    assert not torch.equal(dropped, response_logprobs(model, BATCH, 1.0))
 
 
 def runtime(precision: str) -> RuntimeConfig:

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from tasks.engine.errors import ModelError
-from tasks.language.room import Room, is_short, nothing
+from tasks.language import generation
+from tasks.language.generation import Sampled, sample
+from tasks.language.room import Room, is_short, nothing, sampling_room
 from tasks.language.scorer import score_rows
 from tasks.pretrain.train import PretrainLearner
 from tests.unit import tiny_models
@@ -35,6 +38,23 @@ def memory_for(tokens: int, *models: nn.Module, spared: int = 0) -> Iterator[lis
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def memory_for_rows(most: int, spared: int) -> Iterator[list[int]]:
+    """Inside this context, sampling runs out of memory where more rows are read side by side."""
+    seen: list[int] = []
+    usual = generation.logits_of
+
+    def refuse(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+        seen.append(len(states))
+        if len(states) > most and len(seen) > spared:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return usual(model, states)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation, "logits_of", refuse)
+        yield seen
 
 
 @pytest.mark.parametrize(
@@ -100,6 +120,40 @@ def test_scoring() -> None:
     with memory_for(14, model.backbone) as seen:
         assert score_rows(model, prompts, responses, 0, tiny_models.runtime()) == pytest.approx(expected, abs=1e-6)
     assert max(seen) > 14 >= seen[-1]
+
+
+@pytest.mark.parametrize("spared", [0, 3])
+def test_sampling(caplog: pytest.LogCaptureFixture, spared: int) -> None:
+    """Out of memory before the first token, and after rows were written; a later call knows what fits."""
+    model, room = tiny_models.policy(), sampling_room()
+    prompts = [[3, 4, 5], [6, 7], [8, 9, 10, 11], [12], [3, 5], [4, 6, 8], [7, 9]]
+
+    def draw(room: Room | None) -> Sampled:
+        draws = torch.Generator().manual_seed(5)
+        return sample(
+            model,
+            prompts,
+            max_new_tokens=6,
+            temperature=1.0,
+            generator=draws,
+            eos_id=1,
+            pad_id=0,
+            batch_size=7,
+            with_statistics=True,
+            room=room,
+        )
+
+    expected = draw(None)
+    assert len(set(map(tuple, expected.responses))) > 4
+    with caplog.at_level(logging.WARNING), memory_for_rows(2, spared) as seen:
+        found = draw(room)
+        first = len(seen)
+        draw(room)
+    assert found.responses == expected.responses
+    for table, usual in zip(found.statistics or (), expected.statistics or (), strict=True):
+        torch.testing.assert_close(table, usual, atol=1e-5, rtol=1e-5)
+    assert max(seen[:first]) == 7 and max(seen[first:]) <= 2, "tried once, known from then on"
+    assert "rows sampled side by side are cut into 4 from now on; runtime.generation_batch" in caplog.text
 
 
 @pytest.mark.parametrize("spared", [0, 1])

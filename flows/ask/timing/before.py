@@ -1,0 +1,55 @@
+"""How long responses were in earlier runs from the same start: what the store measured is better than any guess."""
+
+from typing import Any
+
+from prefect import Task
+
+from flows.config import RLHFConfig
+from flows.instructgpt import instructgpt
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.config import Config
+from tasks.engine.context import StageName
+from tasks.engine.fingerprint import dependencies, fingerprint
+
+
+class Found:
+    """Called like a ``Pipeline``; returns what the store has of each stage, None where it would have to be made."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self.stages: dict[str, ArtifactRef | None] = {}
+
+    def __call__(
+        self, task: Task[..., ArtifactRef], group: str, config: Config, about: str = "", **inputs: ArtifactRef | None
+    ) -> ArtifactRef | None:
+        """Look up one stage, whose inputs must be there."""
+        stage, found = str(StageName(group=group, about=about)), None
+        known = {name: ref for name, ref in inputs.items() if ref is not None}
+        if known.keys() == inputs.keys():
+            package: Any = task.package  # type: ignore[attr-defined]
+            found = self._store.find(stage, fingerprint(dependencies(package, config, known, self._store.root.parent)))
+        self.stages[stage] = found
+        return found
+
+
+def written_before(config: RLHFConfig) -> float | None:
+    """Mean tokens of what was sampled from the run's own PPO-init, by PPO and by rejection sampling, under the same limit; None
+    where the store has no such result.
+    """
+    if not config.tracking.store.is_dir():
+        return None
+    store = ArtifactStore(config.tracking.store)
+    found = Found(store)
+    instructgpt(config, found)
+    start = found.stages["ppo_init"]
+    if start is None:
+        return None
+    samples = tokens = 0.0
+    for manifest in (store.manifest(*key) for key in store.artifacts()):
+        if manifest is None or "cost/samples" not in manifest.metrics:
+            continue
+        limit = manifest.depends_on["config"].get("response_tokens")
+        if manifest.parents.get("ppo_init") == start.digest and limit == config.ppo.response_tokens:
+            samples += manifest.metrics["cost/samples"]
+            tokens += manifest.metrics["cost/tokens_drawn"]
+    return tokens / samples if samples else None
