@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.errors import ConfigError
 from tasks.engine.ranks import here
 from tasks.language.families import decoder_layers
 
 Network = TypeVar("Network", bound=nn.Module)
 T = TypeVar("T")
+NO_ADAPTERS = (
+    "runtime.shard is full and a network has an adapter beside frozen weights, expected one that is trained as a whole; set "
+    "adapter=none, or runtime.shard=none"
+)
 SKELETON = "_skeleton"
 """Attribute of a divided network: its module tree before it was, with weights of shape but no content."""
 
@@ -30,6 +35,8 @@ def divide(network: Network, runtime: RuntimeConfig) -> Network:
     """
     if runtime.shard == "none" or here().count == 1 or is_divided(network):
         return network
+    if len({part.requires_grad for part in network.parameters()}) > 1:
+        raise ConfigError(NO_ADAPTERS)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
