@@ -7,6 +7,7 @@ from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import save_adapter, trainable_copy
 from tasks.language.models import load_policy, save_policy
 from tasks.language.seeds import named_generator
+from tasks.language.shards import whole
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
 
@@ -32,6 +33,7 @@ def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
         found = learner.measure(sets.get(name, ()))
         if found is not None:
             metrics |= {f"dpo/accuracy{ending}": found.accuracy, f"dpo/margin{ending}": found.margin}
-    save_policy(learner.policy, tokenizer, shop.folder / "policy")
-    save_adapter(learner.policy, shop.folder / "adapter")
+    trained = whole(learner.policy)
+    save_policy(trained, tokenizer, shop.folder / "policy")
+    save_adapter(trained, shop.folder / "adapter")
     return metrics

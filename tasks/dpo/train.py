@@ -22,6 +22,7 @@ from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
+from tasks.language.shards import divide, in_step
 from tasks.records.rankings import (
     RankedSequences,
     epoch_batches,
@@ -75,6 +76,8 @@ class DPOLearner:
                 "check the comparisons stage"
             )
         self.policy, self.reference = policy.eval(), reference.eval().requires_grad_(False)
+        for network in (self.policy, self.reference):
+            divide(network, runtime)
         self.config, self.runtime, self.tokenizer = config, runtime, tokenizer
         self.pad_id = int(tokenizer.pad_token_id)
         self.device = next(policy.parameters()).device
@@ -82,7 +85,7 @@ class DPOLearner:
             len(self.elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
         )
         self.descent = Descent(
-            policy, config.adam.beside(config.adapter), cosine(len(self.batches), config.final_lr_fraction)
+            policy, config.adam.beside(config.adapter), cosine(len(self.batches), config.final_lr_fraction), self._idle
         )
         self.completed_steps = 0
 
@@ -139,10 +142,12 @@ class DPOLearner:
         """Implicit rewards on other comparisons, every pair weighing the same; None when nothing is ordered."""
         elements = [tokens_of(item, self.tokenizer, self.config) for item in comparisons if ordered_pairs(item.ranks)]
         right, margin, pairs = 0, 0.0, 0
-        for together in my_prompts(elements, self.runtime.tokens_per_microbatch):
-            found, _ = self._pairs([elements[index] for index in together])
-            gaps = found.chosen_rewards - found.rejected_rewards
-            right, margin, pairs = right + int((gaps > 0).sum()), margin + float(gaps.sum()), pairs + len(gaps)
+        groups = my_prompts(elements, self.runtime.tokens_per_microbatch)
+        with in_step(self.policy, len(groups), self._idle):
+            for together in groups:
+                found, _ = self._pairs([elements[index] for index in together])
+                gaps = found.chosen_rewards - found.rejected_rewards
+                right, margin, pairs = right + int((gaps > 0).sum()), margin + float(gaps.sum()), pairs + len(gaps)
         right, pairs = here().total(right, pairs)
         (margin,) = here().total(margin)
         return ImplicitRewards(pairs, right / pairs, margin / pairs) if pairs else None
@@ -160,6 +165,10 @@ class DPOLearner:
         load_trained_state(self.policy, state["policy"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
+
+    def _idle(self) -> Tensor:
+        found, _ = self._pairs([RankedSequences([0], [[]], [1])])
+        return found.losses.sum()
 
     def _pairs(self, members: Sequence[RankedSequences]) -> tuple[PreferenceLosses, Tensor]:
         """Losses of all pairs of some prompts, and their weights: 1 / pairs of the prompt."""

@@ -12,6 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
@@ -203,14 +204,21 @@ def resumable(
         yield step, metrics
         last = step == learner.total_steps
         stopping = not last and ranks.once(told_to_stop)
-        due = step % every == 0 or last or stopping or time.monotonic() - saved_at >= seconds
-        if due and ranks.first:
-            before_saving()
-            save_checkpoint(folder, step, {"learner": learner.state_dict(), "metrics": metrics})
+        due = step % every == 0 or last or stopping
+        if due or ranks.once(partial(_passed, saved_at, seconds)):
+            state = {"learner": learner.state_dict(), "metrics": metrics}  # ranks may have to put it together
+            if ranks.first:
+                before_saving()
+                save_checkpoint(folder, step, state)
+            del state
             saved_at = time.monotonic()
         if stopping:
             ranks.wait()  # for the first one, which saves
             raise Interrupted(f"stopped at step {step} of {learner.total_steps}, as it was told to; its state is saved")
+
+
+def _passed(since: float, seconds: float) -> bool:
+    return time.monotonic() - since >= seconds
 
 
 def _checkpoint_of_all(folder: Path) -> tuple[int, dict[str, Any]] | None:

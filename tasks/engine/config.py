@@ -266,9 +266,12 @@ class RuntimeConfig(Config):
     threads: int = Field(gt=0)
     """CPU threads torch uses inside one task."""
     processes: int = Field(gt=0)
-    """Processes that divide the work of one stage, each with all weights and, with ``device: cuda``, a GPU of its own:
-    pretraining, fine-tuning, the reward model, DPO, PPO and the measurement of policies. Data preparation gives each its share of
-    the rows, on the CPU and without weights. Results do not depend on it."""
+    """Processes that divide the work of one stage, each with, under ``device: cuda``, a GPU of its own: pretraining,
+    fine-tuning, the reward model, DPO, PPO and the measurement of policies. Data preparation gives each its share of the rows,
+    on the CPU and without weights. Results do not depend on it."""
+    shard: Literal["none", "full"]
+    """What each of those processes keeps of a network in training: all weights, or its part of every weight, gradient and
+    optimizer state, from which a layer is put together when it is used. Results do not depend on it."""
     tokens_per_microbatch: int = Field(gt=0)
     """Tokens, padding included, in one forward and backward pass."""
     generation_batch: int = Field(gt=0)
@@ -288,3 +291,12 @@ class RuntimeConfig(Config):
     """Check costly invariants at run time, such as the sum of per-token rewards."""
     progress: bool
     """Show a progress bar per stage where there is a terminal; else, or without one, a line at each stage's start and end."""
+
+    @model_validator(mode="after")
+    def _somebody_to_share_with(self) -> "RuntimeConfig":
+        if self.shard != "none" and self.processes == 1:
+            raise ValueError(
+                f"shard is {self.shard} and processes is 1, expected at least 2 that divide the weights; set processes, or "
+                "shard=none"
+            )
+        return self

@@ -46,6 +46,8 @@ LINGER_SECONDS = 20
 """For the other ranks to end by themselves once one has failed."""
 COLLECTIVE_MINUTES = 30
 """Longest time that ranks wait for one another, for instance while the first one saves."""
+LOST = ("gloo/transport", "ncclRemoteError", "ncclSystemError")
+"""What torch's own collectives say of a rank that is lost, in networks that ranks divide."""
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
@@ -167,7 +169,7 @@ def _reason(error: ChildFailedError, shop: "Workshop", post: _Post, stuck: int |
     for number, (cause, told) in sorted(raised.items()):
         if isinstance(cause, PlumblineError):
             return cause
-        if not isinstance(cause, RankLost):
+        if not (isinstance(cause, RankLost) or any(words in told for words in LOST)):
             return RankFailed(f"{shop.stage}: rank {number} of {count} failed:\n{told}")
     failed = {number: failure.exitcode for number, failure in error.failures.items() if number not in raised}
     number = min(failed, default=min(set(range(count)) - raised.keys(), default=0))

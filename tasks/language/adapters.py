@@ -25,6 +25,7 @@ from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.recompute import drawing
+from tasks.language.shards import is_divided, part_of, saved, whole
 
 Precision = Literal["fp32", "bf16"]
 NAME = "default"
@@ -100,7 +101,9 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def snapshot(module: Any) -> Any:
-    """A copy whose trained weights are its own; it shares what is frozen."""
+    """A copy whose trained weights are its own; it shares what is frozen. One that ranks divide is put together."""
+    if is_divided(module):
+        return whole(module)
     return copy.deepcopy(module, {id(part): part for part in module.parameters() if not part.requires_grad})
 
 
@@ -150,7 +153,7 @@ def save_adapter(model: PreTrainedModel, folder: Path) -> None:
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """The state of a module without what is frozen: all of it where everything is trained."""
     frozen = _frozen(model)
-    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+    return {name: saved(value) for name, value in model.state_dict().items() if name not in frozen}
 
 
 def load_trained_state(model: nn.Module, state: dict[str, Tensor]) -> None:
@@ -159,13 +162,14 @@ def load_trained_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     Raises:
         ModelError: the state belongs to another module.
     """
-    expected = model.state_dict().keys() - _frozen(model)
+    own = model.state_dict()
+    expected = own.keys() - _frozen(model)
     if different := state.keys() ^ expected:
         raise ModelError(
             f"checkpoint: it differs from {type(model).__name__} in {len(different)} tensors, first {min(different)}; "
             "delete the checkpoint to start this stage afresh"
         )
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict({name: part_of(value, own[name]) for name, value in state.items()}, strict=False)
 
 
 @contextmanager

@@ -61,6 +61,11 @@ def pad_batch(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int
     )
 
 
+def nothing_asked(device: torch.device | str) -> TokenBatch:
+    """One row of one token and no response: what a rank reads that only keeps others company."""
+    return pad_batch([[0]], [[]], 0).to(device)
+
+
 def microbatches(lengths: Sequence[int], tokens_per_microbatch: int) -> list[list[int]]:
     """Group rows of like length.
 

@@ -201,12 +201,7 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
         ModelError: the family keeps them where this function does not look.
     """
     trunk = getattr(model, "base_model", model)
-    layers = _layers(trunk)
-    if layers is None:
-        raise ModelError(
-            f"{type(trunk).__name__}: found no decoder layers under {' or '.join(LAYER_LISTS)}, which residual dropout "
-            "needs; set residual_dropout=0 for this family"
-        )
+    layers = _layers_for(trunk, "residual dropout", "residual_dropout=0")
     branches = []
     for index, layer in enumerate(layers):
         for names in (ATTENTION_NAMES, MLP_NAMES):
@@ -223,11 +218,24 @@ def residual_branches(model: nn.Module) -> list[nn.Module]:
 def _recomputable(trunk: nn.Module) -> Iterable[nn.Module]:
     if not recompute.wanted():
         return ()
+    return _layers_for(trunk, "gradient checkpointing", "runtime.gradient_checkpointing=false")
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """Of a model or a trunk, each of which the ranks of a stage divide as one.
+
+    Raises:
+        ModelError: the family keeps them where this function does not look.
+    """
+    return _layers_for(model.base_model, "sharding", "runtime.shard=none")
+
+
+def _layers_for(trunk: nn.Module, purpose: str, without: str) -> nn.ModuleList:
     layers = _layers(trunk)
     if layers is None:
         raise ModelError(
-            f"{type(trunk).__name__}: found no decoder layers under {' or '.join(LAYER_LISTS)}, which gradient checkpointing "
-            "needs; set runtime.gradient_checkpointing=false for this family"
+            f"{type(trunk).__name__}: found no decoder layers under {' or '.join(LAYER_LISTS)}, which {purpose} needs; "
+            f"set {without} for this family"
         )
     return layers
 

@@ -195,7 +195,7 @@ def _added_to_weight(norm: nn.Module) -> float | None:
     draws = torch.Generator().manual_seed(0)
     with torch.no_grad():
         trial: Any = copy.deepcopy(norm).cpu().float()
-        trial.weight.normal_(generator=draws)
+        trial.weight = nn.Parameter(torch.randn(len(weight), generator=draws))  # ranks may divide its own
         states = torch.randn(4, len(weight), generator=draws) * torch.tensor([[1.0], [1.0], [1e-3], [30.0]])
         expected = trial(states)
         for added in (0.0, 1.0):

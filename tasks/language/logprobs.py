@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tasks.language.batches import TokenBatch
 from tasks.language.families import hidden_states, logits_of, trunk_of
+from tasks.language.shards import reading
 
 LOGITS_PER_CHUNK = 2**26
 """Logits held at a time (256 MiB in fp32). More are computed piece by piece, and again in the backward pass."""
@@ -88,17 +89,23 @@ def response_logprobs(
     Returns:
         (B, R) fp32, column t for response token t, exactly 0 on padding; with entropies a ``TokenStatistics``.
     """
+    return reading(model, _response_logprobs, model, batch, temperature, with_entropy)
+
+
+def _response_logprobs(
+    model: PreTrainedModel, batch: TokenBatch, temperature: float, with_entropy: bool
+) -> Tensor | TokenStatistics:
     states, mask = states_before_response(trunk_of(model), batch)
     rows, columns = mask.nonzero(as_tuple=True)  # (N,) response tokens of the batch
     labels = batch.input_ids[rows, batch.prompt_lengths[rows] + columns]
     chunks = _chunks(len(labels), model.get_output_embeddings().weight.shape[0])
     recompute = len(chunks) > 1 and torch.is_grad_enabled()
     parts = [_head(model, states[c], labels[c], temperature, with_entropy, recompute) for c in chunks]
-    logprobs = on_grid(torch.cat([logprobs for logprobs, _ in parts]), mask) if parts else states.new_zeros(mask.shape)
+    logprobs = on_grid(torch.cat([logprobs for logprobs, _ in parts]), mask)
     if not with_entropy:
         return logprobs
     entropies = [entropy for _, entropy in parts if entropy is not None]
-    return TokenStatistics(logprobs, on_grid(torch.cat(entropies), mask) if parts else logprobs)
+    return TokenStatistics(logprobs, on_grid(torch.cat(entropies), mask))
 
 
 def states_before_response(trunk: PreTrainedModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -130,10 +137,8 @@ def _head(
 
 
 def _chunks(tokens: int, vocabulary: int) -> list[slice]:
-    if tokens == 0:
-        return []
-    step = max(1, LOGITS_PER_CHUNK // vocabulary)
-    return [slice(start, start + step) for start in range(0, tokens, step)]
+    step = max(1, LOGITS_PER_CHUNK // vocabulary)  # no token is a chunk too, so that every pass uses the head
+    return [slice(start, start + step) for start in range(0, max(tokens, 1), step)]
 
 
 def on_grid(values: Tensor, mask: Tensor) -> Tensor:  # (N,) -> (B, R)

@@ -49,6 +49,7 @@ from tasks.language.loading import (
 from tasks.language.logprobs import on_grid, states_before_response
 from tasks.language.recompute import recomputing
 from tasks.language.seeds import named_generator
+from tasks.language.shards import reading
 from tasks.language.vocabulary import rows_of
 
 PAD_TOKENS = ("<|pad|>", "<pad>", "[PAD]", "<PAD>", "<|finetune_right_pad_id|>", "<|padding|>")
@@ -173,11 +174,17 @@ class ScalarModel(nn.Module):
 
     def scores(self, batch: TokenBatch) -> Tensor:  # (B,) fp32
         """The output at each row's last real token: EOS if the response has one, else the token it was cut at."""
-        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
-        return self._read(hidden_states(self.backbone, batch, batch.lengths, rows, batch.lengths - 1))
+        return reading(self, self._scores, batch)
 
     def values(self, batch: TokenBatch) -> Tensor:  # (B, R) fp32
         """The value of the state before each response token, 0 on padding."""
+        return reading(self, self._values, batch)
+
+    def _scores(self, batch: TokenBatch) -> Tensor:
+        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+        return self._read(hidden_states(self.backbone, batch, batch.lengths, rows, batch.lengths - 1))
+
+    def _values(self, batch: TokenBatch) -> Tensor:
         states, mask = states_before_response(self.backbone, batch)
         return on_grid(self._read(states), mask)
 

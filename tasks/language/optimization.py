@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tasks.engine.config import AdamConfig
 from tasks.engine.errors import ModelError
+from tasks.language.shards import part_of, saved, together
 
 
 def make_adamw(params: Iterable[nn.Parameter], config: AdamConfig) -> torch.optim.AdamW:
@@ -83,7 +84,7 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> float
     """
     given = [param for param in parameters if param.grad is not None]
     gradients = [param.grad for param in given]
-    norm = torch.nn.utils.get_total_norm(gradients)  # type: ignore[arg-type]
+    norm = together(torch.nn.utils.get_total_norm(gradients))  # type: ignore[arg-type]
     value = float(norm)
     if math.isfinite(value):
         torch.nn.utils.clip_grads_with_norm_(given, max_norm, norm)
@@ -114,17 +115,17 @@ class Ema:
     def copy_to(self, model: nn.Module) -> None:
         """Write the average into ``model``, which has the same parameters."""
         for name, param in _trained(model):
-            param.copy_(self.average[name])
+            param.copy_(together(self.average[name]))
 
     def state_dict(self) -> dict[str, Any]:
         """The averages by parameter name."""
-        return dict(self.average)
+        return {name: saved(average) for name, average in self.average.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved average."""
         assert state.keys() == self.average.keys(), "the average belongs to another model"
         for name, average in self.average.items():
-            average.copy_(state[name])
+            average.copy_(part_of(state[name], average))
 
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tasks.engine.ranks import here
 from tasks.language.batches import microbatches
+from tasks.language.shards import is_part
 
 
 def my_microbatches(lengths: Sequence[int], tokens_per_microbatch: int) -> list[list[int]]:
@@ -20,9 +21,11 @@ def my_microbatches(lengths: Sequence[int], tokens_per_microbatch: int) -> list[
 def add_gradients(parameters: Sequence[Tensor]) -> None:
     """Give every rank the sum of all ranks' gradients; a parameter that no rank has a gradient for keeps none.
 
-    Losses are sums divided by a count over all rows, so the sum is the gradient of the whole batch.
+    Those of a network that ranks divide were added up in its backward passes. Losses are sums divided by a count over all
+    rows, so the sum is the gradient of the whole batch.
     """
     ranks = here()
+    parameters = [parameter for parameter in parameters if not is_part(parameter)]
     if ranks.count == 1 or not parameters:
         return
     known = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from tasks.language.optimization import Ema
+from tasks.language.shards import part_of, together
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import (
@@ -124,7 +125,7 @@ def keep_best(history: History, config: PPOConfig, kept: Kept | None, ema: Ema) 
     found = worths(history, config.sentinel.window, config.brake_price)
     if not found or (kept is not None and found[-1] <= kept.worth):
         return kept
-    weights = {name: value.detach().cpu().clone() for name, value in ema.average.items()}
+    weights = {name: together(value).detach().cpu().clone() for name, value in ema.average.items()}
     return Kept(int(history[-1]["step"]), found[-1], weights)
 
 
@@ -132,9 +133,9 @@ def keep_best(history: History, config: PPOConfig, kept: Kept | None, ema: Ema) 
 def return_to(learner: Braked, weights: dict[str, Tensor]) -> None:
     """Put ``weights`` into the policy and its average; the policy's optimizer begins anew, for its moments belong elsewhere."""
     for name, parameter in learner.networks.policy.named_parameters():
-        parameter.copy_(weights[name])
+        parameter.copy_(part_of(weights[name], parameter))
     for name, average in learner.ema.average.items():
-        average.copy_(weights[name])
+        average.copy_(part_of(weights[name], average))
     optimizer = learner.optimizers.policy.optimizer
     optimizer.state.clear()
     for group in optimizer.param_groups:

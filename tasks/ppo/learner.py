@@ -24,6 +24,7 @@ from tasks.language.models import autocast, check_tokenizer
 from tasks.language.optimization import Ema, linear_warmup
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
 from tasks.language.seeds import named_generator
+from tasks.language.shards import divide, whole
 from tasks.language.text import decode_response, encode_prompt
 from tasks.ppo import statistics
 from tasks.ppo.advantages import GROUP_ESTIMATORS, generalised_advantages
@@ -107,6 +108,8 @@ class PPOLearner:
         networks.reference.requires_grad_(False)
         if networks.reward_model is not None:
             networks.reward_model.requires_grad_(False)
+        for network in networks.present:
+            divide(network, runtime)
         self.rewards = rewards
         policy_adam, value_adam = (adam.beside(config.adapter) for adam in (config.policy_adam, config.value_adam))
         self.optimizers = Optimizers(
@@ -114,8 +117,11 @@ class PPOLearner:
                 networks.policy,
                 policy_adam,
                 lambda taken: linear_warmup(taken, config.warmup_iterations, config.warmup_start),
+                lambda: self.update.idle_policy(),
             ),
-            None if networks.value_model is None else Descent(networks.value_model, value_adam, constant),
+            None
+            if networks.value_model is None
+            else Descent(networks.value_model, value_adam, constant, lambda: self.update.idle_value()),
         )
         self.update = MinibatchUpdate(networks, self.optimizers, config, runtime)
         self.ema = Ema(networks.policy, config.ema_decay)
@@ -141,7 +147,7 @@ class PPOLearner:
         # 1. Sample with the live weights.
         chosen = self._draw_prompts()
         prompts = [self.prompt_ids[index] for index in chosen]
-        drawn = self.engine.sample(self.networks.policy, prompts, self.sampling)
+        drawn = self.engine.sample(whole(self.networks.policy), prompts, self.sampling)
         episodes = Episodes.of(prompts, drawn.responses, self.config, self.ids)
         # 2. Score, and compute log-probabilities and values over the first epoch's microbatches.
         first_epoch = self._minibatches(episodes)

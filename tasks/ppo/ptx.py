@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from tasks.language.batches import TokenBatch
 from tasks.language.logprobs import response_logprobs
+from tasks.language.shards import together
 from tasks.ppo.statistics import GradientPair
 
 
@@ -49,11 +50,10 @@ def compare_gradients(policy_gradients: list[Tensor], parameters: Sequence[Tenso
     added = torch._foreach_sub(total, policy_gradients)
     policy_norm, ptx_norm = _global_norm(policy_gradients), _global_norm(added)
     products = torch._foreach_mul(added, policy_gradients)
-    dot = torch.stack([product.sum() for product in products]).sum()
+    dot = together(torch.stack([product.sum() for product in products]).sum())
     numbers = torch.stack([policy_norm, ptx_norm, dot / (policy_norm * ptx_norm).clamp(min=1e-30)]).tolist()
     return GradientPair(*numbers)
 
 
 def _global_norm(tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:  # ()
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
-    return norm
+    return together(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))))

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from tasks.engine.errors import ModelError
 from tasks.engine.ranks import here
-from tasks.language.batches import TokenBatch, pad_batch
+from tasks.language.batches import TokenBatch, nothing_asked, pad_batch
 from tasks.language.generation import truncate_after_eos
 from tasks.language.logprobs import TokenStatistics, response_logprobs
 from tasks.language.models import ScalarModel
@@ -181,7 +181,11 @@ def evaluate_episodes(
             if networks.reward_model is not None:
                 raw_score[cut.rows] = networks.reward_model.scores(_scored_batch(episodes, cut, pad_id)).float()
 
-    Room().fit(cuts, read, nothing)
+    def idle() -> None:
+        batch = nothing_asked(device)
+        read([Microbatch(torch.zeros(0, dtype=torch.long, device=device), batch, batch)])
+
+    Room(networks.policy, idle).fit(cuts, read, nothing)
     here().add(*divided)
     score = MISSING_EOS_RULES[config.missing_eos](raw_score, finished, config.missing_eos_score)
     known = None if critic is None else values

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.ranks import here
+from tasks.language.batches import nothing_asked
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import autocast
 from tasks.language.room import Room
+from tasks.language.shards import is_part
 from tasks.ppo import statistics
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.loss import clipped_policy_loss, clipped_value_loss, reference_kl_loss
@@ -69,7 +71,19 @@ class MinibatchUpdate:
 
     def __init__(self, networks: Networks, optimizers: Optimizers, config: PPOConfig, runtime: RuntimeConfig) -> None:
         self.networks, self.optimizers, self.config, self.runtime = networks, optimizers, config, runtime
-        self._ptx_room = Room()
+        self._ptx_room = Room(networks.policy, lambda: self.idle_policy().backward())  # type: ignore[no-untyped-call]
+
+    def idle_policy(self) -> Tensor:
+        """The pass of a microbatch without a token."""
+        with autocast(self.runtime):
+            return response_logprobs(self.networks.policy, nothing_asked(self.networks.policy.device), 1.0).sum()
+
+    def idle_value(self) -> Tensor:
+        """Likewise of the value model, which there is."""
+        model = self.networks.value_model
+        assert model is not None
+        with autocast(self.runtime):
+            return model.values(nothing_asked(self.networks.policy.device)).sum()
 
     def __call__(
         self,
@@ -96,7 +110,7 @@ class MinibatchUpdate:
                 lambda: put_gradients(policy_gradients, parameters),
             )
             (ptx_loss,) = here().total(ptx_loss)
-            here().add(*policy_gradients)
+            here().add(*(gradient for gradient in policy_gradients if not is_part(gradient)))
             self.optimizers.policy.complete()
             gradients = compare_gradients(policy_gradients, parameters)
         taken = self.optimizers.policy.step(iteration)

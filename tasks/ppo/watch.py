@@ -20,6 +20,7 @@ from tasks.engine.config import RuntimeConfig
 from tasks.language.adapters import snapshot
 from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
+from tasks.language.shards import together
 from tasks.ppo.brake import Intervention, Kept, held, keep_best, return_to
 from tasks.ppo.learner import PPOLearner, ShownEpisode
 from tasks.ppo.rollout import Episodes
@@ -268,7 +269,7 @@ class WatchedLearner:
             return
         score = means[-1]
         if self._selected is None or score > self._selected.score:
-            weights = {name: value.detach().cpu().clone() for name, value in self.learner.ema.average.items()}
+            weights = {name: together(value).detach().cpu().clone() for name, value in self.learner.ema.average.items()}
             self._selected = Selected(step, score, weights)
 
     def _brake(self, step: int) -> None:

@@ -7,6 +7,7 @@ from tasks.engine.stage import Metrics, Workshop
 from tasks.language.inspect import context_of, make_fit
 from tasks.language.models import load_policy, new_causal_lm, save_policy
 from tasks.language.packing import encode_documents, pack_documents
+from tasks.language.shards import whole
 from tasks.pretrain.job import PretrainJob
 from tasks.pretrain.train import PretrainLearner, valid_metrics, validation_loss
 from tasks.records.data import PreparedData
@@ -40,6 +41,7 @@ def train_base(shop: Workshop, config: PretrainJob) -> Metrics:
         learner = PretrainLearner(model, rows, knobs, shop.runtime, valid_rows=held_out)
         for _ in shop.train(learner):
             pass
+        model = whole(model)
     save_policy(model, tokenizer, shop.folder / "policy")
     measured = {} if held_out is None else valid_metrics(validation_loss(model.eval(), held_out, shop.runtime))
     return measured | {

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.ranks import here
+from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import TokenBatch
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
@@ -21,6 +22,7 @@ from tasks.language.models import autocast
 from tasks.language.optimization import cosine_to_fraction
 from tasks.language.packing import RowCursor
 from tasks.language.seeds import named_generator
+from tasks.language.shards import divide, in_step
 from tasks.pretrain.config import PretrainConfig
 
 
@@ -41,10 +43,18 @@ def summed_row_nll(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig)
         return -response_logprobs(model, batch, 1.0).sum()
 
 
+def idle(model: PreTrainedModel, runtime: RuntimeConfig) -> Tensor:
+    """``summed_row_nll`` of one token, which nothing predicts."""
+    return summed_row_nll(model, torch.zeros(1, 1, dtype=torch.long), runtime)
+
+
 @torch.no_grad()
 def validation_loss(model: PreTrainedModel, rows: Tensor, runtime: RuntimeConfig) -> float:
     """Mean negative log-likelihood per predicted token of (N, L) rows, nats."""
-    (total,) = here().total(sum(float(summed_row_nll(model, part, runtime)) for part in split_rows(rows, runtime)))
+    parts = split_rows(rows, runtime)
+    with in_step(model, len(parts), lambda: idle(model, runtime)):
+        found = sum(float(summed_row_nll(model, part, runtime)) for part in parts)
+    (total,) = here().total(found)
     return total / (rows.shape[0] * (rows.shape[1] - 1))
 
 
@@ -76,7 +86,10 @@ class PretrainLearner:
     ) -> None:
         self.model, self.config, self.runtime, self.valid_rows = model, config, runtime, valid_rows
         self.cursor = RowCursor(rows, named_generator(config.seed, "pretrain/rows"))
-        self.descent = Descent(model, config.adam, lambda taken: learning_rate_multiplier(taken, config))
+        divide(model, runtime)
+        self.descent = Descent(
+            model, config.adam, lambda taken: learning_rate_multiplier(taken, config), lambda: idle(model, runtime)
+        )
         self.completed_steps = 0
 
     @property
@@ -116,7 +129,7 @@ class PretrainLearner:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit."""
         return {
-            "model": self.model.state_dict(),
+            "model": trained_state(self.model),
             "optimizer": self.descent.state_dict(),
             "completed_steps": self.completed_steps,
             "cursor": self.cursor.state_dict(),
@@ -124,7 +137,7 @@ class PretrainLearner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from ``state_dict``."""
-        self.model.load_state_dict(state["model"])
+        load_trained_state(self.model, state["model"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
         self.cursor.load_state_dict(state["cursor"])

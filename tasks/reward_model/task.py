@@ -8,6 +8,7 @@ from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import save_adapter
 from tasks.language.classifier import save_reward_model
 from tasks.language.models import ScalarModel
+from tasks.language.shards import whole
 from tasks.records.comparison_sets import read_comparisons, take_part
 from tasks.records.data import PreparedData
 from tasks.records.records import Comparison
@@ -35,6 +36,7 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     learner = RewardLearner(model, training, tokenizer, config, shop.runtime)
     for _ in shop.train(learner):
         pass
+    learner.model = model = whole(model)
     metrics = learner.normalise(data.demonstrations("train"))
     save_reward_model(model, tokenizer, shop.folder / "model")
     save_adapter(model.backbone, shop.folder / "adapter")

@@ -21,6 +21,7 @@ from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.models import ScalarModel, autocast
 from tasks.language.scorer import score_rows
+from tasks.language.shards import divide
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.rankings import (
     RankedPairs,
@@ -72,6 +73,7 @@ class RewardLearner:
     ) -> None:
         self.model, self.config, self.runtime, self.tokenizer = model, config, runtime, tokenizer
         self.pad_id = int(tokenizer.pad_token_id)
+        divide(model, runtime)
         self.device = next(model.parameters()).device
         require_signal(comparisons, "reward model:")
         elements = [tokens_of(comparison, tokenizer, config) for comparison in comparisons]
@@ -82,7 +84,7 @@ class RewardLearner:
             len(elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
         )
         self.descent = Descent(
-            model, config.adam.beside(config.adapter), cosine(len(self.batches), config.final_lr_fraction)
+            model, config.adam.beside(config.adapter), cosine(len(self.batches), config.final_lr_fraction), self._idle
         )
         self.completed_steps = 0
 
@@ -202,6 +204,9 @@ class RewardLearner:
         load_trained_state(self.model, state["model"])
         self.descent.load_state_dict(state["optimizer"])
         self.completed_steps = int(state["completed_steps"])
+
+    def _idle(self) -> Tensor:
+        return 0.0 * self._scores([[0]], [[]]).sum()
 
     def _scores(self, prompts: list[list[int]], responses: list[list[int]]) -> Tensor:
         batch = pad_batch(prompts, responses, self.pad_id).to(self.device)

@@ -16,6 +16,7 @@ from tasks.language.adapters import attach, save_adapter
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.scorer import score_rows
 from tasks.language.seeds import named_generator
+from tasks.language.shards import whole
 from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.records.data import PreparedData
@@ -61,15 +62,16 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     )
     losses: list[float] = [metrics["train/loss"] for metrics in shop.train(learner)]
     epoch = learner.load_selected()
-    save_policy(learner.model, tokenizer, shop.folder / "policy")
-    save_adapter(learner.model, shop.folder / "adapter")
+    trained = whole(learner.model)
+    save_policy(trained, tokenizer, shop.folder / "policy")
+    save_adapter(trained, shop.folder / "adapter")
     if epochs.is_dir() and here().first:
         shutil.copytree(epochs, shop.folder / "epochs", ignore=shutil.ignore_patterns(SUMS, ".*"))
     final = {"cost/tokens_learned": float(learner.counted_tokens)}
     final |= {f"valid/loss_epoch_{number}": loss for number, loss in learner.valid_losses.items()}
     if losses:  # none when a run was killed between its last checkpoint and here
         final["train/loss"] = losses[-1]
-    rate = eos_rate(learner.model, tokenizer, data.demonstrations("valid"), config, shop.runtime)
+    rate = eos_rate(trained, tokenizer, data.demonstrations("valid"), config, shop.runtime)
     if rate is not None:
         final["valid/eos_rate"] = rate
         if told := warning(rate, shop.stage, config):

@@ -26,6 +26,7 @@ from tasks.language.models import autocast
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
 from tasks.language.room import halved
 from tasks.language.seeds import named_generator
+from tasks.language.shards import divide, in_step, whole
 from tasks.language.share import my_microbatches
 from tasks.language.text import encode_prompt, encode_response
 from tasks.records.records import Demonstration, Document
@@ -124,9 +125,10 @@ class SFTLearner:
                 int(tokenizer.eos_token_id),
             )
             self.cursor = RowCursor(rows, named_generator(config.seed, "sft/pretraining"))
+        divide(model, runtime)
         self.dropout_draws = named_generator(config.seed, "sft/dropout", model.device)
         self.descent = Descent(
-            model, config.adam.beside(config.adapter), cosine(len(self.plan), config.final_lr_fraction)
+            model, config.adam.beside(config.adapter), cosine(len(self.plan), config.final_lr_fraction), self._idle
         )
         self.completed_steps = 0
         self.valid_losses: dict[int, float] = {}
@@ -169,7 +171,8 @@ class SFTLearner:
                         self._draw_dropout(chosen)
             return loss
 
-        loss = self.descent.add_up(self._cuts(sequences), add_up)
+        cuts = self._cuts(sequences)
+        loss = self.descent.add_up(cuts, add_up, sum(cut.mine for cut in cuts))
         here().add(loss)
         # 3. Step.
         taken = self.descent.step(self.completed_steps)
@@ -189,8 +192,10 @@ class SFTLearner:
         """Mean negative log-likelihood per counted token of the validation demonstrations, dropout off."""
         counted = sum(len(sequence.counted) for sequence in self.valid)
         total = torch.zeros((), dtype=torch.float64, device=self.model.device)
-        for rows in self._microbatches(self.valid):
-            total += self._summed_nll([self.valid[row] for row in rows])
+        microbatches = self._microbatches(self.valid)
+        with in_step(self.model, len(microbatches), self._idle):
+            for rows in microbatches:
+                total += self._summed_nll([self.valid[row] for row in rows])
         here().add(total)
         return float(total) / counted
 
@@ -258,6 +263,9 @@ class SFTLearner:
             logprobs = response_logprobs(self.model, batch, 1.0)
         return summed_nll(logprobs, batch.response_mask)
 
+    def _idle(self) -> Tensor:
+        return self._summed_nll([TrainingSequence([0], [])])
+
     def _draw_dropout(self, sequences: Sequence[TrainingSequence]) -> None:
         """Draw what reading them in training draws."""
         adapter, probability = self.config.adapter, self.config.residual_dropout
@@ -284,7 +292,7 @@ class SFTLearner:
 
     def _close_epoch(self, epoch: int) -> dict[str, float]:
         if self.keep_epoch is not None:
-            self.keep_epoch(epoch, self.model)
+            self.keep_epoch(epoch, whole(self.model))
         if not self.valid:
             return {}
         self.valid_losses[epoch] = self.validation_loss()

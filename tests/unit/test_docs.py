@@ -18,6 +18,7 @@ ELSEWHERE = {
     r"make (demo|setup|clean)$": "make demo is the command below it, python -m flows.rlhf, after pip; it takes minutes",
     r"make (test|lint|test-slow)": "runs these tests",
     r"make (bench|bench-gpu)": "measures; prints ratios, asserts nothing",
+    r"python -m flows\.layouts$": "tests/unit/test_layouts.py",
     r"python -m flows\.study": "tests/integration/test_study.py runs it in miniature",
     r"python -m flows\.store (list|verify|gc)": "tests/integration/test_store.py",
     r"python -m flows\.label": "tests/unit/label/test_command.py, tests/browser/test_label_page.py",

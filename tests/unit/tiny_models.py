@@ -45,6 +45,7 @@ def runtime(**changes: Any) -> RuntimeConfig:
         "gradient_checkpointing": False,
         "threads": 1,
         "processes": 1,
+        "shard": "none",
         "tokens_per_microbatch": 10_000,
         "generation_batch": 16,
         "runner": "threads",

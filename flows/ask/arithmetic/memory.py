@@ -1,5 +1,5 @@
 """Bytes that training needs, as this code holds them: fp32 weights whatever the precision (frozen ones: that of
-``runtime.frozen_precision``), everything on one device.
+``runtime.frozen_precision``), everything on one device, or this rank's part of it (``runtime.shard``).
 
 What stays (weights, gradients, optimizer, average) is exact. What comes and goes (activations, cache, logits) is an
 estimate: attention kernels and activation functions differ in what they keep.
@@ -147,9 +147,26 @@ def stage_memory(
     stages += [StageMemory(name, precision, fine_tuned, learning, "") for name in config.sampling_runs]
     main = next(iter(config.ppo_runs))
     runs = {name: knobs for name, knobs in config.ppo_runs.items() if name in (main, *GROUPED)}
+    if config.runtime.shard == "full":
+        stages = [_divided(stage, judge if stage.stage == "reward_model" else policy, config) for stage in stages]
     return stages + [
         _ppo_memory("ppo" if name == main else name, config, knobs, shapes, precision) for name, knobs in runs.items()
     ]
+
+
+def _divided(stage: StageMemory, shape: Shape, config: RLHFConfig) -> StageMemory:
+    """The same on one of the ranks that divide its networks; at the end each puts the trained one together."""
+    training, whole = stage.working + gathered_bytes(shape), FP32 * shape.parameters
+    largest = "the whole network" if whole > training else stage.largest
+    return stage._replace(
+        state=-(-stage.state // config.runtime.processes), working=max(training, whole), largest=largest
+    )
+
+
+def gathered_bytes(shape: Shape) -> int:
+    """Of a divided network in a training pass: weights and gradients of one layer, and of what lies outside the layers."""
+    layer = sum(linear.fan_in * linear.fan_out for linear in shape.linear) // shape.layers
+    return 2 * FP32 * (shape.parameters - (shape.layers - 1) * layer)
 
 
 def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, precision: str) -> StageMemory:
@@ -170,8 +187,19 @@ def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, p
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
         "merging the adapter": 0 if own is None else FP32 * policy.parameters,
     }
+    networks = ppo_networks(config, shapes, ppo)
+    state = sum(network.total for network in networks)
+    if config.runtime.shard == "full":
+        # Further reward models of an ensemble and the one that only watches are whole on each rank.
+        alone = [network for network in networks if network.name == "second RM"]
+        alone += [network for network in networks if network.name == "reward model"][1:]
+        apart = sum(network.total for network in alone)
+        state = apart - (apart - state) // config.runtime.processes
+        moments["sampling"] += FP32 * policy.parameters  # the policy is put together for it
+        moments["policy update"] += gathered_bytes(policy) - one_gradient + one_gradient // config.runtime.processes
+        moments["value update"] += gathered_bytes(judge) if ppo.reads_values else 0
+        moments["gradient statistics"] //= config.runtime.processes
     largest = max(moments, key=lambda moment: moments[moment])
-    state = sum(network.total for network in ppo_networks(config, shapes, ppo))
     return StageMemory(name, precision, state, moments[largest], largest)
 
 

@@ -169,6 +169,10 @@ def check_adapters(config: RLHFConfig) -> None:
     asked = [adapter for adapter in (*policies, *judges) if adapter is not None]
     if not asked:
         return
+    if config.runtime.shard != "none":
+        from tasks.language.shards import NO_ADAPTERS
+
+        raise ConfigError(NO_ADAPTERS)
     from flows.ask.arithmetic.shapes import shapes_of
     from tasks.language.adapters import check_targets, load_peft
 

@@ -475,6 +475,11 @@ FAULTS = [
         ("ppo.rollout_engine is vllm", "ppo.rollout_engine=own"),
     ),
     Fault(
+        "shards_of_adapters",
+        f.given("adapter=lora", "runtime.processes=2", "runtime.shard=full"),
+        ("runtime.shard is full", "adapter=none"),
+    ),
+    Fault(
         "second_judge_that_is_none",
         f.given("evaluation.judges.independent_reward_model=/no/such/model"),
         ("/no/such/model has no config.json", "reward model that this program trained"),

@@ -1,0 +1,65 @@
+"""`python -m flows.layouts`: what policies of 1.3B, 7B and 70B beside a 6B reward model take on 1, 8 and 64 GPUs of 80 GiB.
+
+The arithmetic is that of ``--dry-run``, on the paper's recipe in bf16 with layers computed again in the backward pass; nothing is
+trained, and no GPU is needed.
+"""
+
+from typing import NamedTuple
+
+from flows.ask.arithmetic.memory import GIB, StageMemory, stage_memory
+from flows.ask.arithmetic.shapes import shapes_of
+from flows.config import load
+
+WIDE = ["dry_run.policy.n_layer=86", "dry_run.policy.n_embd=8192", "dry_run.policy.n_head=64"]
+POLICIES = {
+    "1.3B": ["experiment=instructgpt_1_3b"],
+    "7B": ["experiment=instructgpt_6b"],
+    "70B": ["experiment=instructgpt_6b", *WIDE],
+}
+"""GPT-3's shape at 1.3B and 6.7B, and one of 86 layers of width 8,192."""
+RECOMPUTED = "runtime.gradient_checkpointing=true"
+HALF = "runtime.frozen_precision=bf16"
+
+
+class Layout(NamedTuple):
+    """One way to put a run on GPUs."""
+
+    name: str
+    gpus: int
+    overrides: list[str]
+
+
+LAYOUTS = [
+    Layout("all weights on each", 1, []),
+    Layout("all weights on each, frozen ones bf16", 1, [HALF]),
+    Layout("adapters, frozen weights bf16", 1, ["adapter=lora", HALF]),
+    Layout("sharded", 8, ["runtime.processes=8", "runtime.shard=full"]),
+    Layout("sharded, frozen ones bf16", 8, ["runtime.processes=8", "runtime.shard=full", HALF]),
+    Layout("sharded, frozen ones bf16", 64, ["runtime.processes=64", "runtime.shard=full", HALF]),
+]
+
+
+def tightest(policy: str, layout: Layout) -> StageMemory:
+    """The stage that needs most on one GPU."""
+    config = load([*POLICIES[policy], RECOMPUTED, *layout.overrides])
+    return max(stage_memory(config, shapes_of(config), "bf16"), key=lambda stage: stage.peak)
+
+
+def cell(found: StageMemory, card: float) -> str:
+    """GiB on each GPU and the stage that takes them; what does not fit is marked."""
+    text = f"{found.peak / GIB:,.0f} ({found.stage})"
+    return text if found.peak <= card * GIB else f"{text} does not fit"
+
+
+def table() -> str:
+    """In Markdown, a row for each layout."""
+    card = load(POLICIES["1.3B"]).dry_run.card_gib
+    rows = [["GPUs", "networks in training", *POLICIES], ["--:", "---", *("---" for _ in POLICIES)]]
+    for layout in LAYOUTS:
+        found = [cell(tightest(policy, layout), card) for policy in POLICIES]
+        rows.append([str(layout.gpus), layout.name, *found])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+if __name__ == "__main__":
+    print(table())
