@@ -22,7 +22,7 @@ from tasks.data_prep.rules import MOVED
 from tasks.data_prep.shelf import KINDS, ROWS, Batch, Numbers, Shelf, Shelver, in_batches
 from tasks.data_prep.sources.folder import count_rows, folder_rows
 from tasks.data_prep.sources.formats.table import read_rows
-from tasks.data_prep.sources.hub import hub_rows
+from tasks.data_prep.sources.hub import count_hub_rows, hub_rows
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.data_prep.sources.sandbox import read_sandbox
@@ -137,7 +137,10 @@ def prepare(
 
 
 def rows_to_read(config: DataPrepConfig) -> int:
-    """About as many rows as there are; 0 where only reading tells."""
+    """About as many rows as there are to read; 0 where all are made up."""
+    if config.source == "hub":
+        assert config.hub is not None
+        return count_hub_rows(config.hub)
     if config.source == "jsonl_folder":
         assert config.folder is not None and config.files is not None
         return count_rows(config.folder, config.files)
