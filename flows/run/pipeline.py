@@ -28,7 +28,7 @@ from flows.process.runners import make_runner, resources_of
 from flows.process.stopping import budget, stop, worker_killed
 from flows.run.reproduce import command_of, results_config, told_apart
 from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
-from flows.sweep.membership import compared_metrics, compared_params, point_tags
+from flows.sweep.membership import compared_metrics, compared_params, has_name, point_tags
 from flows.tracking_config import TrackingConfig
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.caching import CACHED
@@ -90,7 +90,7 @@ class Pipeline:
         self.run_id = start_pipeline_run(
             tracking.uri,
             experiment_id,
-            told_apart(tracking.run_name, self._command_of(self.config)),
+            tracking.run_name if has_name() else told_apart(tracking.run_name, self._command_of(self.config)),
             compared_params(self.config.model_dump(mode="json")),
             {PROCESS_TAG: this_process(), **point_tags()},
         )

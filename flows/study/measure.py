@@ -108,7 +108,8 @@ def every_sft_epoch(config: RLHFConfig, epochs: int) -> Measured:
         data, judge = futures["data_prep"], futures["reward_model"]
         trained = run(fine_tune, "sft_long", long, data=data, base=futures["pretrain"])
         scored = run(select_epoch, "sft_selected", long, data=data, sft=trained, reward_model=judge)
-        manifests = [_manifest(run.store, future.result()) for future in (trained, scored)]
+        done = [future.result() for future in (*futures.values(), trained, scored)]  # the first that failed tells why
+        manifests = [_manifest(run.store, ref) for ref in done[-2:]]
     return Measured(run.run_id, {**manifests[0].metrics, **manifests[1].metrics}, [], [])
 
 
@@ -117,7 +118,9 @@ def _up_to_reward_model(run: Pipeline, config: RLHFConfig) -> dict[str, PrefectF
     data = run(prepare_data, "data_prep", config.data_prep_job)
     base = run(train_base, "pretrain", config.pretrain_job, data=data)
     sft = run(fine_tune, "sft", config.sft, data=data, base=base)
-    comparisons = run(collect_comparisons, "comparisons", config.comparisons_job(1), data=data, policy=sft)
+    world = {"world": data} if config.data_prep.source == "sandbox" else {}
+    job = config.comparisons_job(1)
+    comparisons = run(collect_comparisons, "comparisons", job, data=data, policy=sft, **world)
     judge = run(train_reward_model, "reward_model", config.reward_model, data=data, comparisons=comparisons, sft=sft)
     return {"data_prep": data, "pretrain": base, "sft": sft, "comparisons": comparisons, "reward_model": judge}
 

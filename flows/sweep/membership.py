@@ -50,6 +50,12 @@ def is_point() -> bool:
     return _POINT.get() is not None
 
 
+def has_name() -> bool:
+    """Whether the pipeline of this thread is a point that its sweep calls by a name, not by swept keys."""
+    point = _POINT.get()
+    return point is not None and point.values is None
+
+
 def compared_params(config: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters of a pipeline run: the configuration, or for a point of a sweep the swept keys alone.
 
