@@ -7,7 +7,7 @@ import numpy as np
 
 from flows.study.points import policy_setting, road_setting, rows_of_roads
 from flows.study.policy_findings import GOLD, KL, PROXY, VS_BASE, WIN
-from flows.study.results import Finding, Panel, Results, series_of
+from flows.study.results import StudyFinding, Chart, Results, series_of
 from flows.study.rules import Claim, PerSeed, difference, seed_interval
 from tasks.results.policies import POLICIES
 from tasks.results.sheet import GOLD as GOLD_JUDGE
@@ -67,7 +67,7 @@ def settings_of(results: Results) -> dict[str, str]:
     return own | {policy: road_setting(policy) for policy in rows_of_roads(results.config.grid.roads)}
 
 
-def rival_roads(results: Results) -> Finding:
+def rival_roads(results: Results) -> StudyFinding:
     """PPO-ptx, PPO and their rivals, from one start."""
     settings, rules = settings_of(results), results.config.rules
     gold = {road: results.metric(setting, GOLD) for road, setting in settings.items()}
@@ -91,7 +91,7 @@ def rival_roads(results: Results) -> Finding:
         ]
         for road, setting in settings.items()
     ]
-    return Finding(
+    return StudyFinding(
         key="rival_roads",
         title="Rival roads",
         question="Which road at equal labels, equal samples, equal KL?",
@@ -167,7 +167,7 @@ def _mean(values: PerSeed) -> str:
     return f"{math.fsum(values.values()) / len(values):,.0f}" if values else "–"
 
 
-def _panel(results: Results, settings: Mapping[str, str]) -> Panel:
+def _panel(results: Results, settings: Mapping[str, str]) -> Chart:
     """Gold score over KL, a point for each road and a line for best of n."""
     series = []
     for road, setting in settings.items():
@@ -181,4 +181,4 @@ def _panel(results: Results, settings: Mapping[str, str]) -> Panel:
         for place in range(len(first))
     ]
     series.append(series_of("best of n", [point["kl"] for point in first], points))
-    return Panel("Gold score over KL", "KL to the start, nats", "mean score by gold", series)
+    return Chart("Gold score over KL", "KL to the start, nats", "mean score by gold", series)

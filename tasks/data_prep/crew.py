@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 class Crew:
-    """Some processes; of one, this one.
+    """Some processes; of one, this one. A daemon, as Dask's workers are, may start none and does the work itself.
 
     Args:
         processes: how many.
@@ -31,9 +31,9 @@ class Crew:
     """
 
     def __init__(self, processes: int, folder: Path) -> None:
-        self.processes, self._folder, self._told = processes, folder, 0
-        self._pool = None
-        if processes > 1:
+        self.processes = 1 if multiprocessing.current_process().daemon else processes
+        self._folder, self._told, self._pool = folder, 0, None
+        if self.processes > 1:
             spawn = multiprocessing.get_context("spawn")  # torch has threads, which a fork would not copy
             self._pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_begin)
 

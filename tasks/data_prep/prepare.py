@@ -22,7 +22,7 @@ from tasks.data_prep.rules import MOVED
 from tasks.data_prep.shelf import KINDS, ROWS, Batch, Numbers, Shelf, Shelver, in_batches
 from tasks.data_prep.sources.folder import count_rows, folder_rows
 from tasks.data_prep.sources.formats.table import read_rows
-from tasks.data_prep.sources.hub import hub_rows
+from tasks.data_prep.sources.hub import count_hub_rows, hub_rows
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.data_prep.sources.sandbox import read_sandbox
@@ -102,7 +102,7 @@ def prepare(
         # 4. Drop what the model cannot read.
         measure = Measure(Ruler(tokenizer, Limits(config.prompt_tokens, config.response_tokens)))
         left = sum(map(len, table.values())) + sum(map(len, documents.values()))
-        with progress(left, "row to measure") as bar:
+        with progress(left, "measured row") as bar:
             unknown_share = drop_misfits(table, documents, cleaner, shelf, measure, crew, bar.update)
         require_enough(config, table, documents, cleaner.rows, shelf)
         require_documents(documents, cleaner.rows, documents_for)
@@ -137,11 +137,16 @@ def prepare(
 
 
 def rows_to_read(config: DataPrepConfig) -> int:
-    """About as many rows as there are; 0 where only reading tells."""
+    """About as many rows as there are to read, or to make up."""
+    if config.source == "hub":
+        assert config.hub is not None
+        return count_hub_rows(config.hub)
     if config.source == "folder":
         assert config.folder is not None and config.files is not None
         return count_rows(config.folder, config.files)
-    return 0
+    assert config.sandbox is not None
+    made_up = ("documents", "demonstrations", "comparison_prompts", "rl_prompts", "test_prompts")
+    return sum(getattr(config.sandbox, role) for role in made_up)
 
 
 def read_source(

@@ -54,7 +54,7 @@ class Shelved(NamedTuple):
     path: Path
     facts: Facts
     rows: int
-    """Rows of files that were read; 0 for records."""
+    """As many as were read."""
     read: int
     """Records before end tokens were taken off."""
     changed: int
@@ -85,7 +85,7 @@ class Shelver:
         path = self.folder / f"{batch.number}.arrow"
         facts = self._write(path, records, source) if records else np.empty(0, FACTS)
         counts = SourceRecords(left_out=source.left_out, first_left_out=source.first_left_out)
-        return Shelved(role, path, facts, len(batch.rows), read, changed, counts)
+        return Shelved(role, path, facts, len(batch.rows) or len(batch.records), read, changed, counts)
 
     def _write(self, path: Path, records: Sequence[Any], source: SourceRecords) -> Facts:
         table = table_of(records).append_column("where", pa.array([source.origin(record).where for record in records]))

@@ -346,7 +346,6 @@ class PPOLearner:
         objective = statistics.objective_statistics(
             rollout.score, rollout.logprobs, rollout.reference_logprobs, mask, beta=self.beta
         )
+        responses = statistics.response_statistics(rollout.lengths, rollout.finished, rollout.raw_score)
         entropy = {"policy/entropy": masked_mean(rollout.entropy, mask).item(), "kl/beta": self.beta}
-        return (
-            objective | statistics.response_statistics(rollout.lengths, rollout.finished, rollout.raw_score) | entropy
-        )
+        return objective | responses | entropy

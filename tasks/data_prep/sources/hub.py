@@ -1,11 +1,13 @@
 """Datasets of the Hugging Face hub, or whatever else ``datasets.load_dataset`` reads, as a source."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tasks.data_prep.config import OPTIONAL, HubRole, MinimumRows, Role
 from tasks.data_prep.sources.benchmark_rows import item_of, shape_of
+from tasks.data_prep.sources.folder import BARE_ROLES
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.sources.rows import Row
 from tasks.engine.errors import DataError
@@ -40,6 +42,15 @@ def hub_rows(
             with at(row.where):
                 item = item_of(row, shape, wanted.name.rsplit("/", 1)[-1], len(into.benchmarks))
             into.benchmarks += [item] if item else []
+
+
+def count_hub_rows(hub: Mapping[Role, HubRole]) -> int:
+    """As many rows as the datasets hold; those of one that cannot be loaded do not count: whoever reads them says why."""
+    total = 0
+    for role, wanted in hub.items():
+        with suppress(DataError):
+            total += len(_load(role, wanted)) if role not in BARE_ROLES else 0
+    return total
 
 
 def _rows(role: str, wanted: HubRole, layout: Layout) -> Iterator[Row]:

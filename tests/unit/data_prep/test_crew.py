@@ -1,5 +1,6 @@
 """However many processes share the work, results and errors come as one process would give them."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -43,6 +44,12 @@ def test_results_and_the_first_error_are_those_of_one_process(tmp_path: Path) ->
     expected = ([number * number for number in range(13)], "row 13: unlucky")
     assert results(1, tmp_path, numbers(fails_at=15)) == results(2, tmp_path, numbers(fails_at=15)) == expected
     assert results(2, tmp_path, numbers(fails_at=5))[1] == "row 5: broken JSON"
+
+
+def test_a_daemon_does_the_work_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    with Crew(2, tmp_path) as crew:
+        assert list(crew.each(square, range(4))) == [0, 1, 4, 9]
 
 
 def test_only_a_few_pieces_wait_and_a_killed_process_is_a_sentence(tmp_path: Path) -> None:

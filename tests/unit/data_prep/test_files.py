@@ -10,7 +10,9 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset, DatasetDict
 
+from tasks.data_prep.sources.files.kinds import rows_in, whole_datasets
 from tasks.engine.errors import DataError
+from tasks.engine.inputs import files_below
 from tests.unit.data_prep.samples import write
 from tests.unit.data_prep.test_folder import read
 
@@ -161,3 +163,15 @@ def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
         DataError, match=r"rl_prompts\.jsonl:1: found unreadable data \(No such file.*what the link points"
     ):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".jsonl.gz", ".csv", ".parquet", "saved"])
+def test_rows_are_counted_without_being_read(tmp_path: Path, kind: str) -> None:
+    save(tmp_path, kind)
+    (path,) = whole_datasets(files_below(tmp_path)).values()
+    assert rows_in(path) == len(read(tmp_path).comparisons) + (kind == ".csv")  # its header is a line too
+
+
+def test_what_cannot_be_counted_counts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "broken.parquet").write_bytes(b"no")
+    assert rows_in(tmp_path / "broken.parquet") == rows_in(tmp_path / "missing.jsonl") == 0

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from tasks.data_prep.config import DataPrepConfig
+from tasks.data_prep.prepare import rows_to_read
 from tasks.data_prep.sources.records import SourceRecords
 from tasks.engine.errors import DataError
 from tasks.language.plain_layout import PlainLayout
@@ -40,6 +41,14 @@ def test_columns_are_renamed_and_dotted_paths_reach_inside(tmp_path: Path) -> No
     )
     assert (records.demonstrations[0].prompt.text, records.demonstrations[0].response) == ("ask =>", "answer")
     assert (records.benchmarks[0].task, records.benchmarks[0].answer) == ("quiz", 1)
+
+
+@pytest.mark.usefixtures("cache")
+def test_rows_are_counted_before_they_are_read(tmp_path: Path) -> None:
+    write(tmp_path, {"data/data.jsonl": [{"prompt": "a"}, {"prompt": "b"}]})
+    asked = {"rl_prompts": role(tmp_path / "data", prompt="prompt"), "demonstrations": role(Path("nobody/nothing"))}
+    config = DataPrepConfig(**values("hub", hub=asked))
+    assert rows_to_read(config) == 2
 
 
 @pytest.mark.usefixtures("cache")

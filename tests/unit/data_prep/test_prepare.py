@@ -11,7 +11,7 @@ import pytest
 from tasks.data_prep.audit import check_no_leaks
 from tasks.data_prep.config import DataPrepConfig
 from tasks.data_prep.deduplicate import normalise
-from tasks.data_prep.prepare import prepare
+from tasks.data_prep.prepare import prepare, rows_to_read
 from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.split import ANY_SPLITS, AnySplit, Shares, owner_key, split_of
 from tasks.data_prep.tokenizer import train_tokenizer
@@ -264,6 +264,7 @@ def small_sandbox() -> DataPrepConfig:
 
 def test_the_sandbox(tmp_path: Path) -> None:
     data, audit = run(small_sandbox(), tmp_path / "out", model(vocab_size=512))
+    assert rows_to_read(small_sandbox()) == 600 == sum(row["read"] for row in audit["rows"])
     assert World.read(tmp_path / "out") == World.from_seed(3)
     prompts = [prompt for split in SPLITS for prompt in [*data.rl_prompts(split), *data.comparison_prompts(split)]]
     prompts += [item.prompt for split in SPLITS for item in data.demonstrations(split)]

@@ -157,7 +157,7 @@ def test_rows_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyP
         tracemalloc.stop()
     assert peak < 6e6
     assert 5e5 < arrow.max_memory() < 5e6
-    assert bars.shown == [[2_000, "row", 2_000], [2_000, "row to measure", 2_000]]
+    assert bars.shown == [[2_000, "row", 2_000], [2_000, "measured row", 2_000]]
 
 
 def test_the_stage_says_how_many_rows_a_second_it_prepared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
