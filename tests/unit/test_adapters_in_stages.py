@@ -121,10 +121,14 @@ def test_a_later_round_starts_elsewhere_than_its_reference(folders: tuple[Path, 
 
 
 def test_learning_rates_are_raised(folders: tuple[Path, Path]) -> None:
-    rates = [
-        ppo(folders, adapter=adapter, warmup_iterations=0).step()["policy/learning_rate"] for adapter in (None, ADAPTER)
-    ]
-    assert rates[1] == pytest.approx(10 * rates[0])
+    full, thin = (ppo(folders, adapter=adapter, warmup_iterations=0) for adapter in (None, ADAPTER))
+    assert thin.step()["policy/learning_rate"] == pytest.approx(10 * full.step()["policy/learning_rate"])
+    for usual, raised in zip(full.optimizers, thin.optimizers, strict=True):
+        assert usual is not None and raised is not None
+        before, after = (descent.optimizer.param_groups[0]["lr"] for descent in (usual, raised))
+        assert after == pytest.approx(10 * before)
+    fine_tuned = [sft(adapter=adapter).step()["train/learning_rate"] for adapter in (None, ADAPTER)]
+    assert fine_tuned[1] == pytest.approx(10 * fine_tuned[0])
 
 
 @pytest.mark.parametrize("limits", [{}, {"frozen_precision": "bf16"}])
@@ -280,3 +284,11 @@ def test_a_reward_model_trains_its_head_and_its_adapter(tmp_path: Path) -> None:
     again = RewardLearner(ScalarModel.load(tmp_path / "model"), comparisons(), tiny.tokenizer(), config, tiny.runtime())
     for found, expected in zip(again.score(comparisons()), scores, strict=True):
         assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_base_of_a_reward_model_with_an_adapter_is_in_the_frozen_precision(tmp_path: Path) -> None:
+    save_policy(tiny.policy(2), tiny.tokenizer(), tmp_path / "policy")
+    config = RewardModelConfig.model_validate(tiny.settings("reward_model", **SMALL, adapter=ADAPTER))
+    model = model_to_train(config, tmp_path / "policy", tiny.tokenizer(), tiny.runtime(frozen_precision="bf16"))
+    kinds = {wanted: {p.dtype for p in model.parameters() if p.requires_grad == wanted} for wanted in (True, False)}
+    assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
