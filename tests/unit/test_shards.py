@@ -48,7 +48,7 @@ def agree(count: int, names: list[str]) -> None:
         for one, other in zip(told, steps, strict=True):
             assert other == pytest.approx(one, rel=1e-5, abs=1e-6), name
         assert farthest(weights(saved), weights(of_first)) < 1e-6, name
-        assert all(steps == other for _, other in [(0, rank[name][0]) for rank in found] for steps in [steps])
+        assert all(rank[name][0] == steps for rank in found), name
 
 
 def test_ranks_that_divide_the_weights_come_to_the_numbers_of_one_process() -> None:
