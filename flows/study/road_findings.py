@@ -7,7 +7,7 @@ import numpy as np
 
 from flows.study.points import policy_setting, road_setting, rows_of_roads
 from flows.study.policy_findings import GOLD, KL, PROXY, VS_BASE, WIN
-from flows.study.results import StudyFinding, Chart, Results, series_of
+from flows.study.results import Chart, Results, StudyFinding, series_of
 from flows.study.rules import Claim, PerSeed, difference, seed_interval
 from tasks.results.policies import POLICIES
 from tasks.results.sheet import GOLD as GOLD_JUDGE

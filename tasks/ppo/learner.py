@@ -276,8 +276,7 @@ class PPOLearner:
         """One prompt per episode; the episodes of a group lie side by side."""
         per_prompt = self.config.responses_per_prompt
         drawn = self.prompt_cursor.draw(self.config.episodes_per_iteration // per_prompt).flatten()
-        chosen: list[int] = drawn.repeat_interleave(per_prompt).tolist()
-        return chosen
+        return [int(number) for number in drawn.repeat_interleave(per_prompt)]
 
     def _minibatches(self, episodes: Episodes) -> list[Minibatch]:
         """One permutation of the episodes, in disjoint minibatches, each cut into microbatches."""
