@@ -32,6 +32,7 @@ RUNTIME = RuntimeConfig(
     gradient_checkpointing=False,
     threads=1,
     processes=1,
+    shard="none",
     tokens_per_microbatch=64,
     generation_batch=8,
     runner="threads",

@@ -9,7 +9,7 @@ from flows.config import load
 from flows.study.page import findings_of
 from flows.study.points import points_of
 from flows.study.records import STAGES, fingerprint_of
-from flows.study.results import Finding, Results
+from flows.study.results import Results, StudyFinding
 from flows.study.road_findings import above_best_of_n, best_of_n_at, standing
 from tasks.engine.fingerprint import source_digests
 from tests.unit.study.synthetic import NOISE, OPPOSITE, PUBLISHED, study_config, synthetic
@@ -23,7 +23,7 @@ CURVE = [
 ]
 
 
-def finding(results: Results) -> Finding:
+def finding(results: Results) -> StudyFinding:
     (found,) = findings_of(results)
     assert found.key == "rival_roads"
     return found
