@@ -10,8 +10,8 @@ import pytest
 from tests.unit.family_folders import FAMILIES, family_folder
 from tests.unit.tiny_folder import data_folder
 
-QUICK = ("gpt2", "qwen2")
-"""In the default tier: one without pad token and chat template, one with both."""
+QUICK = ("gpt2", "mistral")
+"""In the default tier: byte-level BPE without a chat template, and pieces with byte fallback and one; neither has a pad token."""
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_all_stages_and_a_chat(tmp_path: Path, family: str) -> None:
     assert "15 of 15 stages ran" in run("flows.rlhf", *road)
     released = next((tmp_path / "root").rglob("release-*/*/policy"))
     talk = run("flows.chat", f"model={released}", "--tokens", "8", root, typed="what does ann do ?\n/quit\n")
-    assert talk.startswith("release-") and talk.count("> ") == 2, "an answer, and the next prompt"
+    assert talk.startswith("release-") and talk.count("> ") >= 2, "an answer, and the next prompt"
