@@ -85,7 +85,7 @@ def points_of(config: StudyConfig) -> list[Point]:
         *(_road(policy, road, config) for policy, road in rows_of_roads(grid.roads).items()),
         *(_reward(prompts, "prompt", grid.pairs_per_step) for prompts in grid.comparison_prompts),
         *(_reward(prompts, "pair", grid.pairs_per_step) for prompts in grid.pair_prompts),
-        *([Draft("sft_epochs", sft_setting(grid.sft_epochs), [])] if grid.sft_epochs else []),
+        *([PointDraft("sft_epochs", sft_setting(grid.sft_epochs), [])] if grid.sft_epochs else []),
         *(_policy(beta, gamma) for beta, gamma in insides),
         *(_ablation(name, changes, config) for name, changes in grid.ablations.items()),
     ]
@@ -104,7 +104,7 @@ def points_of(config: StudyConfig) -> list[Point]:
     ]
 
 
-class Draft(NamedTuple):
+class PointDraft(NamedTuple):
     """A setting before it is repeated with every seed."""
 
     kind: Kind
@@ -113,26 +113,26 @@ class Draft(NamedTuple):
     row: str = ""
 
 
-def _policy(beta: float, gamma: float) -> Draft:
-    return Draft("policy", policy_setting(beta, gamma), [f"ppo.beta={beta:g}", f"ppo.gamma={gamma:g}"])
+def _policy(beta: float, gamma: float) -> PointDraft:
+    return PointDraft("policy", policy_setting(beta, gamma), [f"ppo.beta={beta:g}", f"ppo.gamma={gamma:g}"])
 
 
-def _road(policy: str, road: str, config: StudyConfig) -> Draft:
+def _road(policy: str, road: str, config: StudyConfig) -> PointDraft:
     """The reference point with one rival: what the two share is found in the store."""
     reference = _policy(config.reference.beta, config.reference.gamma)
-    return Draft("policy", road_setting(policy), [*reference.overrides, f"rivals=[{road}]"], policy)
+    return PointDraft("policy", road_setting(policy), [*reference.overrides, f"rivals=[{road}]"], policy)
 
 
-def _ablation(name: str, changes: Sequence[str], config: StudyConfig) -> Draft:
+def _ablation(name: str, changes: Sequence[str], config: StudyConfig) -> PointDraft:
     reference = _policy(config.reference.beta, config.reference.gamma)
-    return Draft("policy", name, [*reference.overrides, *changes])
+    return PointDraft("policy", name, [*reference.overrides, *changes])
 
 
-def _reward(prompts: int, element: str, pairs_per_step: int) -> Draft:
+def _reward(prompts: int, element: str, pairs_per_step: int) -> PointDraft:
     overrides = [f"comparisons.max_prompts={prompts}", f"reward_model.batch_element={element}"]
     if element == "pair":
         overrides.append(f"reward_model.batch_size={pairs_per_step}")
-    return Draft("reward_model", reward_setting(prompts, element), overrides)
+    return PointDraft("reward_model", reward_setting(prompts, element), overrides)
 
 
 def next_point(pending: Sequence[Point], running: Iterable[Point], begun: Collection[int]) -> Point | None:

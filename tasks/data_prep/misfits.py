@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     """As what they are read: a ranking may serve as a prompt."""
 
 
-class Found(NamedTuple):
+class MeasuredRows(NamedTuple):
     """What was measured of a piece."""
 
     numbers: Numbers
@@ -53,17 +53,17 @@ class Measure:
 
     ruler: Ruler
 
-    def __call__(self, piece: Piece) -> Found:
+    def __call__(self, piece: Piece) -> MeasuredRows:
         """Nothing of the texts is kept."""
         rows = table_in(piece.path, piece.places).to_pylist()
         if piece.kind is Document:
             spelled = [3 * self.ruler.spells_special_token(row["text"]) for row in rows]
             none = np.empty(0, np.int32)
-            return Found(piece.numbers, none, none, none, none.astype(np.int64), 0, np.array(spelled, np.int8))
+            return MeasuredRows(piece.numbers, none, none, none, none.astype(np.int64), 0, np.array(spelled, np.int8))
         records = [record_of(row, piece.kind) for row in rows]
         measured = self.ruler.measure(records)  # type: ignore[arg-type]
         objections = [self.ruler.objection(*both) or "" for both in zip(records, measured, strict=True)]  # type: ignore[arg-type]
-        return Found(
+        return MeasuredRows(
             piece.numbers,
             np.array([item.prompt for item in measured], np.int32),
             np.array([item.unknown_of_prompt for item in measured], np.int32),

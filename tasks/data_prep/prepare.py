@@ -19,7 +19,7 @@ from tasks.data_prep.layouts import layout_of, notice_of_template
 from tasks.data_prep.lengths import Limits, Ruler
 from tasks.data_prep.misfits import Measure, drop_misfits
 from tasks.data_prep.rules import MOVED
-from tasks.data_prep.shelf import KINDS, ROWS, Batch, Numbers, Shelf, Shelver, in_batches
+from tasks.data_prep.shelf import KINDS, ROWS, RowBatch, Numbers, Shelf, Shelver, in_batches
 from tasks.data_prep.sources.folder import count_rows, folder_rows
 from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.hub import count_hub_rows, hub_rows
@@ -167,7 +167,7 @@ def read_source(
     return shelf
 
 
-def _batches(config: DataPrepConfig, layout: Layout, rest: SourceRecords) -> Iterator[Batch]:
+def _batches(config: DataPrepConfig, layout: Layout, rest: SourceRecords) -> Iterator[RowBatch]:
     """What is put on the shelf; the rest goes into ``rest``."""
     numbers = itertools.count()
     if config.source == "sandbox":
@@ -177,7 +177,7 @@ def _batches(config: DataPrepConfig, layout: Layout, rest: SourceRecords) -> Ite
         for role in KINDS:
             records = getattr(world, role)
             for start in range(0, len(records), ROWS):
-                yield Batch(next(numbers), role, (), False, records[start : start + ROWS])
+                yield RowBatch(next(numbers), role, (), False, records[start : start + ROWS])
         return
     for role, rows in _rows(config, layout, rest):
         if role in KINDS:

@@ -36,7 +36,7 @@ KINDS: dict[str, type[Record]] = {
 Numbers = NDArray[np.int64]
 
 
-class Batch(NamedTuple):
+class RowBatch(NamedTuple):
     """Some rows of one role as they were read; or records, where there were no rows."""
 
     number: int
@@ -72,7 +72,7 @@ class Shelver:
     end: str
     how: How
 
-    def __call__(self, batch: Batch) -> Shelved:
+    def __call__(self, batch: RowBatch) -> Shelved:
         """Raises: DataError: a row that cannot be read, with file and line."""
         source, role = SourceRecords(), batch.role
         setattr(source, role, list(batch.records))
@@ -180,11 +180,11 @@ class Shelf:
         return str(table_in(path, place)[column][0].as_py())
 
 
-def in_batches(role: str, rows: Iterable[Row], count: Iterator[int]) -> Iterator[Batch]:
+def in_batches(role: str, rows: Iterable[Row], count: Iterator[int]) -> Iterator[RowBatch]:
     """Rows of one file, some at a time."""
     rows = iter(rows)
     while some := list(islice(rows, ROWS)):
-        yield Batch(next(count), role, [(row.where, row.fields) for row in some], some[0].table, ())
+        yield RowBatch(next(count), role, [(row.where, row.fields) for row in some], some[0].table, ())
 
 
 def table_in(path: Path, places: Numbers) -> pa.Table:

@@ -12,7 +12,7 @@ from tasks.engine.context import StageName
 from tasks.engine.fingerprint import dependencies, fingerprint
 
 
-class Found:
+class StoredStages:
     """Called like a ``Pipeline``; returns what the store has of each stage, None where it would have to be made."""
 
     def __init__(self, store: ArtifactStore) -> None:
@@ -39,7 +39,7 @@ def written_before(config: RLHFConfig) -> float | None:
     if not config.tracking.store.is_dir():
         return None
     store = ArtifactStore(config.tracking.store)
-    found = Found(store)
+    found = StoredStages(store)
     instructgpt(config, found)
     start = found.stages["ppo_init"]
     if start is None:

@@ -7,8 +7,8 @@ import torch
 from flows.ask.arithmetic.shapes import Shapes, network_config, shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.timing.before import written_before
-from flows.ask.timing.rates import Learner, Rates, Trial, rates_here
-from flows.ask.timing.schedule import Kind, Planned, planned
+from flows.ask.timing.rates import MeasuredModel, Rates, Trial, rates_here
+from flows.ask.timing.schedule import StageKind, Planned, planned
 from flows.ask.timing.tokens import Lengths, lengths_of
 from flows.ask.timing.work import START, Work, work_of
 from flows.config import RLHFConfig
@@ -60,7 +60,7 @@ def stages_of(patient: Patient, shapes: Shapes, lengths: Lengths, rates: Rates) 
     works = work_of(patient.config, patient.rows, lengths, shapes)
     scaled, ranks = rates.scaled(parameters), ranks_of(patient.config.runtime)
 
-    def seconds(kind: Kind) -> float:
+    def seconds(kind: StageKind) -> float:
         of_group = works.get(kind.group, Work())
         work = (
             works.get(f"{kind.group}-{kind.about}", works.get(f"{kind.group}-", of_group)) if kind.about else of_group
@@ -82,7 +82,7 @@ def rates_of(config: RLHFConfig, shapes: Shapes, lengths: Lengths) -> Rates:
     """Of this machine, on a batch shaped like the run's."""
     rows = min(config.runtime.generation_batch, config.ppo.episodes_per_iteration, MOST_ROWS)
     batch = Trial(max(1, round(lengths.asked)), max(1, round(lengths.response)), rows)
-    learner = Learner(network_config(config), shapes.policy.parameters, adapter_of(config))
+    learner = MeasuredModel(network_config(config), shapes.policy.parameters, adapter_of(config))
     return rates_here(learner, config.runtime, batch, environment.HOME)
 
 

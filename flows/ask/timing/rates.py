@@ -84,7 +84,7 @@ class Trial(NamedTuple):
     rows: int
 
 
-class Learner(NamedTuple):
+class MeasuredModel(NamedTuple):
     """What is measured."""
 
     network: PretrainedConfig
@@ -93,7 +93,7 @@ class Learner(NamedTuple):
     """Of the run, if any stage trains one."""
 
 
-def rates_here(learner: Learner, runtime: RuntimeConfig, batch: Trial, home: Path) -> Rates:
+def rates_here(learner: MeasuredModel, runtime: RuntimeConfig, batch: Trial, home: Path) -> Rates:
     """From the home folder, else measured and kept there."""
     path, machine = home / FILE, f"{platform.node()} {runtime.device} {runtime.precision} {runtime.threads} threads"
     how = f"{batch} {torch.__version__} {learner.adapter} {runtime.gradient_checkpointing}"
@@ -126,7 +126,7 @@ def guessed(parameters: int, runtime: RuntimeConfig) -> Rates:
     )
 
 
-def measure(learner: Learner, runtime: RuntimeConfig, batch: Trial, machine: str) -> Rates:
+def measure(learner: MeasuredModel, runtime: RuntimeConfig, batch: Trial, machine: str) -> Rates:
     """Run it all, with the threads of a stage."""
     before = torch.get_num_threads()
     torch.set_num_threads(runtime.threads)

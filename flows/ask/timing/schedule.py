@@ -19,7 +19,7 @@ class Planned(NamedTuple):
     ends: float
 
 
-class Kind(NamedTuple):
+class StageKind(NamedTuple):
     """What the time of a stage depends on."""
 
     group: str
@@ -37,7 +37,7 @@ class Timetable:
         workers: how many stages run side by side.
     """
 
-    def __init__(self, seconds: Callable[[Kind], float], workers: int) -> None:
+    def __init__(self, seconds: Callable[[StageKind], float], workers: int) -> None:
         self._seconds = seconds
         self._free = [0.0] * workers
         self.stages: list[Planned] = []
@@ -47,14 +47,14 @@ class Timetable:
         ready = max((stage.ends for stage in inputs.values()), default=0.0)
         begins = max(ready, heapq.heappop(self._free))
         number = re.search(r"round_(\d+)$", about)
-        seconds = self._seconds(Kind(group, about, int(number[1]) if number else 1, task.divided))
+        seconds = self._seconds(StageKind(group, about, int(number[1]) if number else 1, task.divided))
         planned = Planned(f"{group}-{about}" if about else group, group, seconds, begins, begins + seconds)
         heapq.heappush(self._free, planned.ends)
         self.stages.append(planned)
         return planned
 
 
-def planned(config: RLHFConfig, seconds: Callable[[Kind], float]) -> list[Planned]:
+def planned(config: RLHFConfig, seconds: Callable[[StageKind], float]) -> list[Planned]:
     """Every stage of the flow, in its order."""
     plan = Timetable(seconds, config.runtime.max_workers)
     instructgpt(config, plan)

@@ -12,7 +12,7 @@ from flows.ask.dry_run import dry_run
 from flows.ask.timing import page as timing_page
 from flows.ask.timing import rates as measuring
 from flows.ask.timing.page import ranks_of, show, stages_of
-from flows.ask.timing.rates import Learner, Rates, Trial, rates_here
+from flows.ask.timing.rates import MeasuredModel, Rates, Trial, rates_here
 from flows.ask.timing.schedule import planned
 from flows.ask.timing.tokens import Lengths
 from flows.ask.timing.work import Work, work_of
@@ -154,7 +154,7 @@ def test_every_stage_has_the_seconds_of_its_work(monkeypatch: pytest.MonkeyPatch
 def test_rates_are_measured_once_for_a_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = miniature()
     network, size = network_config(config), shapes_of(config).policy.parameters
-    first = rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path)
+    first = rates_here(MeasuredModel(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path)
     assert first.parameters == size and first.train > first.read > 0 and first.sample > 0 and first.update > 0
     kept = json.loads((tmp_path / "rates.json").read_text())
     assert len(kept) == 1
@@ -163,16 +163,16 @@ def test_rates_are_measured_once_for_a_shape(tmp_path: Path, monkeypatch: pytest
         raise AssertionError("measured again")
 
     monkeypatch.setattr(measuring, "measure", refuse)
-    assert rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path) == first
+    assert rates_here(MeasuredModel(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path) == first
     with pytest.raises(AssertionError, match="measured again"):
-        rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 3), tmp_path)
+        rates_here(MeasuredModel(network, size, None), config.runtime, Trial(6, 4, 3), tmp_path)
 
 
 def test_a_model_that_is_too_large_to_build_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load([])
     network, size = network_config(config), shapes_of(config).policy.parameters
     monkeypatch.setattr(measuring, "MOST_PARAMETERS", size // 2)
-    found = rates_here(Learner(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path)
+    found = rates_here(MeasuredModel(network, size, None), config.runtime, Trial(6, 4, 2), tmp_path)
     assert found.parameters < size and network.num_hidden_layers == 3
 
 
