@@ -19,7 +19,7 @@ from tasks.data_prep.layouts import layout_of, notice_of_template
 from tasks.data_prep.lengths import Limits, Ruler
 from tasks.data_prep.misfits import Measure, drop_misfits
 from tasks.data_prep.rules import MOVED
-from tasks.data_prep.shelf import KINDS, ROWS, RowBatch, Numbers, Shelf, Shelver, in_batches
+from tasks.data_prep.shelf import KINDS, ROWS, Numbers, RowBatch, Shelf, Shelver, in_batches
 from tasks.data_prep.sources.folder import count_rows, folder_rows
 from tasks.data_prep.sources.formats.table import read_rows
 from tasks.data_prep.sources.hub import count_hub_rows, hub_rows

@@ -66,8 +66,7 @@ def load_policy(folder: Path | str, device: torch.device | str, *, revision: str
         ModelError: nothing there, no config, no tokenizer, no safetensors, weights missing, or a model of another kind.
     """
     check_tokenizer_files(folder)
-    model = load_checked(AutoModelForCausalLM, folder, device, revision)
-    _check_head(model, folder)
+    _check_head(model := load_checked(AutoModelForCausalLM, folder, device, revision), folder)
     return model
 
 

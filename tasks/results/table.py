@@ -1,6 +1,6 @@
 """The comparison as tables of text cells, drawn by the terminal, by Markdown and by the page alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from tasks.results.judges import JUDGES
 from tasks.results.safety_figure import SafetyFigure
 from tasks.results.sheet import GREEDY
 from tasks.results.verdict import bias, deciding_judge, points
-from tasks.results.win_rate import Interval
+from tasks.results.win_rate import Interval, WinRate
 
 PREFERENCE = "preference"
 """Columns about the responses: every way of answering has them."""
@@ -192,8 +192,8 @@ def terminal_table(comparison: PolicyComparison) -> Table:
     }
     columns |= {
         "New\nreq. %": partial(_unseen, judge=first),
-        "vs PPO-\ninit %": partial(_against_start, judge=first),
-        "vs yard-\nstick %": partial(_against_yardstick, judge=first),
+        "vs PPO-\ninit %": lambda row: _by_any(row.against_start, first),
+        "vs yard-\nstick %": lambda row: _by_any(row.against_yardstick, first),
         "KL\nnats": _kl,
         "Bench\n%": _benchmark,
         "True,\ninf. %": _truth,
@@ -240,25 +240,13 @@ def _columns(comparison: PolicyComparison) -> list[Column]:
     judges = comparison.judges
     first = deciding_judge(comparison.rows, judges)
     return [
-        *[
-            column
-            for judge in judges
-            for column in (
-                Column(f"Win %, {JUDGES[judge].title}", PREFERENCE, partial(_win, judge=judge)),
-                # The others' stand in the table of judges.
-                *(
-                    [
-                        Column("At equal length %", PREFERENCE, partial(_controlled, judge=judge)),
-                        Column("At equal style %", PREFERENCE, partial(_styled, judge=judge)),
-                    ]
-                    if judge == first
-                    else []
-                ),
-            )
-        ],
+        *[Column(f"Win %, {JUDGES[judge].title}", PREFERENCE, partial(_win, judge=judge)) for judge in judges],
+        # The other judges' are in the table of judges.
+        Column("At equal length %", PREFERENCE, partial(_controlled, judge=first)),
+        Column("At equal style %", PREFERENCE, partial(_styled, judge=first)),
         Column("New requests %", PREFERENCE, partial(_unseen, judge=first)),
-        Column("Against PPO-init %", PREFERENCE, partial(_against_start, judge=first)),
-        Column("Against yardstick %", PREFERENCE, partial(_against_yardstick, judge=first)),
+        Column("Against PPO-init %", PREFERENCE, lambda row: _by_any(row.against_start, first)),
+        Column("Against yardstick %", PREFERENCE, lambda row: _by_any(row.against_yardstick, first)),
         Column("KL, nats", PREFERENCE, _kl),
         Column("True + informative %", PREFERENCE, _truth),
         Column("Length, tokens", PREFERENCE, lambda row: Cell(f"{row.length:.1f}")),
@@ -311,14 +299,9 @@ def _unseen(row: PolicyRow, judge: str) -> Cell:
     )
 
 
-def _against_start(row: PolicyRow, judge: str) -> Cell:
-    """Against the policy that PPO starts from, by the deciding judge if it gives scores."""
-    won = row.against_start.get(judge) or next(iter(row.against_start.values()), None)
-    return _share(won.bootstrap) if won else Cell()
-
-
-def _against_yardstick(row: PolicyRow, judge: str) -> Cell:
-    won = row.against_yardstick.get(judge) or next(iter(row.against_yardstick.values()), None)
+def _by_any(wins: Mapping[str, WinRate], judge: str) -> Cell:
+    """By the deciding judge if it gives scores, else by the first that does."""
+    won = wins.get(judge) or next(iter(wins.values()), None)
     return _share(won.bootstrap) if won else Cell()
 
 

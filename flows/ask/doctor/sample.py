@@ -16,7 +16,7 @@ from tasks.data_prep.facts import How
 from tasks.data_prep.lengths import Limits, Measured, Ruler
 from tasks.data_prep.misfits import Measure, drop_misfits
 from tasks.data_prep.prepare import training_text
-from tasks.data_prep.shelf import KINDS, RowBatch, Numbers, Shelf, Shelver, in_batches
+from tasks.data_prep.shelf import KINDS, Numbers, RowBatch, Shelf, Shelver, in_batches
 from tasks.data_prep.sources.filter import RowFilter
 from tasks.data_prep.sources.folder import BARE_ROLES, choose_files, read_benchmark, require_file, rows_of
 from tasks.data_prep.sources.formats.table import read_rows

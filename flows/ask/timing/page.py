@@ -8,7 +8,7 @@ from flows.ask.arithmetic.shapes import Shapes, network_config, shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.timing.before import written_before
 from flows.ask.timing.rates import MeasuredModel, Rates, Trial, rates_here
-from flows.ask.timing.schedule import StageKind, Planned, planned
+from flows.ask.timing.schedule import Planned, StageKind, planned
 from flows.ask.timing.tokens import Lengths, lengths_of
 from flows.ask.timing.work import START, Work, work_of
 from flows.config import RLHFConfig

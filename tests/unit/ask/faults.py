@@ -476,7 +476,11 @@ FAULTS = [
     ),
     Fault(
         "shards_of_adapters",
-        f.given("adapter=lora", "runtime.processes=2", "runtime.shard=full"),
+        f.given(
+            "sft.adapter={rank: 8, alpha: 16, targets: all-linear, dropout: 0.0, learning_rate_factor: 10.0}",
+            "runtime.processes=2",
+            "runtime.shard=full",
+        ),
         ("runtime.shard is full", "adapter=none"),
     ),
     Fault(

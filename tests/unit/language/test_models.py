@@ -472,6 +472,7 @@ def runtime(precision: str) -> RuntimeConfig:
             "gradient_checkpointing": False,
             "threads": 1,
             "processes": 1,
+            "shard": "none",
             "tokens_per_microbatch": 100,
             "generation_batch": 4,
             "runner": "threads",

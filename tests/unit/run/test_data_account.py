@@ -65,7 +65,8 @@ def test_the_table_names_the_two_largest_reasons(tmp_path: Path, capsys: pytest.
 def test_every_rule_that_drops_rows_is_explained() -> None:
     folder = Path(rules.__file__).parent
     source = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py") if path.name != "rules.py")
-    used = set(re.findall(r'(?:LeftOut|\.drop|leave_out)\(\s*(?:role, )?"(\w+)"', source))
+    used = set(re.findall(r'(?:LeftOut|\.drop|leave_out)\(\s*(?:role, )?(?:split, )?"(\w+)"', source))
+    used |= set(re.findall(r'\d: "(\w+)"', (folder / "clean.py").read_text(encoding="utf-8")))
     used |= set(re.findall(r'return "(\w+)"', (folder / "lengths.py").read_text(encoding="utf-8")))
     used |= {"special_token"} if '"special_token" if' in source else set()
     assert used == set(RULES)
