@@ -32,11 +32,7 @@ class Deadline:
         self._stop_seconds = max(self._stop_seconds, stop_seconds)
 
     def watch(self) -> None:
-        """Wait for ``begin`` in a thread of its own.
-
-        It runs before there is anything to end, because a signal may come while the main thread starts another one, and
-        then nobody can start a third.
-        """
+        """Wait for ``begin`` in a thread of its own, so that a signal's handler need not start one."""
         threading.Thread(target=self._end, name="deadline", daemon=True).start()
 
     def begin(self, status: int) -> None:

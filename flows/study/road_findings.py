@@ -21,7 +21,7 @@ HEADINGS = [
 
 
 def standing(of: Mapping[str, PerSeed], confidence: float, fewest_seeds: int) -> dict[str, str]:
-    """Road -> best, level or behind, by a rule that was fixed beforehand.
+    """Road -> best, level or behind, by the rule of docs/roads.md.
 
     The best has the highest mean over seeds. Another one is behind where the interval of its seed-by-seed difference to the best
     lies wholly below 0, and level with it else. With too few seeds in common nothing is said.

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.engine.errors import DataError
-from tasks.records.json_lines import json_lines
+from tasks.records.json_lines import json_lines, problem
 
 SCORER = "string_match"
 _REFUSAL = re.compile(
@@ -62,10 +62,8 @@ def read_refusal_prompts(path: Path) -> list[RefusalRow]:
         try:
             rows.append(RefusalRow.model_validate(fields))
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "the row"
             raise DataError(
-                f"{where}: {field}: {first['msg']}; expected id, prompt, type and label (safe or unsafe)"
+                f"{where}: {problem(error)}; expected id, prompt, type and label (safe or unsafe)"
             ) from None
     if not rows:
         raise DataError(f"{path}: found no prompt, expected at least one; see docs/evaluation.md for the layout")

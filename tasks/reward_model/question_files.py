@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.engine.errors import DataError
-from tasks.records.json_lines import json_lines
+from tasks.records.json_lines import json_lines, problem
 
 TIES = "Ties"
 """The subset with questions of several right answers."""
@@ -47,8 +47,6 @@ def _rows(path: Path) -> Iterator[QuestionRow]:
         try:
             yield QuestionRow.model_validate(fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "the line"
             raise DataError(
-                f"{where}: {field}: {first['msg']}; expected an object with id, prompt, chosen and rejected (lists of answers)"
+                f"{where}: {problem(error)}; expected an object with id, prompt, chosen and rejected (lists of answers)"
             ) from None

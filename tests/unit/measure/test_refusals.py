@@ -77,8 +77,8 @@ def test_both_kinds_of_file_read_alike_and_a_missing_label_follows_the_type(tmp_
 def test_files_in_another_layout_are_refused_with_their_line(tmp_path: Path) -> None:
     file = tmp_path / "x.csv"
     for text, message in (
-        ("id,prompt,label\n1,a,safe\n2,b,maybe\n", r"x\.csv:3: label: .*expected id, prompt, type and label"),
-        ("id,question,label\n1,a,safe\n", r"x\.csv:2: prompt: Field required"),
+        ("id,prompt,label\n1,a,safe\n2,b,maybe\n", r"x\.csv:3: 'label': .*expected id, prompt, type and label"),
+        ("id,question,label\n1,a,safe\n", r"x\.csv:2: 'prompt': Field required"),
         ("id,prompt,label\n", "found no prompt"),
     ):
         file.write_text(text)

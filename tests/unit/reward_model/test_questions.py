@@ -83,10 +83,10 @@ def test_the_layout_of_reward_bench_2_is_read_and_a_wrong_line_is_named(tmp_path
         QuestionRow(id="7", prompt="1 + 1?", chosen=["2"], rejected=["3", "4", "5"], subset="Math")
     ]
     file.write_text(file.read_text() + '{"id": "8", "prompt": "1 + 1?", "chosen": [], "rejected": ["3"]}\n')
-    with pytest.raises(DataError, match=r"questions\.jsonl:2: chosen: .*expected an object with id, prompt, chosen"):
+    with pytest.raises(DataError, match=r"questions\.jsonl:2: 'chosen': .*expected an object with id, prompt, chosen"):
         read_questions(file)
     file.write_text("[1]\n")
-    with pytest.raises(DataError, match=r"questions\.jsonl:1: the line"):
+    with pytest.raises(DataError, match=r"questions\.jsonl:1: Input should be a valid dictionary"):
         read_questions(file)
     file.write_text("")
     with pytest.raises(DataError, match="found no question"):
