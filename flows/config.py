@@ -173,9 +173,9 @@ class RLHFConfig(RoadsConfig):
         )
 
     @property
-    def starts_from_sft(self) -> bool:
-        """PPO's start is trained like the SFT baseline, so both have the same weights and one measurement is enough."""
-        return self.ppo_init == self.sft
+    def fine_tuning_runs(self) -> dict[str, SFTConfig]:
+        """By stage name; where PPO's start is trained like the SFT baseline, the one is the other."""
+        return {"sft": self.sft} if self.ppo_init == self.sft else {"sft": self.sft, "ppo_init": self.ppo_init}
 
     def ppo_runs_of(self, number: int) -> dict[str, PPOConfig]:
         """The PPO runs of a round; each round draws prompts and responses of its own."""

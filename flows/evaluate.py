@@ -104,7 +104,7 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
             baseline = _adopt(run, "baseline", config.baseline)
         elif "sft" in known:
             baseline = known.get("sft_selected", known["sft"])
-        judged: dict[str, Input] = {"data": data, "reference": known.get("ppo_init", baseline)}
+        judged: dict[str, Input] = {"data": data, "reference": known.get("ppo_init", known.get("sft", baseline))}
         if _has_gold(config, known):
             judged["world"] = data
         if config.reward_model is not None:

@@ -115,7 +115,7 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
     if champion is None or champion.weights == weights_of(run.store, run.finished(policy)):
         return {}
     made, name = of_last_round(run.futures), next(iter(config.ppo_runs))
-    judged = {"data": data_of(made), "reference": made["ppo_init"]}
+    judged = {"data": data_of(made), "reference": made.get("ppo_init", made["sft"])}
     for model in config.reward_model_runs:
         judged[model] = made[model.replace("model_", "model-member_")]  # as the stages of an ensemble are called
     if config.data_prep.source == "sandbox":

@@ -58,7 +58,7 @@ def work_of(config: RLHFConfig, rows: Counts, lengths: Lengths, shapes: Shapes) 
         "evaluation-": _evaluation(config, lengths, judge),
     }
     if rows.demonstrations:
-        for name, knobs in (("sft", config.sft), ("ppo_init", config.ppo_init)):
+        for name, knobs in config.fine_tuning_runs.items():
             found[name] = _fine_tuning(knobs, rows.demonstrations.number, lengths.prompt + lengths.response, shapes)
     if rows.comparisons:
         count, ranked = rows.comparisons.number, lengths.ranked

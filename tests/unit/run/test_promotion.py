@@ -15,6 +15,8 @@ from tests.unit.run.test_rounds import Recorder
 GATED = ["evaluation.gate.model_name=policy", "evaluation.gate.champion_margin=0.1"]
 REVISED = ["revise.prompts=5", "revise.chat.model=m", "revise.chat.api_key_env=null"]
 
+SFT_STARTS = ["ppo_init.epochs=${sft.epochs}", "ppo_init.pretraining_fraction=0"]
+
 
 class Recording(Recorder):
     """A recorder with what a pipeline has beside its calls."""
@@ -38,7 +40,7 @@ class Recording(Recorder):
 
 @pytest.mark.parametrize(
     "overrides",
-    [[], REVISED, [*REVISED, "rounds=2"], ["reward_ensemble=2"], ["rounds=2", "reward_ensemble=2"]],
+    [[], REVISED, [*REVISED, "rounds=2"], ["reward_ensemble=2"], ["rounds=2", "reward_ensemble=2"], SFT_STARTS],
     ids=lambda overrides: " ".join(overrides) or "shipped",
 )
 def test_the_champion_is_measured_like_the_candidate(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
