@@ -64,7 +64,7 @@ class Desk:
         self._lock = threading.Lock()
         self._batches: Remembered[LabelBatch] = Remembered()
         self._labels: Remembered[list[Label]] = Remembered()
-        self._orders: dict[tuple[str, str], list[Item]] = {}
+        self._orders: dict[tuple[str, str], tuple[LabelBatch, list[Item]]] = {}
         self._loans: dict[tuple[str, str], dict[str, float]] = {}
 
     def batches(self) -> list[str]:
@@ -96,7 +96,9 @@ class Desk:
         answered = _answered(self.labels(batch))
         with self._lock:
             lent = [
-                batch.items[item_id] for (of, item_id), loans in self._loans.items() if of == batch.batch.id and loans
+                batch.items[item_id]
+                for (of, item_id), loans in self._loans.items()
+                if of == batch.batch.id and loans and item_id in batch.items
             ]
             mine = [item for item in lent if labeler in self._borrowers(batch, item)]
             for item in [*mine, *self._order(batch, labeler)]:
@@ -132,11 +134,11 @@ class Desk:
 
     def _order(self, batch: LabelBatch, labeler: str) -> list[Item]:
         key = (batch.batch.id, labeler)
-        if key not in self._orders:
+        if key not in self._orders or self._orders[key][0] is not batch:
             items = list(batch.items.values())
             named_random(0, f"label/items/{batch.batch.id}/{labeler}").shuffle(items)
-            self._orders[key] = items
-        return self._orders[key]
+            self._orders[key] = batch, items
+        return self._orders[key][1]
 
     def _is_open(self, batch: LabelBatch, labeler: str, item: Item, answered: Mapping[str, set[str]]) -> bool:
         theirs = answered.get(item.item_id, set())
