@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from flows.label.answers import REASONS, Fields, fields_of, label_of, letter
 from flows.label.desk import Desk, shown_order
@@ -288,10 +289,13 @@ async def _fields(request: Request) -> Mapping[str, Sequence[str]]:
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "Expected the page's own form.")
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES:
-            raise HTTPException(413, f"The form is larger than {BODY_BYTES} bytes.")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > BODY_BYTES:
+                raise HTTPException(413, f"The form is larger than {BODY_BYTES} bytes.")
+    except ClientDisconnect:
+        raise HTTPException(400, "The form did not arrive whole.") from None
     try:
         return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=2000)
     except ValueError:

@@ -19,7 +19,7 @@ from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 
 
-class Asked(NamedTuple):
+class ChatQuestion(NamedTuple):
     """One question, as the model reads it."""
 
     prompt: tuple[int, ...]
@@ -28,7 +28,7 @@ class Asked(NamedTuple):
     temperature: float
 
 
-class Answered(NamedTuple):
+class ChatAnswer(NamedTuple):
     """One answer."""
 
     text: str
@@ -64,9 +64,9 @@ class Respondent:
         self._together, self._room = together, sampling_room()
         self._draws = named_generator(seed, "serve")
         self._door, self._turn = threading.Lock(), threading.Lock()
-        self._waiting: list[tuple[Asked, Future[Answered]]] = []
+        self._waiting: list[tuple[ChatQuestion, Future[ChatAnswer]]] = []
 
-    def asked(self, turns: Sequence[Turn], tokens: int | None, temperature: float) -> Asked:
+    def asked(self, turns: Sequence[Turn], tokens: int | None, temperature: float) -> ChatQuestion:
         """A conversation as a question; without ``tokens`` the answer may fill the context.
 
         Raises:
@@ -81,15 +81,15 @@ class Respondent:
                 f"found {len(prompt)} tokens of conversation and {longest} of answer, expected at most the model's context of "
                 f"{context}; ask with less"
             )
-        return Asked(tuple(prompt), longest, temperature)
+        return ChatQuestion(tuple(prompt), longest, temperature)
 
-    def answer(self, asked: Asked) -> Answered:
+    def answer(self, asked: ChatQuestion) -> ChatAnswer:
         """The answer, drawn side by side with those that are waited for meanwhile.
 
         Raises:
             PlumblineError: one row alone does not fit the memory.
         """
-        mine: Future[Answered] = Future()
+        mine: Future[ChatAnswer] = Future()
         with self._door:
             self._waiting.append((asked, mine))
         with self._turn:  # one batch at a time; whoever is in turn answers for others too
@@ -97,7 +97,7 @@ class Respondent:
                 self._answer_with((asked, mine))
         return mine.result()
 
-    def _answer_with(self, first: tuple[Asked, "Future[Answered]"]) -> None:
+    def _answer_with(self, first: tuple[ChatQuestion, "Future[ChatAnswer]"]) -> None:
         with self._door:
             self._waiting.remove(first)
             alike = [one for one in self._waiting if one[0][1:] == first[0][1:]]
@@ -112,7 +112,7 @@ class Respondent:
         for (_, future), answered in zip(batch, answers, strict=True):
             future.set_result(answered)
 
-    def _answers(self, batch: Sequence[Asked]) -> list[Answered]:
+    def _answers(self, batch: Sequence[ChatQuestion]) -> list[ChatAnswer]:
         drawn: Sampled = sample(
             self._model,
             [asked.prompt for asked in batch],
@@ -127,13 +127,13 @@ class Respondent:
         )
         return [self._read(response) for response in drawn.responses]
 
-    def _read(self, response: Sequence[int]) -> Answered:
+    def _read(self, response: Sequence[int]) -> ChatAnswer:
         end = next((at for at, token in enumerate(response) if token in self._ends), None)
         text: str = self._tokenizer.decode(
             response[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         half = "\ufffd" if end is None else ""  # what was cut off may end within a character
-        return Answered(text.rstrip(half or None).strip(), len(response[:end]), end is not None)
+        return ChatAnswer(text.rstrip(half or None).strip(), len(response[:end]), end is not None)
 
 
 def _digest(folder: Path) -> str:

@@ -233,13 +233,7 @@ def labels_file(batch: LabelBatch, labeler: str) -> Path:
 
 
 def read_labels(batch: LabelBatch) -> list[Label]:
-    """The answers that count, by labeler and in the order in which each labeler first gave them.
-
-    A last line that is cut off is left out, with a notice in the log.
-
-    Raises:
-        DataError: an answer that does not fit the batch.
-    """
+    """The answers that count, by labeler and in the order in which each labeler first gave them; see ``labels_in``."""
     return [label for path in labels_files(batch) for label in labels_in(batch, path)]
 
 
@@ -249,7 +243,7 @@ def labels_files(batch: LabelBatch) -> list[Path]:
 
 
 def labels_in(batch: LabelBatch, path: Path) -> list[Label]:
-    """The answers that count of the one labeler whose file this is.
+    """The answers that count of the one labeler whose file this is; a last line that is cut off is left out, with a notice.
 
     Raises:
         DataError: an answer that does not fit the batch.

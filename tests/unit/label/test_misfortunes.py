@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import socket
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -16,6 +19,7 @@ from flows.label.tokens import Labelers
 from tasks.records import labels as records
 from tasks.records.labels import Label, LabelBatch, append_label, read_labels
 from tests.unit.label.batches import item, written
+from tests.unit.label.server import running
 from tests.unit.label.test_page import Person, answers
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -141,3 +145,15 @@ def test_labels_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     desk.put(batch, label("i50", "ann", [2, 1, 1, 1]))
     assert len((batch.folder / "labels" / "ann.jsonl").read_text().splitlines()) == 26
     assert [json.loads(line)["item_id"] for line in (batch.folder / "labels" / "cid.jsonl").open()] == ["i51"]
+
+
+def test_a_browser_that_goes_away_while_it_sends_is_no_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path)
+    head = "POST /batch/first/1 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with running(tmp_path) as base:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as client:
+                client.sendall(f"{head}Content-Length: 500\r\n\r\nform=1".encode())
+                time.sleep(0.1)
+        assert httpx.get(base, timeout=30).status_code == 401
+    assert "Traceback" not in capfd.readouterr().err

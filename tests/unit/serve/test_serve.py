@@ -89,8 +89,8 @@ def test_an_answer_ends_with_its_turn(respondent: Respondent) -> None:
     end = respondent._layout.end_of_turn
     hello = respondent._tokenizer("Hello", add_special_tokens=False)["input_ids"]
     ended = [*hello, respondent._tokenizer.convert_tokens_to_ids(end), *hello]
-    assert respondent._read(ended) == served.Answered("Hello", len(hello), True)
-    assert respondent._read(hello) == served.Answered("Hello", len(hello), False)
+    assert respondent._read(ended) == served.ChatAnswer("Hello", len(hello), True)
+    assert respondent._read(hello) == served.ChatAnswer("Hello", len(hello), False)
 
 
 def test_questions_that_wait_are_answered_together(respondent: Respondent, monkeypatch: pytest.MonkeyPatch) -> None:
