@@ -8,7 +8,6 @@ from pydantic import field_validator
 from flows.process.environment import BASE_FOLDER
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.config import Config, one_line
-from tasks.engine.remote import OPTIONS
 from tasks.engine.shared import store_at
 
 
@@ -52,14 +51,14 @@ class TrackingConfig(Config):
     def _is_shared(cls, store: str | None) -> str | None:
         if store is None:
             return None
-        kind = store.partition("://")[0]
-        if "@" in store or (kind in OPTIONS and re.search(r"[?#]", store)):
+        if re.match(r"\w+://[^/]*@|s3://.*[?#]", store):
             raise ValueError(
-                "the address holds a user, a key or options, which logs and pages would keep; write s3://bucket/prefix, and put "
+                "the address holds a key or options, which logs and pages would keep; write s3://bucket/prefix, and put "
                 "credentials into the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             )
-        if kind not in OPTIONS or not re.fullmatch(
-            r"(s3|memory)://[^/*\[\]\s][^*\[\]\s]*|file:///[^*\[\]\x00-\x1f]+", store
+        if (
+            not re.fullmatch(r"(s3://[\w.-]+|file://(?=/))(/[^*?#\[\]\x00-\x1f]*)?", store)
+            or "//" in store.partition("://")[2]
         ):
             raise ValueError(
                 f"found {store[:80]!r}, expected null for results below tracking.root alone, or an address to share them at: "
