@@ -207,7 +207,7 @@ def check(config: EvaluateConfig) -> None:
     Raises:
         PlumblineError: the first thing that is wrong, with its remedy.
     """
-    config.tracking.open_store()
+    config.tracking.open_store().reach()
     check_device(config.runtime.device, config.runtime.processes)
     check_runner(config.runtime.runner)
     for name in ("policy", "baseline"):

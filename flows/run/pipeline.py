@@ -207,6 +207,7 @@ class Pipeline:
             log.tags({"plumbline.error": (str(error).splitlines() or [""])[0]})
         # Ctrl-C and Prefect's TerminationSignal are no Exceptions.
         log.finish("FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED")
-        for left in (deliver(self.context.tracking_uri), self.store.deliver()):
+        # Whoever tells a run to stop does not wait for uploads; the next run shares what is left.
+        for left in (deliver(self.context.tracking_uri), self.store.deliver() if error is None else ""):
             if left:
                 print(left, file=sys.stderr)

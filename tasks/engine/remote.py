@@ -172,8 +172,8 @@ class Remote:
             raise
         except ImportError as error:
             raise ArtifactError(
-                f"tracking.store: {self.address} needs the extra {self.kind}, which is not installed; "
-                f"pip install 'plumbline[{self.kind}]'"
+                f"tracking.store: {self.address} needs a package that is not installed; run "
+                f"`pip install -c constraints.txt -e .[{self.kind}]`"
             ) from error
         except Exception as error:
             if refusal(error) in OF_THE_DISK:

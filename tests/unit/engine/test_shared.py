@@ -236,7 +236,7 @@ def test_an_address_that_can_be_used_keeps_nothing_of_the_probe(address: str, tm
 def test_an_extra_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
-    with pytest.raises(ArtifactError, match=r"s3://x needs the extra s3.*pip install 'plumbline\[s3\]'"):
+    with pytest.raises(ArtifactError, match=r"s3://x needs a package.*pip install -c constraints\.txt -e \.\[s3\]"):
         SharedStore(tmp_path, "s3://x").reach()
 
 
