@@ -41,7 +41,9 @@ def test_one_round_is_the_pipeline_as_it_was() -> None:
 def test_a_start_that_is_trained_like_sft_is_sft() -> None:
     inputs = walked("ppo_init.epochs=${sft.epochs}", "ppo_init.pretraining_fraction=0", "train_dpo=true").inputs
     assert "ppo_init" not in inputs and "evaluation-ppo_init" not in inputs
-    assert inputs["ppo_ptx"]["ppo_init"] == inputs["dpo"]["ppo_init"] == inputs["evaluation-ppo_ptx"]["reference"] == "sft"
+    assert (
+        inputs["ppo_ptx"]["ppo_init"] == inputs["dpo"]["ppo_init"] == inputs["evaluation-ppo_ptx"]["reference"] == "sft"
+    )
     assert inputs["evaluation"]["ppo_init"] == inputs["evaluation"]["sft"] == "evaluation-sft"
     other = walked("ppo_init.epochs=${sft.epochs}", "ppo_init.pretraining_fraction=0", "ppo_init.seed=2").inputs
     assert other["ppo_ptx"]["ppo_init"] == "ppo_init"
