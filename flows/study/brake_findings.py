@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from flows.study.points import BEST_OF_BRAKED, UNBRAKED, braked_setting, healthy_setting, policy_setting
-from flows.study.policy_findings import GOLD, KL
+from flows.study.policy_findings import GOLD, INTERVENTIONS, KL
 from flows.study.results import Results, StudyFinding
 from flows.study.rules import Claim, Judged, PerSeed, seed_interval
 
@@ -13,19 +13,11 @@ DISTURBED = 1
 """Healthy runs that the brake may disturb."""
 LOST = 0.01
 """Of the gold score, what healthy runs may lose."""
-COUNT = "brake/interventions"
 
 
 def share_of(values: PerSeed, whole: PerSeed) -> dict[int, float]:
     """Seed by seed; a seed whose whole is not above 0 has no share."""
     return {seed: values[seed] / whole[seed] for seed in values if whole.get(seed, 0.0) > 0}
-
-
-def interventions(results: Results, setting: str) -> dict[int, float]:
-    """Seed -> times that the brake held."""
-    return {
-        s: r.history[-1][COUNT] for s, r in results.records(setting).items() if r.history and COUNT in r.history[-1]
-    }
 
 
 def disturbed(results: Results, action: str, healthy: PerSeed) -> Judged:
@@ -70,9 +62,9 @@ def brake(results: Results) -> StudyFinding:
         judged += results.judge(
             Claim(text, kept, "above", KEPT, 100, "%", 1), Claim(loss, change, "above", -LOST, 100, "%", 1)
         )
-        judged.append(disturbed(results, action, interventions(results, near)))
-        rows.append(_row(results, f"over-optimised, {action}", far, best, interventions(results, far)))
-        healthy.append(_row(results, f"healthy, {action}", near, without, interventions(results, near)))
+        judged.append(disturbed(results, action, results.metric(near, INTERVENTIONS)))
+        rows.append(_row(results, f"over-optimised, {action}", far, best, results.metric(far, INTERVENTIONS)))
+        healthy.append(_row(results, f"healthy, {action}", near, without, results.metric(near, INTERVENTIONS)))
     settings = [BEST_OF_BRAKED, UNBRAKED, off, *map(braked_setting, grid.brakes), *map(healthy_setting, grid.brakes)]
     return StudyFinding(
         key="brake",
