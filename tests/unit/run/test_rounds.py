@@ -6,7 +6,7 @@ import pytest
 
 from flows.config import RLHFConfig, load
 from flows.instructgpt import instructgpt
-from flows.run.rounds import of_last_round
+from flows.run.rounds import of_every_round, of_last_round
 from tasks.engine.errors import ConfigError
 
 
@@ -115,3 +115,10 @@ def test_given_rankings_have_one_round_and_simulated_labelers_one_world(tmp_path
     assert needed == [0, 1]
     with pytest.raises(ConfigError, match=r"labelers contains chat and chat\.model is not given"):
         load([*own, "comparisons.source=sample_and_label", "comparisons.labelers=[chat,people]"])
+
+
+def test_the_last_round_is_the_highest_number_wherever_it_is_listed() -> None:
+    """MLflow lists a run's stages in the order of their times, a later round before an earlier one where it was found."""
+    made = {"ppo_ptx-round_10": 10, "ppo_ptx-round_9": 9, "sft": 0, "ppo_ptx": 1, "reward_model_before-round_2": 2}
+    assert of_last_round(made) == {"ppo_ptx": 10, "sft": 0, "reward_model_before": 2}
+    assert list(of_every_round(made, ["ppo_ptx"])) == ["ppo_ptx", "ppo_ptx-round_9", "ppo_ptx-round_10"]
