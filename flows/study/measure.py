@@ -81,7 +81,7 @@ def _policy(config: RLHFConfig, row: str) -> PointFigures:
     metrics = headline(outcome.metrics, record.stage)
     metrics["policy/eos_rate"] = outcome.metrics[f"eos_rate/{record.stage}"]
     metrics |= _costs(config, outcome.stages, record.stage)
-    metrics |= interventions(ArtifactStore(config.tracking.store), record.artifact)
+    metrics |= interventions(store, record.artifact)
     curve = [{"n": float(item.n), "kl": item.kl, **item.scores} for item in outcome.comparison.best_of_curve]
     return PointFigures(outcome.run_id, metrics, history, curve)
 
