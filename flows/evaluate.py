@@ -43,7 +43,7 @@ from tasks.adopt.config import AdoptJob
 from tasks.adopt.task import adopt_model
 from tasks.compare.task import compare_policies
 from tasks.data_prep.task import prepare_data
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
 from tasks.engine.os_errors import probe
 from tasks.engine.registry import artifacts_of, register_model, weights_of
@@ -163,7 +163,7 @@ def artifacts_given(config: EvaluateConfig) -> dict[str, ArtifactRef]:
     """
     if config.data is None:
         return {}
-    store = ArtifactStore(config.tracking.store)
+    store = config.tracking.open_store()
     stage, _, rest = config.data.partition("/")
     keys = {stage: config.data} if rest else of_last_round(artifacts_of(config.tracking.uri, config.data))
     if "data_prep" not in keys:
@@ -191,7 +191,7 @@ def as_prepared(config: EvaluateConfig, values: DictConfig) -> EvaluateConfig:
     if config.data is None:
         return config
     data = artifacts_given(config)["data_prep"]
-    manifest = ArtifactStore(config.tracking.store).manifest(data.stage, data.fingerprint)
+    manifest = config.tracking.open_store().manifest(data.stage, data.fingerprint)
     assert manifest is not None, "an artifact that was found has a manifest"
     prepared = manifest.depends_on["config"]["data_prep"]
     lengths = {
@@ -208,7 +208,7 @@ def check(config: EvaluateConfig) -> None:
     Raises:
         PlumblineError: the first thing that is wrong, with its remedy.
     """
-    ArtifactStore(config.tracking.store)
+    config.tracking.open_store().reach()
     check_device(config.runtime.device, config.runtime.processes)
     check_runner(config.runtime.runner)
     for name in ("policy", "baseline"):
@@ -246,7 +246,7 @@ def _has_gold(config: EvaluateConfig, known: Mapping[str, ArtifactRef]) -> bool:
     if config.data_prep is not None:
         return config.data_prep.source == "sandbox"
     data = known["data_prep"]
-    manifest = ArtifactStore(config.tracking.store).manifest(data.stage, data.fingerprint)
+    manifest = config.tracking.open_store().manifest(data.stage, data.fingerprint)
     return manifest is not None and "world.json" in manifest.files
 
 

@@ -120,13 +120,13 @@ def one_round(
     world = {"world": start["world"]} if "world" in start else {}
     policy = {"policy": next(iter(earlier[0].ppo.values())) if earlier else start["sft"]}
     source, ranked, comparisons = policy, {}, None
-    if config.reads_comparisons and config.comparisons.sampled_apart:
-        source = {
-            "candidates": run(sample_responses, "candidates", config.sampling_job(number), **named, **data, **policy)
-        }
+    job = config.comparisons_job(number)
+    if config.reads_comparisons and job.comparisons.sampled_apart:
+        judges = judges_of(earlier[0]) if job.comparisons.selection == "adversarial" else {}
+        drawing = config.sampling_job(number)
+        source = {"candidates": run(sample_responses, "candidates", drawing, **named, **data, **policy, **judges)}
     before = {"earlier": earlier[0].comparisons} if earlier else {}
     if config.reads_comparisons:
-        job = config.comparisons_job(number)
         comparisons = run(collect_comparisons, "comparisons", job, **named, **data, **source, **before, **world)
         ranked = {**data, "comparisons": comparisons, **sft}
     reward_models = {}
@@ -154,6 +154,11 @@ def one_round(
         goes_on = {"start": earlier[0].ppo[name]} if earlier else {}
         ppo[name] = run(train_ppo, name, of_policy, **named, **trained, **goes_on)
     return Round(comparisons, reward_models, independent, checked, rivals, ppo)
+
+
+def judges_of(made: Round) -> dict[str, Any]:
+    """What a round's policy was optimised against, and what nothing was optimised against."""
+    return {"optimised": made.reward_models["reward_model"], "held_out": made.independent["independent_reward_model"]}
 
 
 def train_rivals(

@@ -111,7 +111,7 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
     gate = config.evaluation.gate
     if gate.model_name is None or gate.champion_margin is None:
         return {}
-    champion = champion_of(run.context.tracking_uri, gate.model_name, gate.alias)
+    champion = champion_of(run.context.tracking_uri, gate.model_name, gate.alias, run.store)
     if champion is None or champion.weights == weights_of(run.store, run.finished(policy)):
         return {}
     made, name = of_last_round(run.futures), next(iter(config.ppo_runs))

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from flows.run.rounds import of_last_round
 from flows.tracking_config import TrackingConfig
-from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError
 from tasks.engine.registry import artifacts_of, registered_version
 from tasks.results.policies import names_of
@@ -38,7 +37,7 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
         if (folder / "config.json").is_file():
             return NamedPolicy(folder, None)
     if name.startswith("models:/"):
-        folder, run_id = registered_version(tracking.uri, name)
+        folder, run_id = registered_version(tracking.uri, name, tracking.open_store())
         made = of_last_round(artifacts_of(tracking.uri, run_id)) if run_id else {}
         return NamedPolicy(folder, _folder(made, BASELINES, tracking, needed=False))
     made = of_last_round(artifacts_of(tracking.uri, name)) if "/" not in name else {}
@@ -56,7 +55,7 @@ def _folder(made: dict[str, str], stages: list[str], tracking: TrackingConfig, n
     stage = next((stage for stage in stages if stage in made), None)
     if stage is None:
         return None
-    store = ArtifactStore(tracking.store)
+    store = tracking.open_store()
     ref = store.find(*made[stage].split("/"))
     if ref is None:
         if not needed:

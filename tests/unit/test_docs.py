@@ -30,6 +30,7 @@ ELSEWHERE = {
     r"python -m deployments\.render": "tests/integration/test_deployment.py",
     r"python -m deployments\.serve": "tests/integration/test_deployment.py, tests/unit/test_deployments.py",
     r"python -m deployments\.automations": "tests/integration/test_automations.py",
+    r"export AWS_": "tests/unit/engine/test_shared.py is told by the environment likewise",
     r"export PREFECT_|prefect |PREFECT_": "tests/integration/test_deployment.py runs a server, deploys and starts a worker",
     r"PLUMBLINE_DB_PASSWORD=\.\.\. docker compose": "needs Docker; tests/unit/test_deployments.py parses the file",
     r"pip install": "installs packages; .ci/run does it",

@@ -43,14 +43,17 @@ def precision(patient: Patient) -> Iterator[Finding]:
 def cores(patient: Patient) -> Iterator[Finding]:
     """More threads than cores wait for each other."""
     runtime, there = patient.config.runtime, available_cores()
-    asked = runtime.threads * runtime.max_workers
-    if asked > there:
+    if runtime.threads * runtime.processes * runtime.max_workers > there:
+        ranks = f"{runtime.processes} processes of " if runtime.processes > 1 else ""
+        processes = min(there, runtime.processes)
+        workers = min(there // processes, runtime.max_workers)
+        fewer = f" runtime.processes={processes}" if processes < runtime.processes else ""
         yield found(
             "warning",
             "runtime.threads",
-            f"{runtime.threads} threads in each of {runtime.max_workers} workers",
+            f"{runtime.threads} threads in each of {ranks}{runtime.max_workers} workers",
             f"no more than this machine's {there} cores",
-            f"set runtime.threads={max(1, there // runtime.max_workers)} runtime.max_workers={min(there, runtime.max_workers)}",
+            f"set runtime.threads={there // (processes * workers)}{fewer} runtime.max_workers={workers}",
         )
 
 
