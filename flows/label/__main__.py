@@ -9,13 +9,14 @@ from pathlib import Path
 import uvicorn
 
 from flows.label.app import create_app
+from flows.label.desk import CLOSED, is_closed
 from flows.label.formats import FORMATS, export_labels, import_labels
 from flows.label.tokens import Labelers
 from flows.label.waiting import wake_meanwhile, wake_runs
 from flows.pages import check_port
 from flows.process import environment
 from tasks.engine.errors import ConfigError, PlumblineError
-from tasks.engine.os_errors import probe
+from tasks.engine.os_errors import probe, readable_os_errors
 from tasks.records.labels import FOLDER, LabelBatch, batch_folder, batches, progress, read_batch, read_labels
 
 PORT = 4300
@@ -57,7 +58,8 @@ def show(home: Path) -> None:
     for batch_id in batches(home):
         batch = read_batch(batch_folder(home, batch_id))
         done = progress(batch, read_labels(batch), names)
-        print(f"batch {batch_id}: {len(batch.items)} items, {done.given} of {done.wanted} answers")
+        closed = ", closed" if is_closed(batch.folder) else ""
+        print(f"batch {batch_id}: {len(batch.items)} items, {done.given} of {done.wanted} answers{closed}")
     if not batches(home):
         print(f"no batch in {home / FOLDER} yet")
     print(f"labelers: {', '.join(names) or 'none yet; python -m flows.label add NAME makes a link'}")
@@ -85,6 +87,8 @@ def arguments() -> argparse.ArgumentParser:
         "list": "batches, how far each is, and who may label",
         "add": "print a labeler's personal link",
         "remove": "end a labeler's link; the labels stay",
+        "close": "take no more labels for a batch; a run reads those that are there",
+        "open": "take labels for a closed batch again",
         "export": "write a batch with its labels as files of another tool",
         "import": "add the labels in a file of another tool to a batch",
     }
@@ -98,6 +102,8 @@ def arguments() -> argparse.ArgumentParser:
         made[name].add_argument("format", choices=sorted(FORMATS))
         made[name].add_argument(path, type=Path)
         made[name].add_argument("--batch", default="", help="needed where there are several")
+    for name in ("close", "open"):
+        made[name].add_argument("batch")
     made["add"].add_argument("--renew", action="store_true", help="replace the link of a labeler who has one")
     made["add"].add_argument("--url", default=f"http://{OWN}:{PORT}", help="where labelers open the page")
     return parser
@@ -121,11 +127,20 @@ def main(typed: list[str]) -> None:
             case "remove":
                 Labelers(home).remove(given.name)
                 print(f"the link of {given.name} has ended")
+            case "close" | "open":
+                mark = chosen(home, given.batch).folder / CLOSED
+                with readable_os_errors(mark.parent):
+                    mark.touch() if given.command == "close" else mark.unlink(missing_ok=True)
+                show(home)
             case "export":
                 for path in export_labels(given.format, chosen(home, given.batch), given.folder):
                     print(path)
             case "import":
                 batch = chosen(home, given.batch)
+                if is_closed(batch.folder):
+                    raise ConfigError(
+                        f"batch {batch.batch.id} is closed; python -m flows.label open {batch.batch.id} opens it"
+                    )
                 new, old = import_labels(given.format, batch, given.file)
                 print("\n".join([f"{new} labels added, {old} were there already", *wake_runs(batch.folder)]))
     except PlumblineError as error:

@@ -29,6 +29,8 @@ from tasks.records.labels import (
 
 LENT_SECONDS = 1800.0
 """An item that nobody answers for so long is handed to somebody else."""
+CLOSED = "closed"
+"""File in the folder of a batch that takes no more labels; it is no part of what a run reads."""
 
 
 def shown_order(labeler: str, item: Item) -> list[int]:
@@ -36,6 +38,11 @@ def shown_order(labeler: str, item: Item) -> list[int]:
     order = list(range(len(item.responses)))
     named_random(0, f"label/responses/{labeler}/{item.item_id}").shuffle(order)
     return order
+
+
+def is_closed(folder: Path) -> bool:
+    """Whether a batch takes no more labels."""
+    return (folder / CLOSED).exists()
 
 
 Found = TypeVar("Found")
@@ -68,18 +75,20 @@ class Desk:
         self._loans: dict[tuple[str, str], dict[str, float]] = {}
 
     def batches(self) -> list[str]:
-        """Ids of all batches, sorted."""
-        return batches(self.home)
+        """Ids of the batches that take labels, sorted."""
+        return [batch_id for batch_id in batches(self.home) if not is_closed(batch_folder(self.home, batch_id))]
 
     def batch(self, batch_id: str) -> LabelBatch:
         """A batch that is there.
 
         Raises:
-            DataError: there is none of this id.
+            DataError: there is none of this id, or it is closed.
         """
-        if batch_id not in self.batches():
+        if batch_id not in batches(self.home):
             raise DataError(f"there is no labelling batch {batch_id!r}")
         folder = batch_folder(self.home, batch_id)
+        if is_closed(folder):
+            raise DataError(f"labelling batch {batch_id!r} is closed: it needs no more labels")
         return self._batches.read(folder / BATCH, lambda: read_batch(folder))
 
     def labels(self, batch: LabelBatch) -> list[Label]:

@@ -21,11 +21,11 @@ from tasks.sandbox.world import World
 from tests.integration.test_flow import ran, record_of
 from tests.unit.label.server import running
 
-SMALLER = (  # than the sandbox: a quarter of the text, of the rankings and of PPO
-    "data_prep.sandbox.documents=50000",
+SMALLER = (  # than the sandbox: a fifth of the text, a sixth of the rankings, a quarter of PPO
+    "data_prep.sandbox.documents=30000",
     "data_prep.sandbox.demonstrations=1000",
-    "data_prep.sandbox.comparison_prompts=1600",
-    "pretrain.steps=1000",
+    "data_prep.sandbox.comparison_prompts=1200",
+    "pretrain.steps=700",
     "sft.epochs=3",
     "comparisons.completions_max=6",
     "comparisons.max_valid_prompts=100",

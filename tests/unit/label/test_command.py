@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 
 from flows.label import __main__ as command
+from flows.label.app import create_app
 from flows.label.tokens import Labelers
 from flows.process import environment
+from tasks.engine.inputs import folder_fields
 from tasks.records.labels import read_labels
 from tests.unit.label.batches import written
+from tests.unit.label.test_page import Person, answers
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,28 @@ def test_the_list_tells_how_far_each_batch_is(home: Path, capsys: pytest.Capture
     Labelers(home).add("ann")
     command.main(["list"])
     assert capsys.readouterr().out == "batch first: 3 items, 0 of 3 answers\nlabelers: ann\n"
+
+
+def test_a_closed_batch_takes_no_more_labels(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    batch, app = written(home), create_app(home)
+    ann = Person(home, "ann", app)
+    address = ann.next()
+    form = ann.form(address)
+    before = folder_fields(str(batch.folder / "labels"))
+    command.main(["close", "first"])
+    assert "batch first: 3 items, 0 of 3 answers, closed" in capsys.readouterr().out
+    assert folder_fields(str(batch.folder / "labels")) == before  # what a run's cache key knows of
+    for reply in (ann.http.get(address), ann.http.post(address, data=form | answers([1, 2, 3, 4]))):
+        assert reply.status_code == 404 and "is closed: it needs no more labels" in reply.text
+    assert "There is nothing to label yet" in ann.http.get("/").text
+    (home / "potato.jsonl").write_text("{}")
+    with pytest.raises(SystemExit, match=r"batch first is closed; python -m flows\.label open first opens it"):
+        command.main(["import", "potato", str(home / "potato.jsonl")])
+    with pytest.raises(SystemExit, match=r"found no batch\.json with items\.jsonl"):
+        command.main(["close", "second"])
+    command.main(["open", "first"])
+    assert ann.http.post(address, data=form | answers([1, 2, 3, 4])).status_code == 303
+    assert len(read_labels(batch)) == 1
 
 
 def test_the_network_sees_the_page_only_under_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
