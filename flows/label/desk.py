@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -97,8 +98,10 @@ class Desk:
         Raises:
             DataError: an answer that does not fit the batch.
         """
-        read = self._labels.read
-        return [label for path in labels_files(batch) for label in read(path, lambda path=path: labels_in(batch, path))]
+        found: list[Label] = []
+        for path in labels_files(batch):
+            found += self._labels.read(path, partial(labels_in, batch, path))
+        return found
 
     def next_item(self, batch: LabelBatch, labeler: str) -> Item | None:
         """The item that is lent to the labeler already, or else the next one, which is lent now."""

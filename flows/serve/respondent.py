@@ -119,7 +119,7 @@ class Respondent:
             max_new_tokens=batch[0].tokens,
             temperature=batch[0].temperature,
             generator=self._draws,
-            eos_id=int(self._tokenizer.convert_tokens_to_ids(self._layout.end_of_turn)),  # type: ignore[arg-type]
+            eos_id=int(self._tokenizer.convert_tokens_to_ids(self._layout.end_of_turn)),
             pad_id=int(self._tokenizer.pad_token_id),
             batch_size=self._together,
             with_statistics=False,

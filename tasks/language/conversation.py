@@ -18,5 +18,5 @@ def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, layout: 
     known: Any = getattr(model.generation_config, "eos_token_id", None)
     ends = {int(tokenizer.eos_token_id), *(known if isinstance(known, list) else [known])} - {None}
     if layout is not None:
-        ends.add(int(tokenizer.convert_tokens_to_ids(layout.end_of_turn)))  # type: ignore[arg-type]
+        ends.add(int(tokenizer.convert_tokens_to_ids(layout.end_of_turn)))
     return ends
