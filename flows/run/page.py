@@ -93,10 +93,7 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
     audit = json.loads((made["data_prep"] / "audit.json").read_text(encoding="utf-8"))
     last = of_last_round({stage: stage for stage in run.futures})
     histories = {name: _history(run, last[name]) for name in config.ppo_runs}
-    tokens = {
-        stage: sum(row["response/length"] for row in _history(run, stage)) * config.ppo.episodes_per_iteration
-        for stage in of_every_round(run.futures, config.ppo_runs)
-    }
+    tokens = tokens_sampled(run, list(config.ppo_runs), config.ppo.episodes_per_iteration)
     return RunFacts(
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         link=link,
@@ -111,6 +108,14 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
         cost=cost_of(outcome.stages, _seconds(run), tokens, config.runtime.device),
         roads=outcome.costs,
     )
+
+
+def tokens_sampled(run: Pipeline, stages: Sequence[str], episodes: int) -> dict[str, float]:
+    """PPO stage, in every round -> tokens that it sampled, with so many episodes an iteration."""
+    return {
+        stage: sum(row["response/length"] for row in _history(run, stage)) * episodes
+        for stage in of_every_round(run.futures, stages)
+    }
 
 
 def _history(run: Pipeline, stage: str) -> list[dict[str, float]]:

@@ -1,9 +1,14 @@
 """What the report page shows of a run's cost."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from flows.run import page
-from flows.run.page import cost_of
+from flows.run.page import cost_of, tokens_sampled
 from flows.run.summary import StageRecord
 from tasks.engine.errors import TrackingAway
 
@@ -39,3 +44,12 @@ def test_a_server_that_is_away_leaves_the_page_without_minutes(monkeypatch: pyte
         ("ppo", unknown, "7", "cpu"),
         FOUND,
     ]
+
+
+def test_every_round_has_tokens_of_its_own(tmp_path: Path) -> None:
+    for stage, lengths in (("ppo_ptx", [10.0, 11.0]), ("ppo_ptx-round_2", [20.0])):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "history.json").write_text(json.dumps([{"response/length": length} for length in lengths]))
+    made = {stage: SimpleNamespace(result=lambda stage=stage: stage) for stage in ("ppo_ptx-round_2", "ppo_ptx", "sft")}
+    run: Any = SimpleNamespace(futures=made, store=SimpleNamespace(open=lambda ref: tmp_path / ref))
+    assert tokens_sampled(run, ["ppo_ptx"], 4) == {"ppo_ptx": 84.0, "ppo_ptx-round_2": 80.0}
