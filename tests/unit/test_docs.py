@@ -19,6 +19,7 @@ ELSEWHERE = {
     r"make (test|lint|test-slow)": "runs these tests",
     r"python -m tests\.benchmarks\.rows": "tests/benchmarks/test_bench.py",
     r"make (bench|bench-gpu)": "measures; prints ratios, asserts nothing",
+    r"python -m pytest -m slow tests/integration/test_crowd\.py": "is itself a test",
     r"python -m flows\.layouts$": "tests/unit/test_layouts.py",
     r"python -m flows\.study": "tests/integration/test_study.py runs it in miniature",
     r"python -m flows\.store (list|verify|gc)": "tests/integration/test_store.py",
