@@ -31,7 +31,10 @@ shown as crashed by the second."""
 SILENT_SECONDS = 600.0
 """Three times what Prefect takes between two heartbeats unless PREFECT_FLOWS_HEARTBEAT_FREQUENCY is set."""
 HEARTBEAT, PENDING, CRASHED = "prefect.flow-run.heartbeat", "prefect.flow-run.Pending", "prefect.flow-run.Crashed"
-ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "GateFailed", "AwaitingLabels", "Cancelled")}
+ENDS = {
+    f"prefect.flow-run.{state}"
+    for state in ("Completed", "NothingNew", "Failed", "GateFailed", "AwaitingLabels", "Cancelled")
+}
 STARTS = {f"prefect.flow-run.{state}" for state in ("Running", "Retrying", "Rerunning")}
 WAITS = {f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Pending")}
 NEW_COMPARISONS = "plumbline.comparisons.new"

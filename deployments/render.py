@@ -58,10 +58,13 @@ def rendered(overrides: list[str]) -> str:
     Raises:
         ConfigError: the overrides do not compose to a valid configuration.
     """
-    whole = "The whole pipeline every night; stages that did not change are found in the artifact store."
+    whole = (
+        "The whole pipeline every night; stages that did not change are found in the artifact store, and when none did, \
+the run ends at once in the state NothingNew."
+    )
     small = "The whole pipeline in a minute, to see that server and worker play together; started by hand."
     deployments = [
-        deployment("nightly", whole, overrides, [NIGHTLY]),
+        deployment("nightly", whole, ["tracking.skip_when_nothing_new=true", *overrides], [NIGHTLY]),
         deployment("miniature", small, [*overrides, "scale=miniature"], []),
     ]
     document = {"name": "plumbline", "deployments": deployments}

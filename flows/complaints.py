@@ -38,7 +38,7 @@ def unresolved(error: OmegaConfBaseException) -> str:
     key, first = error.full_key or "configuration", str(error).splitlines()[0]
     if isinstance(error, InterpolationKeyError):
         gone = first.split("'")[1]
-        return f"{gone}: not there, and {key} is computed from it; leave it in, and give it a value: {gone}=..."
+        return f"{gone}: not there, and {key} is computed from it; give it a value, or correct what stands in ${{...}}"
     return f"{key}: {first}; check what stands in ${{...}}"
 
 

@@ -30,6 +30,7 @@ from flows.process.logs import tame_logs
 from flows.process.runners import warm_up
 from flows.process.session import prefect_session
 from flows.run.data_account import say_what_happened
+from flows.run.nothing_new import NothingNew, skipped
 from flows.run.pipeline import Pipeline
 from flows.run.promotion import EXIT_STATUS, GateFailed, promote
 from flows.run.summary import Outcome, say_goodbye
@@ -50,13 +51,16 @@ def rlhf(config: RLHFConfig) -> Outcome:
         config: the whole run, validated.
 
     Returns:
-        Where the policy, the report and the tracked run lie, and the final metrics.
+        Where the policy, the report and the tracked run lie, and the final metrics. With ``tracking.skip_when_nothing_new`` and
+        nothing new, the flow ends in the state ``NothingNew`` instead.
 
     Raises:
         GateFailed: the policy broke its budget; the flow's state has the same name, and the results are complete.
         AwaitingLabels: people have to label first; the flow's state has the same name.
         PlumblineError: a stage found something that the user can put right.
     """
+    if (nothing := skipped(config, Outcome)) is not None:
+        return nothing
     while True:
         try:
             with Pipeline(config) as run:
@@ -88,7 +92,10 @@ def main(values: DictConfig) -> list[float] | None:
                 warm_up()  # while the server starts
             with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=import_mlflow):
                 outcome = rlhf(config)
-            say_goodbye(outcome, config)
+            if isinstance(outcome, NothingNew):
+                print(f"\n{outcome.sentence}")
+            else:
+                say_goodbye(outcome, config)
     except GateFailed as failed:
         say_goodbye(failed.outcome, config)
         print(f"\n{failed}", file=sys.stderr)

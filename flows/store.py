@@ -57,7 +57,7 @@ def show_list(store: ArtifactStore, references: References) -> None:
     rows, total = [], 0
     for stage, fingerprint in store.artifacts():
         folder, manifest = store.folder(stage, fingerprint), store.manifest(stage, fingerprint)
-        size = size_of(folder)
+        size = size_of(folder) if folder.is_dir() else sum(manifest.sizes.values()) if manifest else 0
         total += size
         names = named.get(f"{stage}/{fingerprint}", [])
         more = [f"and {len(names) - REFERENCES_SHOWN} more"] if len(names) > REFERENCES_SHOWN else []
@@ -67,14 +67,14 @@ def show_list(store: ArtifactStore, references: References) -> None:
             [stage, fingerprint, readable(size), made, by, ", ".join([*names[:REFERENCES_SHOWN], *more]) or "-"]
         )
     show(["stage", "fingerprint", "size", "made", "MLflow run", "referenced by"], rows)
-    print(f"{len(rows)} artifacts, {readable(total)}, in {store.root}")
+    print(f"{len(rows)} artifacts, {readable(total)}, in {store.place}")
 
 
 def verify(store: ArtifactStore) -> int:
     """Read every file of every artifact and compare digests; returns the number of files that are damaged or missing."""
     bad, artifacts = 0, store.artifacts()
     for stage, fingerprint in artifacts:
-        for problem in store.damages(stage, fingerprint):
+        for problem in store.audit(stage, fingerprint):
             bad += 1
             print(f"{stage}/{fingerprint}: {problem}")
     if bad:
@@ -121,7 +121,7 @@ def garbage(store: ArtifactStore, kept: set[str]) -> list[Garbage]:
     """What can go: artifacts not kept, training state of stages that are finished, and what killed processes left."""
     found = []
     present = set()
-    for stage, fingerprint in store.artifacts():
+    for stage, fingerprint in store.copies():
         if store.manifest(stage, fingerprint) is not None:
             present.add((stage, fingerprint))
             if f"{stage}/{fingerprint}" in kept:
@@ -164,7 +164,7 @@ def collect(store: ArtifactStore, references: References, keep: list[str], delet
         of_models = set().union(*references.by_model().values())
         runs = references.chosen(keep) if keep else list(references.runs)
         kept = with_parents(store, references.of_runs(runs) | of_models)
-        present = {f"{stage}/{fingerprint}" for stage, fingerprint in store.artifacts()}
+        present = {f"{stage}/{fingerprint}" for stage, fingerprint in store.copies()}
         if present and not present & kept:
             raise ArtifactError(
                 f"artifact store {store.root}: no {'named' if keep else ''} run in MLflow at {references.uri} refers to "
@@ -229,7 +229,7 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     try:
         tracking = load(given.overrides).tracking
-        store = ArtifactStore(tracking.store)
+        store = tracking.open_store()
         if given.command == "verify":
             sys.exit(1 if verify(store) else 0)
         references = References(tracking.uri, store.root)

@@ -6,7 +6,9 @@ from pathlib import Path
 from pydantic import field_validator
 
 from flows.process.environment import BASE_FOLDER
+from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.config import Config, one_line
+from tasks.engine.shared import store_at
 
 
 class TrackingConfig(Config):
@@ -15,12 +17,17 @@ class TrackingConfig(Config):
     root: str
     """Folder of the artifact store and of the local MLflow database; relative to the project, or to the current folder
     outside a clone."""
+    store: str | None
+    """Address at which machines share the results of stages, such as ``s3://bucket/prefix``; null keeps them below root alone."""
     mlflow_uri: str | None
     """MLflow tracking server; null keeps an SQLite database below root."""
     experiment: str
     """MLflow experiment that collects the pipeline runs."""
     run_name: str
     """Name of the pipeline's run in MLflow and Prefect."""
+    skip_when_nothing_new: bool
+    """Whether ``flows.rlhf`` ends at once, in the state NothingNew, when all it would do was done by a run before: no comparison
+    is new, and neither is anything else. Points of a sweep and ``flows.evaluate`` always run."""
     system_metrics: bool
     """Whether MLflow samples processor, memory, disk, network and GPUs while a stage runs; results do not depend on it."""
 
@@ -39,9 +46,33 @@ class TrackingConfig(Config):
             )
         return uri
 
+    @field_validator("store")
+    @classmethod
+    def _is_shared(cls, store: str | None) -> str | None:
+        if store is None:
+            return None
+        if re.match(r"\w+://[^/]*@|s3://.*[?#]", store):
+            raise ValueError(
+                "the address holds a key or options, which logs and pages would keep; write s3://bucket/prefix, and put "
+                "credentials into the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        if (
+            not re.fullmatch(r"(s3://[\w.-]+|file://(?=/))(/[^*?#\[\]\x00-\x1f]*)?", store)
+            or "//" in store.partition("://")[2]
+        ):
+            raise ValueError(
+                f"found {store[:80]!r}, expected null for results below tracking.root alone, or an address to share them at: "
+                "s3://bucket/prefix or file:///folder"
+            )
+        return store.rstrip("/")
+
     @field_validator("root")
     @classmethod
     def _can_hold_a_database(cls, root: str) -> str:
+        if "://" in root:
+            raise ValueError(
+                f"found {root[:50]!r}, expected a folder of this machine; give an address to share results at as tracking.store"
+            )
         if not root or re.search(r"[?#\x00-\x1f]", root):
             raise ValueError(f"found {root[:50]!r}, expected a folder whose path has no ?, # or line break")
         return root
@@ -52,9 +83,17 @@ class TrackingConfig(Config):
         return (BASE_FOLDER / self.root).resolve()
 
     @property
-    def store(self) -> Path:
-        """Root of the artifact store."""
+    def artifacts(self) -> Path:
+        """Folder of the artifact store."""
         return self.folder / "artifacts"
+
+    def open_store(self) -> ArtifactStore:
+        """The artifact store: that folder, shared at ``store`` if it is given.
+
+        Raises:
+            ArtifactError: the folder cannot be created or written.
+        """
+        return store_at(self.artifacts, self.store)
 
     @property
     def uri(self) -> str:

@@ -161,7 +161,7 @@ def plan_of(config: RLHFConfig) -> list[Foreseen]:
     from flows.instructgpt import instructgpt  # seconds of imports, for a plan only
     from flows.run.promotion import decision_in, gate_stage, release_stage
 
-    lookup = Lookup(ArtifactStore(config.tracking.store))
+    lookup = Lookup(config.tracking.open_store())
     report, policy = instructgpt(config, lookup)
     gate = gate_stage(lookup, config, report)
     if gate.ref is None or decision_in(lookup.store, gate.ref).passed:  # what is not known yet may pass

@@ -30,7 +30,7 @@ from flows.run.reproduce import command_of, results_config, told_apart
 from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, has_name, point_tags
 from flows.tracking_config import TrackingConfig
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.caching import CACHED
 from tasks.engine.config import Config, RuntimeConfig
 from tasks.engine.context import StageContext, StageName
@@ -74,7 +74,7 @@ class Pipeline:
         results_config: Callable[[Any], dict[str, Any]] = results_config,
     ) -> None:
         self.config, self._check, self._command_of, self._results_config = config, check, command_of, results_config
-        self.store = ArtifactStore(config.tracking.store)
+        self.store = config.tracking.open_store()
         self._runner = make_runner(config.runtime)
         self.futures: dict[str, PrefectFuture[ArtifactRef]] = {}
         """Stage name -> future of every stage submitted so far."""
@@ -86,6 +86,7 @@ class Pipeline:
         experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
         claim_flow_run()
         deliver(tracking.uri)  # what an earlier run could not
+        self.store.deliver()
         close_tracked_runs(tracking.uri, experiment_id)
         self.run_id = start_pipeline_run(
             tracking.uri,
@@ -96,6 +97,7 @@ class Pipeline:
         )
         self.context = StageContext(
             store=str(self.store.root),
+            shared=tracking.store,
             tracking_uri=tracking.uri,
             system_metrics=tracking.system_metrics,
             experiment_id=experiment_id,
@@ -205,5 +207,7 @@ class Pipeline:
             log.tags({"plumbline.error": (str(error).splitlines() or [""])[0]})
         # Ctrl-C and Prefect's TerminationSignal are no Exceptions.
         log.finish("FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED")
-        if left := deliver(self.context.tracking_uri):
-            print(left, file=sys.stderr)
+        # Whoever tells a run to stop does not wait for uploads; the next run shares what is left.
+        for left in (deliver(self.context.tracking_uri), self.store.deliver() if error is None else ""):
+            if left:
+                print(left, file=sys.stderr)

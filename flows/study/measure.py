@@ -18,6 +18,7 @@ from flows.run.costs import road_costs
 from flows.run.pipeline import Pipeline
 from flows.run.summary import StageRecord, headline
 from flows.study.points import Point
+from flows.study.policy_findings import INTERVENTIONS
 from flows.study.records import PointRecord
 from flows.sweep.membership import as_point
 from flows.tools.tracked import metric_history
@@ -73,18 +74,28 @@ def _policy(config: RLHFConfig, row: str) -> PointFigures:
     """The whole pipeline: the final figures of one of its policies, that one's curve, the best-of-n curve of SFT."""
     outcome = rlhf(config)
     record = next(stage for stage in outcome.stages if stage.stage in ([row] if row else POLICIES))
-    curve_of = config.tracking.store / record.artifact / "history.json"
-    history = json.loads(curve_of.read_text(encoding="utf-8")) if curve_of.is_file() else []
+    store = config.tracking.open_store()
+    made = store.find(*record.artifact.split("/"))
+    curve_of = store.open(made) / "history.json" if made is not None else None
+    history = json.loads(curve_of.read_text(encoding="utf-8")) if curve_of is not None and curve_of.is_file() else []
     metrics = headline(outcome.metrics, record.stage)
     metrics["policy/eos_rate"] = outcome.metrics[f"eos_rate/{record.stage}"]
     metrics |= _costs(config, outcome.stages, record.stage)
+    metrics |= interventions(store, record.artifact)
     curve = [{"n": float(item.n), "kl": item.kl, **item.scores} for item in outcome.comparison.best_of_curve]
     return PointFigures(outcome.run_id, metrics, history, curve)
 
 
+def interventions(store: ArtifactStore, artifact: str) -> dict[str, float]:
+    """How often PPO's brake held; nothing of a policy that had none."""
+    manifest = store.manifest(*artifact.split("/"))
+    found = {} if manifest is None else manifest.metrics
+    return {INTERVENTIONS: found[INTERVENTIONS]} if INTERVENTIONS in found else {}
+
+
 def _costs(config: RLHFConfig, stages: Sequence[StageRecord], policy: str) -> dict[str, float]:
     """What a policy's own stages took, whenever they ran; memory is left out, as the process has had other points before."""
-    store = ArtifactStore(config.tracking.store)
+    store = config.tracking.open_store()
     made = {stage.stage: ref for stage in stages if (ref := store.find(*stage.artifact.split("/"))) is not None}
     cost = next(cost for cost in road_costs(store, made, config) if cost.policy == policy)
     counted = {name: getattr(cost, name) for name in ("samples", "tokens_drawn", "tokens_learned", "seconds")}

@@ -87,7 +87,8 @@ def _checked(point: Sequence[str], config_name: str) -> RLHFConfig:
 
 
 def _one_place(configs: Sequence[RLHFConfig]) -> None:
-    places = {(config.tracking.folder, config.tracking.uri, config.tracking.experiment) for config in configs}
+    tracked = [config.tracking for config in configs]
+    places = {(tracking.folder, tracking.store, tracking.uri, tracking.experiment) for tracking in tracked}
     if len(places) > 1:
         raise ConfigError(
             f"tracking: the points name {len(places)} different places, expected one; a sweep shares its artifact store and "

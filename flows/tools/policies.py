@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.run.rounds import of_last_round
 from flows.tracking_config import TrackingConfig
-from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError
 from tasks.engine.registry import artifacts_of, registered_version
 from tasks.results.policies import names_of
@@ -37,10 +37,10 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
         if (folder / "config.json").is_file():
             return NamedPolicy(folder, None)
     if name.startswith("models:/"):
-        folder, run_id = registered_version(tracking.uri, name)
-        made = artifacts_of(tracking.uri, run_id) if run_id else {}
+        folder, run_id = registered_version(tracking.uri, name, tracking.open_store())
+        made = of_last_round(artifacts_of(tracking.uri, run_id)) if run_id else {}
         return NamedPolicy(folder, _folder(made, BASELINES, tracking, needed=False))
-    made = artifacts_of(tracking.uri, name) if "/" not in name else {}
+    made = of_last_round(artifacts_of(tracking.uri, name)) if "/" not in name else {}
     policy = _folder(made, names_of("own", "rival"), tracking)
     if policy is None:
         raise ConfigError(
@@ -55,7 +55,7 @@ def _folder(made: dict[str, str], stages: list[str], tracking: TrackingConfig, n
     stage = next((stage for stage in stages if stage in made), None)
     if stage is None:
         return None
-    store = ArtifactStore(tracking.store)
+    store = tracking.open_store()
     ref = store.find(*made[stage].split("/"))
     if ref is None:
         if not needed:

@@ -3,10 +3,10 @@
 ``<root>/<stage>/<fingerprint>/`` holds the files of one stage result and a ``manifest.json`` with the SHA-256 of each file
 and the digests of the parents. A folder appears there by one rename after everything in it is on disk, so a reader sees
 all of it or nothing. ``<root>/checkpoints/<stage>/<fingerprint>/`` holds what a killed stage needs to go on,
-``drafts/`` what is being written, ``locks/`` one lock per artifact, and ``runs/`` notes between a run and its stages.
+``drafts/`` what is being written, ``locks/`` one lock per artifact, ``runs/`` notes between a run and its stages, and
+``unshared/`` names of results that a shared store does not have yet.
 """
 
-import fcntl
 import json
 import logging
 import math
@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from tasks.engine.digests import (
@@ -30,12 +29,12 @@ from tasks.engine.digests import (
     folder_digests,
     strangers,
 )
-from tasks.engine.errors import ArtifactError, Interrupted
+from tasks.engine.errors import ArtifactError
+from tasks.engine.locks import Locks
 from tasks.engine.os_errors import probe, readable_os_errors
 
-NOT_STAGES = ("checkpoints", "drafts", "locks", "runs")
+NOT_STAGES = ("checkpoints", "drafts", "locks", "runs", "unshared")
 """Folders of the root that hold no artifacts."""
-IN_USE = "in-use.lock"
 logger = logging.getLogger("plumbline")
 
 
@@ -88,7 +87,7 @@ class Draft:
         self.ref: ArtifactRef | None = None
 
 
-class ArtifactStore:
+class ArtifactStore(Locks):
     """Artifacts below one root folder.
 
     Raises:
@@ -97,6 +96,8 @@ class ArtifactStore:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).resolve()
+        self.place = str(self.root)
+        """For people."""
         self._verified: set[str] = set()
         probe(self.root, 0)
         with readable_os_errors(self.root):
@@ -145,6 +146,10 @@ class ArtifactStore:
 
     def artifacts(self) -> list[tuple[str, str]]:
         """Stage and fingerprint of everything that lies where artifacts lie, damaged or not."""
+        return self.copies()
+
+    def copies(self) -> list[tuple[str, str]]:
+        """Stage and fingerprint of everything that lies in the folder."""
         stages = [path for path in self.root.iterdir() if path.is_dir() and path.name not in NOT_STAGES]
         return sorted((path.name, folder.name) for path in stages for folder in path.iterdir() if folder.is_dir())
 
@@ -195,6 +200,17 @@ class ArtifactStore:
         for name in strangers(folder, manifest.files):
             yield f"file {name} was not published with it"
 
+    def audit(self, stage: str, fingerprint: str) -> Iterator[str]:
+        """Everything that is wrong with an artifact, wherever it lies."""
+        return self.damages(stage, fingerprint)
+
+    def reach(self) -> None:
+        """Nothing: a folder that could be opened is there."""
+
+    def deliver(self) -> str:
+        """Nothing is waiting to be shared."""
+        return ""
+
     def _refuse_strangers(self, stage: str, fingerprint: str) -> None:
         """What was published is whole, so that nothing need be made again; and the file may be somebody's only copy.
 
@@ -217,68 +233,6 @@ class ArtifactStore:
     def forget_checkpoints(self, stage: str, fingerprint: str) -> None:
         """Remove the training state of a stage that has been published."""
         shutil.rmtree(self.root / "checkpoints" / stage / fingerprint, ignore_errors=True)
-
-    @contextmanager
-    def lock(
-        self, stage: str, fingerprint: str, told_to_stop: Callable[[], bool] = lambda: False, patience: float = -1
-    ) -> Iterator[None]:
-        """One builder per artifact; the kernel frees the lock when its holder dies, even by ``kill -9``.
-
-        Args:
-            stage: of the artifact.
-            fingerprint: of the artifact.
-            told_to_stop: asked while waiting for another builder.
-            patience: seconds to wait at most; negative waits for as long as it takes.
-
-        Raises:
-            Interrupted: told to stop while waiting.
-            TimeoutError: ``patience`` came to an end.
-        """
-        lock = FileLock(self.root / "locks" / f"{stage}-{fingerprint}.lock", timeout=patience)
-        with readable_os_errors(self.root):
-            try:
-                lock.acquire(cancel_check=told_to_stop)
-            except Timeout:
-                if told_to_stop():
-                    raise Interrupted(
-                        "stopped, as it was told to, while another run was making the same artifact"
-                    ) from None
-                raise
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Held by whoever reads or makes artifacts, any number at once; garbage collection waits for none of them."""
-        with self._flock(fcntl.LOCK_SH):
-            yield
-
-    @contextmanager
-    def for_myself(self) -> Iterator[None]:
-        """Held by garbage collection: nobody else uses the store, and whoever wants to waits.
-
-        Raises:
-            ArtifactError: the store is in use.
-        """
-        try:
-            with self._flock(fcntl.LOCK_EX | fcntl.LOCK_NB):
-                yield
-        except BlockingIOError:
-            raise ArtifactError(
-                f"artifact store {self.root}: a run is using it; nothing was touched; try again when the run has ended"
-            ) from None
-
-    @contextmanager
-    def _flock(self, kind: int) -> Iterator[None]:
-        with readable_os_errors(self.root):
-            descriptor = os.open(self.root / "locks" / IN_USE, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, kind)
-            yield
-        finally:
-            os.close(descriptor)  # and with it, the lock
 
     @contextmanager
     def publish(
@@ -315,14 +269,19 @@ class ArtifactStore:
                     run_id=draft.run_id,
                 )
                 (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-                _flush(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if target.exists():  # damaged or half-deleted: whoever calls publish has checked that under the lock
-                    shutil.rmtree(target)
-                folder.rename(target)
+                replace_folder(folder, target)
                 draft.ref = ArtifactRef(stage=stage, fingerprint=fingerprint, digest=manifest.digest)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(draft: Path, target: Path) -> None:
+    """Make a finished draft the artifact, in place of a damaged or half-deleted one; the caller holds its lock."""
+    _flush(draft)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    draft.rename(target)
 
 
 def _open_to_readers(folder: Path) -> None:

@@ -25,6 +25,8 @@ class StageContext(Config):
 
     store: str
     """Root folder of the artifact store."""
+    shared: str | None = None
+    """Address at which results are shared with other machines; null keeps them in that folder alone."""
     tracking_uri: str
     """MLflow tracking URI; empty turns tracking off."""
     experiment_id: str

@@ -37,6 +37,9 @@ EDGE = {
     "tasks.engine.stop",
     "tasks.engine.context",
     "tasks.engine.artifacts",
+    "tasks.engine.locks",
+    "tasks.engine.remote",
+    "tasks.engine.shared",
     "tasks.engine.errors",
 }
 

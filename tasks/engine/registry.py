@@ -93,11 +93,11 @@ class Champion(NamedTuple):
     """Its tag of that name; empty for a version that was registered without one."""
 
 
-def champion_of(uri: str, name: str, alias: str) -> Champion | None:
+def champion_of(uri: str, name: str, alias: str, store: ArtifactStore | None = None) -> Champion | None:
     """The version that the alias means; None where there is none, or where its folder is gone."""
     try:
         version = client(uri).get_model_version_by_alias(name, alias)
-        folder, _ = registered_version(uri, f"models:/{name}@{alias}")
+        folder, _ = registered_version(uri, f"models:/{name}@{alias}", store)
     except ConfigError:
         return None
     except Exception as error:  # MLflow's, which only tracking.py may name
@@ -135,6 +135,17 @@ def _below(uri: str, run_id: str) -> list[Any]:
     return list(tracking.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{run_id}'", max_results=1000))
 
 
+def finished_run_of(uri: str, key: str) -> str | None:
+    """The latest pipeline run that came to its end and made or found an artifact; None where there is none."""
+    tracking = client(uri)
+    experiments = [experiment.experiment_id for experiment in tracking.search_experiments()]
+    for stage in tracking.search_runs(experiments, f"tags.artifact = '{key}'", order_by=["attributes.start_time DESC"]):
+        parent = stage.data.tags.get("mlflow.parentRunId")
+        if parent is not None and tracking.get_run(parent).info.status == "FINISHED":
+            return str(parent)
+    return None
+
+
 def artifacts_of(uri: str, run_id: str) -> dict[str, str]:
     """Stage -> key of the artifact that a pipeline run made or found; empty when there is no such run."""
     tags = [stage.data.tags for stage in _below(uri, run_id)]
@@ -143,12 +154,13 @@ def artifacts_of(uri: str, run_id: str) -> dict[str, str]:
     }
 
 
-def registered_version(uri: str, address: str) -> tuple[Path, str | None]:
+def registered_version(uri: str, address: str, store: ArtifactStore | None = None) -> tuple[Path, str | None]:
     """The folder of a registered version, and the pipeline run that made it if it says so.
 
     Args:
         uri: tracking URI, which is the registry's too.
         address: ``models:/<name>@<alias>`` or ``models:/<name>/<version>``.
+        store: where a version lies that was registered on another machine.
 
     Raises:
         ConfigError: there is no such version, or the folder that it refers to is gone.
@@ -174,6 +186,9 @@ def registered_version(uri: str, address: str) -> tuple[Path, str | None]:
         folder = Path(registry.download_artifacts(run_id, path))
     else:
         folder = Path(unquote(urlsplit(source).path))
+    key = folder.parts[-3:-1]
+    if not folder.is_dir() and store is not None and len(key) == 2 and (made := store.find(*key)) is not None:
+        folder = store.open(made) / folder.name
     if not folder.is_dir():
         raise ConfigError(
             f"model: {address} refers to {folder}, which is not there; run its pipeline again, or give a folder"

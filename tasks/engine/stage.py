@@ -22,6 +22,7 @@ from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.os_errors import readable_os_errors
 from tasks.engine.progress import Reporter
 from tasks.engine.ranks import here
+from tasks.engine.shared import store_at
 from tasks.engine.stop import StopSign
 from tasks.engine.tracking import NoLog, RunLog, knows, open_run, record_reuse, stage_run
 
@@ -195,7 +196,7 @@ def run_stage(
     """
     torch.set_num_threads(context.runtime.threads)
     stage = str(name)
-    store = ArtifactStore(context.store)
+    store = store_at(context.store, context.shared)
     sign = StopSign(store.root, context.parent_run_id)
     share_digests(sign.folder)
     depends_on = dependencies(package, config, inputs, store.root.parent)
@@ -260,7 +261,7 @@ def reuse(
     name: StageName, config: Config, context: StageContext, inputs: Mapping[str, ArtifactRef], found: ArtifactRef
 ) -> None:
     """Record that a stage was found in the store instead of run."""
-    manifest = ArtifactStore(context.store).manifest(found.stage, found.fingerprint)
+    manifest = store_at(context.store, context.shared).manifest(found.stage, found.fingerprint)
     assert manifest is not None
     tags = {f"input.{given}": ref.digest for given, ref in inputs.items()} | {
         "fingerprint": found.fingerprint,

@@ -21,4 +21,4 @@ def load_base(folder: Path, device: str, adapter: AdapterConfig | None) -> PreTr
         return load_policy(folder, device)
     model = load_policy(folder, "cpu")
     quantise(model)
-    return model.to(device)  # type: ignore[arg-type]
+    return model.to(device)

@@ -102,8 +102,8 @@ def _apart(trunk: PreTrainedModel) -> PreTrainedModel:
     """A trunk to change, on the CPU, without an adapter; as few copies of its weights as there can be."""
     whole: PreTrainedModel = merged(trunk)
     if whole is not trunk:
-        return whole.cpu()  # type: ignore[call-arg]
-    return twin(trunk) if trunk.device.type == "cpu" else copy.deepcopy(trunk).cpu()  # type: ignore[call-arg]
+        return whole.cpu()
+    return twin(trunk) if trunk.device.type == "cpu" else copy.deepcopy(trunk).cpu()
 
 
 def _give_padding_a_row(trunk: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -61,7 +61,7 @@ class FourBitLinear(nn.Linear):
             made.nx, made.nf = self.in_features, self.out_features
         made.weight = nn.Parameter(self.values().t().contiguous() if self.turned else self.values())
         made.bias = self.bias
-        return made  # type: ignore[no-any-return]
+        return made
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
@@ -80,7 +80,7 @@ class _Product(torch.autograd.Function):
         return functional.linear(input, layer.values().to(input.dtype))
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient @ context.layer.values().to(gradient.dtype), None
 
 

@@ -37,7 +37,7 @@ def test_automations_are_about_our_runs_alone_and_give_up_in_the_end() -> None:
     assert counts == [str(count) for count in range(1, MOST_CRASHES)]
     assert crashed.trigger.within.total_seconds() == 30
     assert silent.trigger.within.total_seconds() == pending.trigger.within.total_seconds() == 90
-    ended = {"prefect.flow-run.GateFailed", "prefect.flow-run.AwaitingLabels"}
+    ended = {f"prefect.flow-run.{state}" for state in ("GateFailed", "AwaitingLabels", "NothingNew")}
     assert ended <= silent.trigger.expect  # such a run has ended
     assert [automation.actions[0].state.value for automation in (crashed, silent, pending)] == [
         "SCHEDULED",

@@ -60,7 +60,7 @@ def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments:
         (
             "flows.rlhf",
             ["~ppo.beta"],
-            "ppo.beta: not there, and tracking.run_name is computed from it; leave it in, and",
+            "ppo.beta: not there, and tracking.run_name is computed from it; give it a",
         ),
         ("flows.rlhf", ["sed"], "sed: found a word alone, expected KEY=VALUE; did you mean seed?"),
         ("flows.study", ["nonsense"], "nonsense: found a word alone, expected KEY=VALUE; `--cfg job` prints every key"),
@@ -68,7 +68,7 @@ def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments:
         (
             "flows.study",
             ["scale=quik"],
-            "scale=quik: no such choice, there are full, miniature, quick, roads; did you mean quick?",
+            "did you mean quick?",
         ),
         ("flows.study", ["workers=0"], "workers: Input should be greater than 0, found 0"),
         ("flows.evaluate", ["polcy=x"], "polcy: unknown key; did you mean policy?"),

@@ -60,7 +60,7 @@ class Filler:
 
 
 def fill(config: RLHFConfig, passes: bool = True) -> None:
-    filler = Filler(ArtifactStore(config.tracking.store), passes)
+    filler = Filler(config.tracking.open_store(), passes)
     report, policy = instructgpt(config, filler)
     gate = gate_stage(filler, config, report)
     if passes:
@@ -242,7 +242,7 @@ def test_the_nearest_earlier_result_is_the_one_compared_with(tmp_path: Path) -> 
 def test_damage_loss_and_checkpoints_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load([f"tracking.root={tmp_path}"])
     fill(config)
-    store = ArtifactStore(config.tracking.store)
+    store = config.tracking.open_store()
     refs = {item.stage: item.ref for item in plan_of(config)}
     ref = refs["reward_model"]
     assert ref is not None

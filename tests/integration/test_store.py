@@ -16,6 +16,7 @@ from flows.store import collect, garbage, readable, show_list, verify, with_pare
 from flows.tools.references import References
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ArtifactError, ConfigError
+from tasks.engine.shared import SharedStore
 from tasks.engine.tracking import prepare
 from tests.unit.engine.test_stage import in_one_file
 
@@ -227,3 +228,26 @@ def test_the_command_line_ends_with_the_status_of_what_it_found(
     assert command("verify") == 1
     assert str(command("gc", "--keep-run", "nobody")).startswith("error: --keep-run nobody")
     assert "damaged or missing: 1;" in capsys.readouterr().out
+
+
+def test_what_is_shared_is_listed_and_verified_and_only_copies_of_it_are_garbage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"file://{tmp_path}/shared"
+    one, other = SharedStore(tmp_path / "one", address), SharedStore(tmp_path / "other", address)
+    made = []
+    for number, text in ((1, "first"), (2, "the second")):
+        with one.publish("sft", PRINT.format(number), {}, {}) as draft:
+            (draft.folder / "result.txt").write_text(text)
+        assert draft.ref is not None
+        made.append(draft.ref)
+    assert garbage(other, set()) == []
+    copy = other.open(made[0])
+    assert [(item.path, item.what) for item in garbage(other, set())] == [(copy, "artifact")]
+    show_list(other, References(f"sqlite:///{tmp_path / 'no.db'}", other.root))
+    assert verify(other) == 0
+    listed = capsys.readouterr().out
+    assert "2 artifacts, " in listed and f"in {address}" in listed and "  10 B  " in listed
+    (there,) = (tmp_path / "shared" / "sft" / made[1].fingerprint).glob("*/result.txt")
+    there.write_text("the secund")
+    assert verify(other) == 1 and "result.txt in file://" in capsys.readouterr().out

@@ -138,7 +138,7 @@ def test_a_group_on_the_command_line(override: str) -> None:
 
 
 def test_an_interpolation_of_nothing_names_its_key() -> None:
-    with pytest.raises(ConfigError, match=r"^ppo\.beta: .*'nothing'"):
+    with pytest.raises(ConfigError, match=r"^nothing: not there, and ppo\.beta is computed from it"):
         load(["ppo.beta=${nothing}"])
 
 
@@ -211,6 +211,42 @@ def test_addresses_that_no_tracking_store_has(values: dict[str, Any], uri: str) 
 @pytest.mark.parametrize("uri", [None, "http://h", "sqlite:///x.db", "postgresql+psycopg2://me@h/db", "databricks"])
 def test_addresses_of_tracking_stores(values: dict[str, Any], uri: str | None) -> None:
     assert refusal(values, ("tracking", "mlflow_uri"), uri) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "results",
+        "/mnt/results",
+        "s3:/bucket",
+        "s3://",
+        "s3:///x",
+        "s3://b/x//y",
+        "s3://b/*",
+        "gs://b",
+        "file://x/y",
+    ],
+)
+def test_addresses_where_nothing_is_shared(values: dict[str, Any], address: str) -> None:
+    sentence = refusal(values, ("tracking", "store"), address)
+    assert sentence is not None and f"tracking.store: found {address!r}, expected null" in sentence
+
+
+@pytest.mark.parametrize("address", ["s3://AKIAHUNTER2@bucket/x", "s3://b/x?secret=hunter2"])
+def test_an_address_with_a_key_is_refused_and_not_repeated(values: dict[str, Any], address: str) -> None:
+    sentence = refusal(values, ("tracking", "store"), address)
+    assert sentence is not None and "into the environment: " in sentence and "hunter2" not in sentence.lower()
+
+
+@pytest.mark.parametrize("address", [None, "s3://bucket", "s3://my-bucket.x/a/b_c", "file:///mnt/shared results"])
+def test_addresses_to_share_at(values: dict[str, Any], address: str | None) -> None:
+    assert refusal(values, ("tracking", "store"), address) is None
+
+
+def test_an_address_is_no_folder(values: dict[str, Any]) -> None:
+    sentence = refusal(values, ("tracking", "root"), "s3://bucket/x")
+    assert sentence is not None and "give an address to share results at as tracking.store" in sentence
 
 
 @pytest.mark.parametrize("role", ["demonstrations", "comparisons", "rl_prompts", "test_prompts"])

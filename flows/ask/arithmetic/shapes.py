@@ -147,7 +147,7 @@ def without_weights(config: PretrainedConfig, origin: str) -> PreTrainedModel:
     disable_progress_bar()
     try:
         with ONE_AT_A_TIME, torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)  # type: ignore[no-any-return]
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(
             f"{origin}: {type(config).__name__} builds no causal language model ({error}); choose one that does"

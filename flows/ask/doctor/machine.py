@@ -1,6 +1,5 @@
 """This machine: precision, cores, memory, disk, and the file system below the databases."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from flows.ask.arithmetic.memory import FP32, GIB
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
 from flows.ask.processor import CPUINFO, bf16_units
+from flows.resolvers import available_cores
 from tasks.engine.errors import PlumblineError
 from tasks.engine.findings import Finding, Severity
 
@@ -43,20 +43,18 @@ def precision(patient: Patient) -> Iterator[Finding]:
 def cores(patient: Patient) -> Iterator[Finding]:
     """More threads than cores wait for each other."""
     runtime, there = patient.config.runtime, available_cores()
-    asked = runtime.threads * runtime.max_workers
-    if asked > there:
+    if runtime.threads * runtime.processes * runtime.max_workers > there:
+        ranks = f"{runtime.processes} processes of " if runtime.processes > 1 else ""
+        processes = min(there, runtime.processes)
+        workers = min(there // processes, runtime.max_workers)
+        fewer = f" runtime.processes={processes}" if processes < runtime.processes else ""
         yield found(
             "warning",
             "runtime.threads",
-            f"{runtime.threads} threads in each of {runtime.max_workers} workers",
+            f"{runtime.threads} threads in each of {ranks}{runtime.max_workers} workers",
             f"no more than this machine's {there} cores",
-            f"set runtime.threads={max(1, there // runtime.max_workers)} runtime.max_workers={min(there, runtime.max_workers)}",
+            f"set runtime.threads={there // (processes * workers)}{fewer} runtime.max_workers={workers}",
         )
-
-
-def available_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory(patient: Patient) -> Iterator[Finding]:

@@ -13,7 +13,6 @@ from tasks.compare.judges.asked import pair_judges
 from tasks.comparisons.labelers.hired import check_labelers
 from tasks.data_prep.enough import no_documents
 from tasks.data_prep.sources.folder import benchmark_task, choose_files
-from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.findings import Finding
 from tasks.engine.os_errors import probe
@@ -25,8 +24,8 @@ from tasks.revise.revise import KNOB, WITHOUT
 
 
 def check_folders(config: RLHFConfig) -> None:
-    """Store and home must be folders that can be written."""
-    ArtifactStore(config.tracking.store)
+    """Store and home must be folders that can be written, and a shared store must answer."""
+    config.tracking.open_store().reach()
     for folder in (config.tracking.folder, environment.HOME):
         probe(folder)
 

@@ -36,12 +36,12 @@ def written_before(config: RLHFConfig) -> float | None:
     """Mean tokens of what was sampled from the run's own PPO-init, by PPO and by rejection sampling, under the same limit; None
     where the store has no such result.
     """
-    if not config.tracking.store.is_dir():
+    if not config.tracking.artifacts.is_dir():
         return None
-    store = ArtifactStore(config.tracking.store)
+    store = config.tracking.open_store()
     found = StoredStages(store)
     instructgpt(config, found)
-    start = found.stages["ppo_init"]
+    start = found.stages.get("ppo_init", found.stages["sft"])
     if start is None:
         return None
     samples = tokens = 0.0

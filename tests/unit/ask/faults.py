@@ -434,7 +434,21 @@ FAULTS = [
         ("runtime.precision", "set runtime.precision=fp32"),
         "warning",
     ),
-    Fault("more_threads_than_cores", f.given("runtime.threads=512"), ("runtime.threads", "cores"), "warning"),
+    Fault(
+        "more_threads_than_cores",
+        f.given("runtime.threads=512"),
+        ("512 threads in each of 1 workers", "2 cores", "set runtime.threads=2 runtime.max_workers=1"),
+        "warning",
+    ),
+    Fault(
+        "more_ranks_than_cores",
+        f.given("runtime.processes=3"),
+        (
+            "1 threads in each of 3 processes of 1 workers",
+            "set runtime.threads=1 runtime.processes=2 runtime.max_workers=1",
+        ),
+        "warning",
+    ),
     Fault(
         "too_little_memory",
         f.patched("flows.ask.doctor.machine.device_memory", lambda device: (GIB // 4, GIB // 8)),

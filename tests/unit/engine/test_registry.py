@@ -1,5 +1,6 @@
 """The model registry, against a real MLflow database in a temporary folder."""
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -13,8 +14,10 @@ from tasks.engine.registry import (
     champion_of,
     log_model,
     register_model,
+    registered_version,
     runs_of_stages,
 )
+from tasks.engine.shared import SharedStore
 from tasks.engine.tracking import prepare, start_pipeline_run
 from tasks.language.models import save_policy
 from tasks.release.mlmodel import write_mlmodel
@@ -121,3 +124,22 @@ def test_equal_weights_are_one_version_wherever_the_released_folder_lies(
     assert register_model(uri, "same", "champion", other, run, {"digest": "c", "weights": "v"}) == "2"
     assert champion_of(uri, "same", "champion") == Champion(other, "v")
     assert champion_of(uri, "same", "nobody") is None and champion_of(uri, "nothing", "champion") is None
+
+
+def test_a_version_of_another_machine_is_found_in_the_shared_store(
+    tracked: tuple[str, str, str], tmp_path: Path
+) -> None:
+    uri, _, run = tracked
+    address = f"file://{tmp_path}/shared"
+    one = SharedStore(tmp_path / "one", address)
+    with one.publish("release", "0123456789abcdef0123", {}, {}) as draft:
+        policy(draft.folder / "policy", 1)
+    assert draft.ref is not None
+    folder = one.open(draft.ref) / "policy"
+    assert register_model(uri, "shared", "champion", folder, run, {"digest": "a", "weights": "w"}) == "1"
+    shutil.rmtree(tmp_path / "one")
+    other = SharedStore(tmp_path / "other", address)
+    here = tmp_path / "other" / "release" / "0123456789abcdef0123" / "policy"
+    assert registered_version(uri, "models:/shared@champion", other) == (here, None) and here.is_dir()
+    assert champion_of(uri, "shared", "champion", other) == Champion(here, "w")
+    assert champion_of(uri, "shared", "champion") is None
