@@ -6,6 +6,7 @@ Torch, Transformers, Prefect and MLflow take seconds to import. Hydra and the co
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -21,12 +22,13 @@ from flows.sweep.plugins import require_plugins
 from tasks.engine.errors import ConfigError, PlumblineError
 
 
-def answer_early(config_name: str, parse: Callable[[DictConfig], Any]) -> None:
+def answer_early(config_name: str, parse: Callable[[DictConfig], Any], folder: Path = CONF) -> None:
     """Print help or configuration and exit, or refuse what cannot be composed or is not valid; else return.
 
     Args:
-        config_name: of the command, in ``conf/``.
+        config_name: of the command, in ``folder``.
         parse: validates what Hydra composed.
+        folder: of the configuration.
     """
     try:
         typed = take_flags(sys.argv[1:])
@@ -34,10 +36,10 @@ def answer_early(config_name: str, parse: Callable[[DictConfig], Any]) -> None:
         asked = get_args_parser().parse_args(typed)
         if asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion:
             sys.argv[1:] = typed
-            _hydra_alone(config_name)
+            _hydra_alone(config_name, folder)
             sys.exit()
         if not _brings_its_own(asked):
-            parse(composed(first_point(asked.overrides) if asked.multirun else asked.overrides, config_name))
+            parse(composed(first_point(asked.overrides) if asked.multirun else asked.overrides, config_name, folder))
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
     except KeyboardInterrupt:
@@ -49,12 +51,12 @@ def _brings_its_own(asked: Namespace) -> bool:
     return bool(asked.config_path or asked.config_name or asked.config_dir or asked.experimental_rerun)
 
 
-def _hydra_alone(config_name: str) -> None:
+def _hydra_alone(config_name: str, folder: Path) -> None:
     def main(_: DictConfig) -> None:
         """Never called: Hydra has answered."""
 
     main.__module__ = f"flows.{config_name}"  # which gives the job its name
-    hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(main)()
+    hydra.main(config_path=str(folder), config_name=config_name, version_base="1.3")(main)()
 
 
 def first_point(overrides: Sequence[str]) -> list[str]:

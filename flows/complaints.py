@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from pydantic import ValidationError
 
 from flows.misspelt import KEYS, did_you_mean, flat_values
@@ -30,6 +31,15 @@ def leave_out_what_is_not_there(plain: Any) -> None:
 
 def _only_shrunk(section: Any, left_alone: str) -> bool:
     return isinstance(section, dict) and left_alone not in section
+
+
+def unresolved(error: OmegaConfBaseException) -> str:
+    """What is wrong with a value that is computed from others."""
+    key, first = error.full_key or "configuration", str(error).splitlines()[0]
+    if isinstance(error, InterpolationKeyError):
+        gone = first.split("'")[1]
+        return f"{gone}: not there, and {key} is computed from it; give it a value, or correct what stands in ${{...}}"
+    return f"{key}: {first}; check what stands in ${{...}}"
 
 
 def describe(error: ValidationError, given: Mapping[Any, Any] | None = None) -> str:

@@ -1,5 +1,6 @@
 """The configuration of a whole run, and the one place below the command lines that knows Hydra."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from hydra import compose, initialize_config_dir
@@ -10,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from flows import resolvers  # noqa: F401  first: conf/ computes with them
 from flows.ask.arithmetic.config import DryRunConfig
-from flows.complaints import describe, leave_out_what_is_not_there
+from flows.complaints import describe, leave_out_what_is_not_there, unresolved
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.misspelt import flat_values, missing_keys, refused
@@ -314,8 +315,7 @@ def parse(values: DictConfig | dict[str, Any]) -> RLHFConfig:
             f"{path}: no value, and none can be guessed; give one on the command line: {path}=..."
         ) from None
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "configuration"
-        raise ConfigError(f"{key}: {str(error).splitlines()[0]}; check what stands in ${{...}}") from None
+        raise ConfigError(unresolved(error)) from None
     except ValidationError as error:
         raise ConfigError(describe(error, values)) from None
 
@@ -329,8 +329,8 @@ def load(overrides: list[str] | None = None, config_name: str = "rlhf") -> RLHFC
     return parse(composed(overrides, config_name))
 
 
-def composed(overrides: list[str] | None = None, config_name: str = "rlhf") -> DictConfig:
-    """The values of ``conf/`` with overrides, not validated and with their interpolations.
+def composed(overrides: list[str] | None = None, config_name: str = "rlhf", folder: Path = CONF) -> DictConfig:
+    """The values of ``folder`` with overrides, not validated and with their interpolations.
 
     Raises:
         ConfigError: an override that does not apply.
@@ -339,11 +339,11 @@ def composed(overrides: list[str] | None = None, config_name: str = "rlhf") -> D
     saved = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(config_dir=str(CONF), version_base="1.3", job_name=config_name):
+        with initialize_config_dir(config_dir=str(folder), version_base="1.3", job_name=config_name):
             try:
                 return compose(config_name, overrides=given)
             except Exception as error:  # Hydra's own, and what it stumbles over: TypeError for ppo=[1]
-                groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+                groups = [path.name for path in folder.iterdir() if path.is_dir()]
                 known = [*flat_values(compose(config_name)), *groups]
                 raise ConfigError(refused(str(error), given, known)) from error
     finally:

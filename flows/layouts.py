@@ -4,6 +4,7 @@ The arithmetic is that of ``--dry-run``, on the paper's recipe in bf16 with laye
 trained, and no GPU is needed.
 """
 
+import argparse
 from typing import NamedTuple
 
 from flows.ask.arithmetic.memory import GIB, StageMemory, stage_memory
@@ -63,5 +64,11 @@ def table() -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Command line."""
+    argparse.ArgumentParser(prog="python -m flows.layouts", description=(__doc__ or "").splitlines()[0]).parse_args()
     print(table())
+
+
+if __name__ == "__main__":
+    main()

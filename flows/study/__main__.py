@@ -2,14 +2,20 @@
 
 import sys
 
+from flows.command import answer_early
+from flows.config import CONF
 from flows.process import environment  # first: Prefect reads the environment when it is imported
+from flows.study.config import parse_study
 
-import hydra  # isort: skip
-from omegaconf import DictConfig, OmegaConf
+if __name__ == "__main__":
+    answer_early("study", parse_study, CONF / "study")
+
+# isort: split
+import hydra
+from omegaconf import DictConfig
 
 from flows.process.logs import tame_logs
 from flows.process.session import prefect_session
-from flows.study.config import parse_study
 from flows.study.study import command_line, plan_of, say_goodbye, study
 from tasks.engine.config import refuse_passwords
 from tasks.engine.errors import PlumblineError
@@ -22,7 +28,7 @@ def main(values: DictConfig) -> None:
     tame_logs()
     command = command_line(sys.argv[1:])
     try:
-        config = parse_study(OmegaConf.to_container(values, resolve=True, throw_on_missing=True))
+        config = parse_study(values)
         plan_of(config)  # whatever can be known to fail is said before a server is started
         with prefect_session():
             outcome = study(config, command)

@@ -1,8 +1,9 @@
 """What the knobs of the study mean; their values live in ``conf/study``."""
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from flows.complaints import describe
@@ -135,13 +136,14 @@ class StudyConfig(Config):
         return self
 
 
-def parse_study(values: object) -> StudyConfig:
+def parse_study(values: DictConfig | dict[str, Any]) -> StudyConfig:
     """Validate what Hydra composed.
 
     Raises:
         ConfigError: unknown or missing keys, wrong types or values, each with its full path.
     """
     try:
-        return StudyConfig.model_validate(values)
+        plain = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else values
+        return StudyConfig.model_validate(plain)
     except ValidationError as error:
-        raise ConfigError(describe(error).replace("flows.rlhf", "flows.study")) from None
+        raise ConfigError(describe(error, values).replace("flows.rlhf", "flows.study")) from None

@@ -31,6 +31,9 @@ RULES = {
     "tools": Rule("are conversations with tools", "remove them"),
     "not_text": Rule("hold pictures or sound", "remove them"),
     "no_score": Rule("have an answer without a score", "score every answer"),
+    "ranks_and_scores": Rule(
+        "have ranks and scores that contradict each other", "correct them, or take one of the two fields away"
+    ),
     "empty_response": Rule("have a response of nothing but the end token", "fill it in"),
     "same_response": Rule(
         "prefer a response to the same text, so that there is nothing to learn", "compare different responses"

@@ -5,7 +5,8 @@ from tasks.dpo.train import DPOLearner
 from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import save_adapter, trainable_copy
-from tasks.language.models import load_policy, save_policy
+from tasks.language.bases import load_base
+from tasks.language.models import save_policy
 from tasks.language.seeds import named_generator
 from tasks.language.shards import whole
 from tasks.records.comparison_sets import read_comparisons, take_part
@@ -22,7 +23,7 @@ def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
     sets = read_comparisons(shop.input("comparisons"))
     training = take_part(sets["train"], config.trained_on)
     shop.uses(shop.input("comparisons") / "train.arrow", "comparisons/train", len(training), "training")
-    reference = load_policy(shop.input("ppo_init") / "policy", shop.runtime.device)
+    reference = load_base(shop.input("ppo_init") / "policy", shop.runtime.device, config.adapter)
     draws = named_generator(config.seed, "dpo/adapter")
     policy = trainable_copy(reference, config.adapter, draws, shop.runtime.frozen_precision)
     learner = DPOLearner(policy, reference, training, tokenizer, config, shop.runtime)

@@ -30,6 +30,7 @@ from tasks.records.rankings import (
     my_prompts,
     ordered_pairs,
     rank_pairs,
+    ranked_table,
     tokens_of,
 )
 from tasks.records.records import Comparison
@@ -69,7 +70,9 @@ class DPOLearner:
         config: DPOConfig,
         runtime: RuntimeConfig,
     ) -> None:
-        self.elements = [tokens_of(item, tokenizer, config) for item in comparisons if ordered_pairs(item.ranks)]
+        self.elements = ranked_table(
+            tokens_of(item, tokenizer, config) for item in comparisons if ordered_pairs(item.ranks)
+        )
         if not self.elements:
             raise DataError(
                 f"dpo: found no strictly ordered pair in {len(comparisons)} training comparisons, expected at least one; "

@@ -146,6 +146,9 @@ class AdapterConfig(Config):
     """The product is scaled by alpha / rank."""
     targets: Literal["all-linear"] | list[str]
     """Linear layers that get one: all of the trunk's, or those with these names, such as [q_proj, v_proj]."""
+    base: Literal["full", "4bit"]
+    """How the linear layers beside the adapters are kept: in full (``runtime.frozen_precision``), or in 4 bits (QLoRA,
+    Dettmers et al. 2023), on one CUDA device only."""
     dropout: float = Field(ge=0, lt=1)
     """Dropout on what the adapters read, in supervised fine-tuning only: reward model, DPO and PPO train without dropout."""
     learning_rate_factor: float = Field(gt=0)

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.beside import spare_passes
+from tasks.language.four_bit import FourBitLinear, four_bit_layers, in_four_bits, replace
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.recompute import drawing
 from tasks.language.shards import is_divided, part_of, saved, whole
@@ -36,25 +37,42 @@ IN_FOLDER = "base_model.model."
 
 
 def freeze(network: PreTrainedModel, precision: Precision) -> None:
-    """Train none of a network's weights, and keep them in this precision; buffers such as rotary frequencies stay fp32."""
+    """Train none of a network's weights, and keep them in this precision; buffers such as rotary frequencies stay fp32, and
+    what is in 4 bits stays that."""
     network.requires_grad_(False)
     if precision == "bf16":
+        rounded = {id(part) for layer in four_bit_layers(network).values() for part in (layer.weight, layer.scales)}
         for parameter in network.parameters():
-            parameter.data = parameter.data.bfloat16()
+            if id(parameter) not in rounded:
+                parameter.data = parameter.data.bfloat16()
+
+
+def quantise(network: PreTrainedModel) -> None:
+    """Keep the linear layers of a network's trunk in 4 bits. In place; what is in 4 bits already is left alone.
+
+    Raises:
+        ConfigError: bitsandbytes is not installed.
+    """
+    for name, layer in linear_layers(network).items():
+        if not isinstance(layer, FourBitLinear):
+            replace(network, name, FourBitLinear(layer))
 
 
 def attach(
     model: PreTrainedModel, config: AdapterConfig, generator: torch.Generator, precision: Precision = "fp32"
 ) -> PreTrainedModel:
-    """Give a causal language model, or a trunk, an adapter; its own weights are frozen in ``precision``. In place.
+    """Give a causal language model, or a trunk, an adapter; its own weights are frozen in ``precision``, or in 4 bits. In
+    place.
 
     The adapter changes no output yet: one factor is drawn from ``generator``, as peft draws it, the other is 0.
 
     Raises:
         ConfigError: peft is not installed, or a target names no linear layer.
     """
-    layers = target_layers(model, config)
     peft = load_peft()
+    if in_four_bits(config):
+        quantise(model)
+    layers = target_layers(model, config)
     freeze(model, precision)
     wanted = peft.LoraConfig(
         r=config.rank,
@@ -92,6 +110,8 @@ def trainable_copy(
     else its twin with an adapter. Twins have one copy of the frozen weights between them.
     """
     if config is not None:
+        if in_four_bits(config):
+            quantise(frozen)
         return attach(twin(frozen), config, generator, precision)
     copied = copy.deepcopy(frozen).requires_grad_(True)
     freeze(frozen, precision)
@@ -117,12 +137,19 @@ def merged(model: Any) -> Any:
     """
     if not adapted_layers(model):
         return model
-    whole = copy.deepcopy(model).float()
+    whole = copy.deepcopy(model)
+    if four_bit_layers(whole):
+        whole = whole.cpu()  # in full, the weights may have no room beside the rest
+    whole = whole.float()
     for name, layer in adapted_layers(whole).items():
         base = layer.get_base_layer()
+        if isinstance(base, FourBitLinear):
+            base = base.dense()
+            layer.fan_in_fan_out = isinstance(base, Conv1D)
         base.weight.data += layer.get_delta_weight(NAME)
-        parent, _, child = name.rpartition(".")
-        setattr(whole.get_submodule(parent), child, base)
+        replace(whole, name, base)
+    for name, rounded in four_bit_layers(whole).items():
+        replace(whole, name, rounded.dense())
     for part in whole.modules():
         part.__dict__.pop("peft_config", None)
     return whole.requires_grad_(True)

@@ -33,7 +33,7 @@ from transformers.activations import ACT2FN
 from transformers.utils.logging import disable_progress_bar
 
 from tasks.engine.errors import ModelError
-from tasks.language.adapters import merged
+from tasks.language.adapters import merged, twin
 from tasks.language.batches import pad_batch
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.models import HEAD_FILE, TRUNK, ScalarModel, load_checked, save_tokenizer
@@ -66,7 +66,7 @@ def save_reward_model(model: ScalarModel, tokenizer: PreTrainedTokenizerBase, fo
     """
     disable_progress_bar()
     folder = Path(folder)
-    trunk = copy.deepcopy(merged(model.backbone)).cpu()
+    trunk = _apart(model.backbone)
     _give_padding_a_row(trunk, tokenizer)
     config = copy.deepcopy(trunk.config)
     made = _classifier(trunk, model, tokenizer)
@@ -98,6 +98,14 @@ def load_classifier(folder: Path | str, device: torch.device | str) -> ScalarMod
     return scalar.to(device).eval()
 
 
+def _apart(trunk: PreTrainedModel) -> PreTrainedModel:
+    """A trunk to change, on the CPU, without an adapter; as few copies of its weights as there can be."""
+    whole: PreTrainedModel = merged(trunk)
+    if whole is not trunk:
+        return whole.cpu()
+    return twin(trunk) if trunk.device.type == "cpu" else copy.deepcopy(trunk).cpu()
+
+
 def _give_padding_a_row(trunk: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Others embed what they pad with, so that it needs a row; what stands in it is never read."""
     pad, embedding = int(tokenizer.pad_token_id), trunk.get_input_embeddings()
@@ -121,7 +129,7 @@ def _classifier(trunk: PreTrainedModel, model: ScalarModel, tokenizer: PreTraine
         changed = {norm: state[norm].clone()}
         shifted = state[norm].double() + constant * direction / direction.square().sum()
         state[norm] = shifted.to(state[norm].dtype)
-        made = _filled(kind, copy.deepcopy(trunk.config), state, weight, tokenizer)
+        made = _filled(kind, copy.deepcopy(trunk.config), trunk, state, weight, tokenizer)
     elif _is_llama_like(trunk.config):
         changed = {"norm.weight": state["norm.weight"].clone()}
         config = _llama_config(trunk.config, state)
@@ -130,23 +138,32 @@ def _classifier(trunk: PreTrainedModel, model: ScalarModel, tokenizer: PreTraine
         root = math.sqrt(config.hidden_size)
         head = torch.zeros_like(weight)
         head[0, 0], head[0, 1] = CONSTANT / root, constant / root
-        made = _filled(LlamaForSequenceClassification, config, state, head, tokenizer)
+        made = _filled(LlamaForSequenceClassification, config, trunk, state, head, tokenizer)
     else:
-        made, changed = _filled(kind, copy.deepcopy(trunk.config), state, weight, tokenizer), {}
+        made, changed = _filled(kind, copy.deepcopy(trunk.config), trunk, state, weight, tokenizer), {}
     _compare(made, model, tokenizer, constant)
     return Classifier(made, changed)
 
 
 def _filled(
-    kind: Any, config: PreTrainedConfig, state: dict[str, Tensor], weight: Tensor, tokenizer: PreTrainedTokenizerBase
+    kind: Any,
+    config: PreTrainedConfig,
+    trunk: PreTrainedModel,
+    state: dict[str, Tensor],
+    weight: Tensor,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> PreTrainedModel:
+    """A classifier over the tensors of ``state``, without copies, and what ``trunk`` computes beside its weights."""
     config.num_labels, config.pad_token_id = 1, int(tokenizer.pad_token_id)
     config.get_text_config().pad_token_id = config.pad_token_id
     config.get_text_config().eos_token_id = int(tokenizer.eos_token_id)
-    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
-        made: PreTrainedModel = kind(config).float()
-    named = {f"{made.base_model_prefix}.{name}": value for name, value in state.items()}
-    made.load_state_dict(named | {"score.weight": weight}, strict=True)
+    with ONE_AT_A_TIME, torch.device("meta"):
+        made: PreTrainedModel = kind(config)
+    named = {f"{made.base_model_prefix}.{name}": value.float() for name, value in state.items()}
+    made.load_state_dict(named | {"score.weight": weight}, strict=True, assign=True)
+    for name, buffer in trunk.named_buffers():  # rotary frequencies and the like are in no state
+        owner, _, last = name.rpartition(".")
+        made.base_model.get_submodule(owner).register_buffer(last, buffer, persistent=False)
     return made.eval()
 
 

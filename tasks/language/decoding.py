@@ -153,13 +153,17 @@ class _RowLayer(DynamicLayer):  # type: ignore[misc]  # the library is not typed
         return store
 
 
+def _is_dense(layer: nn.Linear) -> bool:
+    return layer.weight.is_cpu and layer.weight.is_floating_point()
+
+
 @contextmanager
 def columns_first(model: nn.Module) -> Iterator[None]:
     """Inside this context the weights of linear layers lie column by column in memory; values are the same.
 
     On CPU, products of a few rows with a weight matrix are up to twice as fast that way. Costs one copy of the weights.
     """
-    weights = {id(m.weight): m.weight for m in model.modules() if isinstance(m, nn.Linear) and m.weight.is_cpu}
+    weights = {id(m.weight): m.weight for m in model.modules() if isinstance(m, nn.Linear) and _is_dense(m)}
     usual = [(weight, weight.data) for weight in weights.values()]
     for weight, data in usual:
         weight.data = data.t().contiguous().t()

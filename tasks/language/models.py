@@ -149,10 +149,9 @@ class ScalarModel(nn.Module):
 
     @classmethod
     def from_policy(cls, policy: Path | str | PreTrainedModel, generator: torch.Generator) -> "ScalarModel":
-        """A scalar head, drawn from ``generator``, on a copy of a policy's trunk."""
-        source = policy if isinstance(policy, PreTrainedModel) else load_policy(policy, "cpu")
-        trunk = copy.deepcopy(trunk_of(source))
-        model = cls(trunk)
+        """A scalar head, drawn from ``generator``, on the trunk of a policy in a folder, or on a copy of one in memory."""
+        in_memory = isinstance(policy, PreTrainedModel)
+        model = cls(copy.deepcopy(trunk_of(policy)) if in_memory else trunk_of(load_policy(policy, "cpu")))
         width = model.head.in_features
         drawn = torch.randn(1, width, generator=generator, device=generator.device) / math.sqrt(width + 1)
         with torch.no_grad():

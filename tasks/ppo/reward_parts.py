@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from tasks.language.models import ScalarModel, load_policy
+from tasks.language.models import ScalarModel
 from tasks.language.text import decode_response
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.rewards import MISSING_EOS_RULES
@@ -41,7 +41,7 @@ def combined(
 
 def value_model_without_reward_model(policy: Path, device: str) -> ScalarModel:
     """The trunk that PPO starts from under a head of zeros: before it has seen a reward, it expects none."""
-    model = ScalarModel.from_policy(load_policy(policy, "cpu"), torch.Generator().manual_seed(0))
+    model = ScalarModel.from_policy(policy, torch.Generator().manual_seed(0))
     with torch.no_grad():
         model.head.weight.zero_()
     return model.to(device)

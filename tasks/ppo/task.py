@@ -13,6 +13,7 @@ from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import freeze, save_adapter, trainable_copy
+from tasks.language.bases import load_base
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.seeds import named_generator
 from tasks.ppo.brake import JUDGE
@@ -113,8 +114,8 @@ def load_networks(
     model, which knows nothing of rewards.
     """
     device, frozen, adapter = runtime.device, runtime.frozen_precision, config.adapter
-    held_to, value_model = load_policy(reference, device), None
-    base = held_to if start == reference else load_policy(start, device)
+    base = load_base(start, device, adapter)
+    held_to, value_model = base if start == reference else load_policy(reference, device), None
     policy = trainable_copy(base, adapter, named_generator(config.seed, "ppo/adapter"), frozen)
     freeze(held_to, frozen)
     if config.reads_values:

@@ -158,12 +158,13 @@ def tables_in(path: Path) -> Iterator[Table]:
 
 
 def record_of(row: dict[str, Any], kind: type[RecordType]) -> RecordType:
-    """The record in one row of a table; columns that records of its kind lack do not count."""
+    """The record in one row of a table; columns that records of its kind lack do not count, and a column that was unknown
+    when the file was written leaves the field as it is without one."""
     if "metadata" in row:
         row["metadata"] = json.loads(row["metadata"])
     if "prompt" in kind.model_fields:
         row["prompt"] = {name: row.pop(name) for name in PROMPT_COLUMNS}
-    return kind.model_validate({name: row[name] for name in kind.model_fields})
+    return kind.model_validate({name: row[name] for name in kind.model_fields if name in row})
 
 
 def write_prepared_data(folder: Path, records: PreparedRecords, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -177,7 +178,7 @@ def write_prepared_data(folder: Path, records: PreparedRecords, tokenizer: PreTr
 
 
 _PROMPT = {name: Value("string") for name in ("prompt_id", "owner_id", "text", "kind", "metadata")}
-_FEATURES = {
+FEATURES = {
     # metadata is JSON text: as a struct every prompt would get every other prompt's keys
     Prompt: Features(_PROMPT),
     Demonstration: Features({**_PROMPT, "response": Value("string"), "labeler_id": Value("string")}),
@@ -204,6 +205,7 @@ _FEATURES = {
         }
     ),
 }
+"""Columns of the files that each kind of record is kept in."""
 
 
 def write_records(folder: Path, role: str, split: str, records: Sequence[Record]) -> None:
@@ -216,7 +218,7 @@ def write_records(folder: Path, role: str, split: str, records: Sequence[Record]
 
 def table_of(records: Sequence[Record]) -> Table:
     """Records of one kind as a table; at least one."""
-    return Table.from_pylist(list(_rows(records)), schema=_FEATURES[type(records[0])].arrow_schema)
+    return Table.from_pylist(list(_rows(records)), schema=FEATURES[type(records[0])].arrow_schema)
 
 
 def write_tables(path: Path, kind: type[Record], tables: Iterable[Table]) -> None:
@@ -224,7 +226,7 @@ def write_tables(path: Path, kind: type[Record], tables: Iterable[Table]) -> Non
 
     However the tables divide the rows, the file's bytes are the same.
     """
-    features = _FEATURES[kind]
+    features = FEATURES[kind]
     batches = _even(table.select(list(features)).replace_schema_metadata() for table in tables if len(table))
     first = next(batches, None)
     if first is None:

@@ -1,6 +1,6 @@
 """Rankings as training sees them: ordered pairs, token sequences, whole prompts in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from tasks.engine.errors import DataError
 from tasks.engine.ranks import here
 from tasks.language.seeds import named_random
 from tasks.language.text import encode_prompt, encode_response
+from tasks.language.token_table import TokenTable
 from tasks.records.choices import Margin
 from tasks.records.records import Comparison
 
@@ -150,6 +151,15 @@ class RankedSequences(NamedTuple):
     def tokens(self) -> int:
         """What reading every completion with its prompt takes."""
         return sum(len(self.prompt) + len(completion) for completion in self.completions)
+
+
+def ranked_table(elements: Iterable[RankedSequences]) -> TokenTable[RankedSequences]:
+    """Batch elements in little memory."""
+    return TokenTable(
+        elements,
+        lambda element: (element.prompt, element.ranks, *element.completions),
+        lambda lists: RankedSequences(lists[0], lists[2:], lists[1]),
+    )
 
 
 def tokens_of(comparison: Comparison, tokenizer: PreTrainedTokenizerBase, config: SequenceLimits) -> RankedSequences:

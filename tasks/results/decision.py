@@ -43,8 +43,8 @@ class GateDecision(SheetRecord):
         """For a log line, a state's message, a tag."""
         if not self.checks:
             return f"gate: nothing was asked of {self.policy}"
+        count = len(self.checks)
         if self.passed:
-            return f"gate: {self.policy} passed all {len(self.checks)} checks"
-        return (
-            f"gate: {self.policy} failed {len(self.failures)} of {len(self.checks)} checks: {'; '.join(self.failures)}"
-        )
+            return f"gate: {self.policy} passed {'its only check' if count == 1 else f'all {count} checks'}"
+        failed = "its only check" if count == 1 else f"{len(self.failures)} of {count} checks"
+        return f"gate: {self.policy} failed {failed}: {'; '.join(self.failures)}"

@@ -23,12 +23,14 @@ from tasks.language.models import ScalarModel, autocast
 from tasks.language.scorer import score_rows
 from tasks.language.shards import divide
 from tasks.language.text import encode_prompt, encode_response
+from tasks.language.token_table import TokenTable, of_lists
 from tasks.records.rankings import (
     RankedPairs,
     RankedSequences,
     epoch_batches,
     my_prompts,
     rank_pairs,
+    ranked_table,
     require_signal,
     tokens_of,
 )
@@ -50,6 +52,15 @@ def split_into_pairs(ranked: RankedSequences) -> list[RankedSequences]:
             pairs.winners.tolist(), pairs.losers.tolist(), pairs.distances.tolist(), strict=True
         )
     ]
+
+
+def _prompts(elements: Sequence[RankedSequences]) -> TokenTable[list[int]]:
+    """One for each completion."""
+    return of_lists(element.prompt for element in elements for _ in element.completions)
+
+
+def _completions(elements: Sequence[RankedSequences]) -> TokenTable[list[int]]:
+    return of_lists(ids for element in elements for ids in element.completions)
 
 
 class RewardLearner:
@@ -76,12 +87,12 @@ class RewardLearner:
         divide(model, runtime)
         self.device = next(model.parameters()).device
         require_signal(comparisons, "reward model:")
-        elements = [tokens_of(comparison, tokenizer, config) for comparison in comparisons]
+        elements = (tokens_of(comparison, tokenizer, config) for comparison in comparisons)
         if config.batch_element == "pair":
-            elements = [pair for element in elements for pair in split_into_pairs(element)]
-        self.elements = elements
+            elements = (pair for element in elements for pair in split_into_pairs(element))
+        self.elements = ranked_table(elements)
         self.batches = epoch_batches(
-            len(elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
+            len(self.elements), epochs=config.epochs, batch_size=config.batch_size, seed=config.seed
         )
         self.descent = Descent(
             model, config.adam.beside(config.adapter), cosine(len(self.batches), config.final_lr_fraction), self._idle
@@ -135,10 +146,9 @@ class RewardLearner:
 
     def score(self, comparisons: Sequence[Comparison]) -> list[list[float]]:
         """Scores of the completions of other comparisons, for validation; one list per comparison."""
-        elements = [tokens_of(comparison, self.tokenizer, self.config) for comparison in comparisons]
-        prompts = [element.prompt for element in elements for _ in element.completions]
-        flat = iter(self._score_tokens(prompts, [ids for element in elements for ids in element.completions]))
-        return [[next(flat) for _ in element.completions] for element in elements]
+        elements = ranked_table(tokens_of(comparison, self.tokenizer, self.config) for comparison in comparisons)
+        flat = iter(self._score_tokens(_prompts(elements), _completions(elements)))
+        return [[next(flat) for _ in comparison.completions] for comparison in comparisons]
 
     def normalise(self, demonstrations: Sequence[Demonstration]) -> dict[str, float]:
         """Put the scores' zero, and perhaps their unit, where ``normalisation`` says; reports where they were."""
@@ -154,12 +164,9 @@ class RewardLearner:
         initial policy, which is what the completions are when the pipeline collects its own comparisons, and before
         training as well, where our head's initialisation already fixes the scale.
         """
-        prompts = [element.prompt for element in self.elements for _ in element.completions]
-        completions = [ids for element in self.elements for ids in element.completions]
-        scores = torch.tensor(
-            self._score_tokens(prompts[:STANDARDISATION_SAMPLES], completions[:STANDARDISATION_SAMPLES]),
-            dtype=torch.float64,
-        )
+        first = self.elements[:STANDARDISATION_SAMPLES]  # each has at least one completion
+        prompts, completions = (rows[:STANDARDISATION_SAMPLES] for rows in (_prompts(first), _completions(first)))
+        scores = torch.tensor(self._score_tokens(prompts, completions), dtype=torch.float64)
         gain, shift = unit_variance(scores)
         self.model.head.weight.mul_(gain)
         self.model.head.bias.mul_(gain)
@@ -179,13 +186,13 @@ class RewardLearner:
                 "reward model: found no demonstrations to centre the scores on, expected some in the train split; "
                 "check data_prep"
             )
-        prompts = [
+        prompts = of_lists(
             encode_prompt(self.tokenizer, item.prompt.text, self.config.prompt_tokens) for item in demonstrations
-        ]
-        responses = [
+        )
+        responses = of_lists(
             encode_response(self.tokenizer, item.response, item.prompt.text)[: self.config.response_tokens]
             for item in demonstrations
-        ]
+        )
         scores = torch.tensor(self._score_tokens(prompts, responses), dtype=torch.float64)
         bias = zero_mean_bias(scores)
         self.model.score_bias += bias
@@ -213,5 +220,5 @@ class RewardLearner:
         with autocast(self.runtime):
             return self.model.scores(batch)
 
-    def _score_tokens(self, prompts: list[list[int]], responses: list[list[int]]) -> list[float]:
+    def _score_tokens(self, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> list[float]:
         return score_rows(self.model, prompts, responses, self.pad_id, self.runtime)

@@ -13,6 +13,7 @@ from tasks.engine.caching import stage
 from tasks.engine.ranks import here
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import attach, save_adapter
+from tasks.language.bases import load_base
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.language.scorer import score_rows
 from tasks.language.seeds import named_generator
@@ -39,7 +40,7 @@ def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     """
     data = PreparedData(shop.input("data"))
     tokenizer = data.tokenizer()
-    model = load_policy(shop.input("base") / "policy", shop.runtime.device)
+    model = load_base(shop.input("base") / "policy", shop.runtime.device, config.adapter)
     if config.adapter is not None:
         draws = named_generator(config.seed, "sft/adapter")
         attach(model, config.adapter, draws, shop.runtime.frozen_precision)

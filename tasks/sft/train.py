@@ -29,6 +29,7 @@ from tasks.language.seeds import named_generator
 from tasks.language.shards import divide, in_step, whole
 from tasks.language.share import my_microbatches
 from tasks.language.text import encode_prompt, encode_response
+from tasks.language.token_table import TokenTable
 from tasks.records.records import Demonstration, Document
 from tasks.sft.config import SFTConfig
 from tasks.sft.loss import summed_nll
@@ -76,6 +77,11 @@ def every_token_counts(tokens: list[int]) -> TrainingSequence:
     return TrainingSequence(tokens[:1], tokens[1:])
 
 
+def _sequence(lists: list[list[int]]) -> TrainingSequence:
+    given, counted = lists
+    return TrainingSequence(given, counted)
+
+
 class SFTLearner:
     """The state of one fine-tuning: model, optimizer, data order, dropout, and the epochs' validation losses.
 
@@ -108,8 +114,10 @@ class SFTLearner:
         _check_data(demonstrations, documents, valid, config)
         self.model, self.config, self.runtime, self.keep_epoch = model, config, runtime, keep_epoch
         self.pad_id = int(tokenizer.pad_token_id)
-        self.sequences = [demonstration_sequence(item, tokenizer, config) for item in demonstrations]
-        self.valid = [demonstration_sequence(item, tokenizer, config) for item in valid]
+        self.sequences, self.valid = (
+            TokenTable((demonstration_sequence(item, tokenizer, config) for item in items), tuple, _sequence)
+            for items in (demonstrations, valid)
+        )
         self.plan = plan_batches(
             len(self.sequences),
             epochs=config.epochs,

@@ -42,6 +42,7 @@ def answer(module: str, *arguments: str) -> tuple[str, str, list[str]]:
         ("flows.rlhf", ["--help"], "any value of the configuration, by its full name"),
         ("flows.rlhf", ["--cfg", "job", "seed=7"], "seed: 7"),
         ("flows.evaluate", ["--help"], "beside the run's SFT policy"),
+        ("flows.study", ["--cfg", "job", "workers=7"], "workers: 7"),
     ],
 )
 def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments: list[str], words: str) -> None:
@@ -56,6 +57,20 @@ def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments:
         ("flows.rlhf", ["ppo.beta=-1"], "ppo.beta: Input should be greater than or equal to 0, found -1"),
         ("flows.rlhf", ["-m", "ppo.bta=0,0.1"], "ppo.bta: unknown key; did you mean ppo.beta?"),
         ("flows.rlhf", ["--explain", "experiment=own_dta"], "did you mean own_data?"),
+        (
+            "flows.rlhf",
+            ["~ppo.beta"],
+            "ppo.beta: not there, and tracking.run_name is computed from it; give it a",
+        ),
+        ("flows.rlhf", ["sed"], "sed: found a word alone, expected KEY=VALUE; did you mean seed?"),
+        ("flows.study", ["nonsense"], "nonsense: found a word alone, expected KEY=VALUE; `--cfg job` prints every key"),
+        ("flows.study", ["scal=quick"], "scal: unknown key; did you mean scale?"),
+        (
+            "flows.study",
+            ["scale=quik"],
+            "did you mean quick?",
+        ),
+        ("flows.study", ["workers=0"], "workers: Input should be greater than 0, found 0"),
         ("flows.evaluate", ["polcy=x"], "polcy: unknown key; did you mean policy?"),
         ("flows.evaluate", [], "policy: no value"),
     ],

@@ -13,6 +13,8 @@ from tasks.dpo.config import DPOConfig
 from tasks.dpo.train import DPOLearner
 from tasks.engine.errors import ModelError
 from tasks.language.adapters import adapted_layers, attach, trainable_copy
+from tasks.language.bases import load_base
+from tasks.language.four_bit import four_bit_layers
 from tasks.language.models import ScalarModel, load_policy, save_policy
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.task import load_networks
@@ -106,6 +108,56 @@ def test_the_first_kl_after_a_lora_sft_is_exactly_zero_and_then_the_policy_moves
         assert same(frozen(network), base)  # type: ignore[arg-type]
         assert not any(torch.equal(a, b) for a, b in zip(trained(network), factors, strict=True))  # type: ignore[arg-type]
     assert same(frozen(learner.networks.policy), list(learner.networks.reference.parameters()))
+
+
+def test_a_base_in_four_bits_is_both_start_and_reference(folders: tuple[Path, Path]) -> None:
+    learner = ppo(folders, adapter=ADAPTER | {"base": "4bit"}, minibatch_size=16)
+    policy, value = learner.networks.policy, learner.networks.value_model
+    assert len(four_bit_layers(policy)) == len(four_bit_layers(learner.networks.reference)) == 7
+    assert weights_of(learner.networks.reference).keys() <= weights_of(policy).keys()
+    assert weights_of(learner.networks.reward_model.backbone).keys() <= weights_of(value).keys()  # type: ignore[arg-type]
+    before, factors = (
+        [frozen(network) for network in (policy, value)],
+        [trained(network) for network in (policy, value)],
+    )  # type: ignore[arg-type]
+    first = learner.step()
+    assert first["objective/kl"] == 0.0
+    assert (first["ratio/mean"], first["ratio/max"], first["ratio/var"]) == (1.0, 1.0, 0.0)
+    assert learner.step()["objective/kl"] != 0.0
+    for network, base, start in zip((policy, value), before, factors, strict=True):
+        assert same(frozen(network), base)  # type: ignore[arg-type]
+        assert not any(torch.equal(a, b) for a, b in zip(trained(network), start, strict=True))  # type: ignore[arg-type]
+    state = learner.state_dict()
+    again = ppo(folders, adapter=ADAPTER | {"base": "4bit"}, minibatch_size=16)
+    again.load_state_dict(carried(state))
+    assert again.step()["objective/kl"] == learner.step()["objective/kl"]
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward_model", "dpo"])
+def test_every_stage_trains_beside_a_base_in_four_bits(stage: str, tmp_path: Path) -> None:
+    save_policy(tiny.policy(2), tiny.tokenizer(), tmp_path / "policy")
+    adapter = ADAPTER | {"base": "4bit"}
+    if stage == "sft":
+        config = SFTConfig.model_validate(
+            tiny.settings("sft", epochs=1, batch_size=4, prompt_tokens=12, response_tokens=10, adapter=adapter)
+        )
+        model = attach(load_base(tmp_path / "policy", "cpu", config.adapter), config.adapter, draws())  # type: ignore[arg-type]
+        learner: Any = SFTLearner(model, tiny.demonstrations(10), [], tiny.tokenizer(), config, tiny.runtime())
+    elif stage == "dpo":
+        knobs = DPOConfig.model_validate(tiny.settings("dpo", **SMALL, adapter=adapter))
+        reference = load_base(tmp_path / "policy", "cpu", knobs.adapter)
+        model = trainable_copy(reference, knobs.adapter, draws())
+        learner = DPOLearner(model, reference, comparisons(), tiny.tokenizer(), knobs, tiny.runtime())
+    else:
+        judged = RewardModelConfig.model_validate(tiny.settings("reward_model", **SMALL, adapter=adapter))
+        model = model_to_train(judged, tmp_path / "policy", tiny.tokenizer(), tiny.runtime())  # type: ignore[assignment]
+        learner = RewardLearner(model, comparisons(), tiny.tokenizer(), judged, tiny.runtime())  # type: ignore[arg-type]
+    base, start = frozen(model), trained(model)
+    first = learner.step()
+    assert stage != "dpo" or first["train/margin"] == 0.0
+    learner.step()
+    assert len(four_bit_layers(model)) == 14 and same(frozen(model), base)
+    assert not any(torch.equal(a, b) for a, b in zip(trained(model)[:28], start[:28], strict=True))
 
 
 def test_a_later_round_starts_elsewhere_than_its_reference(folders: tuple[Path, Path], tmp_path: Path) -> None:

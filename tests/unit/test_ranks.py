@@ -37,7 +37,7 @@ CALM = {"epsilon": 1e-4, "learning_rate": 1e-3}
 """Tiny gradients do not turn rounding into a step."""
 
 
-ADAPTER = AdapterConfig(rank=2, alpha=4, targets="all-linear", dropout=0.3, learning_rate_factor=1.0)
+ADAPTER = AdapterConfig(rank=2, alpha=4, targets="all-linear", base="full", dropout=0.3, learning_rate_factor=1.0)
 
 
 def knobs_of(group: str, **changes: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Bytes that training needs, as this code holds them: fp32 weights whatever the precision (frozen ones: that of
-``runtime.frozen_precision``), everything on one device, or this rank's part of it (``runtime.shard``).
+``runtime.frozen_precision``, or 4 bits beside an adapter), everything on one device, or this rank's part of it
+(``runtime.shard``).
 
 What stays (weights, gradients, optimizer, average) is exact. What comes and goes (activations, cache, logits) is an
 estimate: attention kernels and activation functions differ in what they keep.
@@ -11,6 +12,8 @@ from flows.ask.arithmetic.shapes import Shape, Shapes
 from flows.config import RLHFConfig
 from flows.roads import GROUPED
 from tasks.engine.config import AdapterConfig
+from tasks.language.four_bit import BYTES as FOUR_BITS
+from tasks.language.four_bit import in_four_bits
 from tasks.language.logprobs import LOGITS_PER_CHUNK
 from tasks.ppo.config import PPOConfig
 
@@ -69,11 +72,22 @@ def network_memory(
     return NetworkMemory(name, parameters, one, one * trained, 2 * one * trained, one * averaged)
 
 
-def trained_network(name: str, parameters: int, adapter: int | None, each: int) -> int:
-    """What stays in memory of one network that is trained alone: all of it, or its adapter beside frozen weights."""
+def trained_network(name: str, parameters: int, adapter: int | None, frozen: int) -> int:
+    """What stays in memory of one network that is trained alone: all of it, or its adapter beside ``frozen`` bytes."""
     if adapter is None:
         return network_memory(name, parameters, trained=True).total
-    return network_memory(name, adapter, trained=True).total + each * parameters
+    return network_memory(name, adapter, trained=True).total + frozen
+
+
+def base_bytes(shape: Shape, parameters: int, adapter: AdapterConfig | None, each: int) -> int:
+    """Of weights that are not trained: ``each``, and in 4 bits what an adapter has beside it so."""
+    rounded = sum(layer.fan_in * layer.fan_out for layer in shape.linear) if in_four_bits(adapter) else 0
+    return each * (parameters - rounded) + int(FOUR_BITS * rounded)
+
+
+def merging_bytes(shape: Shape, adapter: AdapterConfig | None) -> int:
+    """A copy of the weights in full, on the device unless they are in 4 bits there."""
+    return 0 if adapter is None or in_four_bits(adapter) else FP32 * shape.parameters
 
 
 def ppo_networks(config: RLHFConfig, shapes: Shapes, ppo: PPOConfig | None = None) -> list[NetworkMemory]:
@@ -87,14 +101,17 @@ def ppo_networks(config: RLHFConfig, shapes: Shapes, ppo: PPOConfig | None = Non
         own, valued = shapes.policy.adapter_parameters(adapter), critic.adapter_parameters(adapter) + critic.hidden + 1
     networks = [
         network_memory("policy", own, trained=True, averaged=True),
-        network_memory("reference", policy, trained=False, each=each),
+        NetworkMemory("reference", policy, base_bytes(shapes.policy, policy, adapter, each), 0, 0, 0),
     ]
     if scored:
-        networks += [network_memory("reward model", judge, trained=False, each=each)] * config.reward_ensemble
+        shared = base_bytes(shapes.judge, judge, adapter, each)  # with the value model, where there is an adapter
+        networks.append(NetworkMemory("reward model", judge, shared, 0, 0, 0))
+        networks += [network_memory("reward model", judge, trained=False, each=each)] * (config.reward_ensemble - 1)
     if ppo.reads_values:
         networks.append(network_memory("value model", valued, trained=True))
         if adapter is not None and not scored:  # it has no reward model to share with
-            networks.append(network_memory("its trunk", critic.trunk_parameters, trained=False, each=each))
+            trunk = base_bytes(critic, critic.trunk_parameters, adapter, each)
+            networks.append(NetworkMemory("its trunk", critic.trunk_parameters, trunk, 0, 0, 0))
     if config.independent_reward_model != "none" and ppo.sentinel.every:
         networks.append(network_memory("second RM", judge, trained=False, each=each))
     return networks
@@ -119,11 +136,13 @@ def stage_memory(
     budget = config.runtime.tokens_per_microbatch
     sft, ranked = config.sft, config.reward_model
     each, recompute = frozen_bytes(config), config.runtime.gradient_checkpointing
-    merged = 0 if sft.adapter is None else FP32 * policy.parameters  # a copy; nothing else comes and goes then
-    fine_tuned = trained_network("policy", policy.parameters, adapter_size(policy, sft.adapter), each)
+    merged = merging_bytes(policy, sft.adapter)  # nothing else comes and goes then
+    beside = base_bytes(policy, policy.parameters, sft.adapter, each)
+    fine_tuned = trained_network("policy", policy.parameters, adapter_size(policy, sft.adapter), beside)
     head = judge.hidden + 1
     thin = adapter_size(judge, ranked.adapter)
-    scored = trained_network("reward model", judge.scalar_parameters, None if thin is None else thin + head, each)
+    beside = base_bytes(judge, judge.scalar_parameters, ranked.adapter, each)
+    scored = trained_network("reward model", judge.scalar_parameters, None if thin is None else thin + head, beside)
     # A row longer than the budget makes a micro-batch of its own; a prompt's completions always share one.
     row = max(budget, sft.prompt_tokens + sft.response_tokens)
     group = max(budget, ranked_together * (ranked.prompt_tokens + ranked.response_tokens))
@@ -132,12 +151,13 @@ def stage_memory(
     scoring = training_bytes(judge, group, precision, ranked.adapter, recompute, heap)
     stages = [
         StageMemory("sft", precision, fine_tuned, learning, ""),
-        StageMemory("reward_model", precision, scored, scoring, ""),
+        StageMemory("reward_model", precision, scored, max(scoring, merging_bytes(judge, ranked.adapter)), ""),
     ]
     for name, knobs in config.preference_runs.items():
         # Policy and reference; like the reward model it reads a prompt's completions together.
         thin = adapter_size(policy, knobs.adapter)
-        both = trained_network("policy", policy.parameters, thin, each)
+        beside = base_bytes(policy, policy.parameters, knobs.adapter, each)
+        both = trained_network("policy", policy.parameters, thin, beside)
         if thin is None:  # else the reference is what the adapter is beside
             both += network_memory("reference", policy.parameters, trained=False, each=each).total
         ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
@@ -185,9 +205,11 @@ def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, p
         "policy update": update,
         "value update": training_bytes(judge, episode, precision, ppo.adapter, recompute) if ppo.reads_values else 0,
         "gradient statistics": COMPARED_GRADIENTS * one_gradient,
-        "merging the adapter": 0 if own is None else FP32 * policy.parameters,
+        "merging the adapter": merging_bytes(policy, ppo.adapter),
     }
     networks = ppo_networks(config, shapes, ppo)
+    if in_four_bits(ppo.adapter) and config.ppo.rewards.own is not None:  # read in full, then rounded
+        moments["reading the reward model"] = FP32 * judge.scalar_parameters
     state = sum(network.total for network in networks)
     if config.runtime.shard == "full":
         # Further reward models of an ensemble and the one that only watches are whole on each rank.

@@ -117,14 +117,7 @@ def scratch_config(model: ModelConfig) -> PretrainedConfig:
 
 def shape_of(config: PretrainedConfig, origin: str) -> Shape:
     """Count the parameters of a model that is never given memory."""
-    disable_progress_bar()
-    try:
-        with ONE_AT_A_TIME, torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(
-            f"{origin}: {type(config).__name__} builds no causal language model ({error}); choose one that does"
-        ) from error
+    model = without_weights(config, origin)
     text = config.get_text_config()
     trunk = trunk_of(model)
     heads = text.num_attention_heads
@@ -143,6 +136,22 @@ def shape_of(config: PretrainedConfig, origin: str) -> Shape:
         vocabulary=text.vocab_size,
         linear=tuple(_linear(name, layer) for name, layer in linear_layers(model).items()),
     )
+
+
+def without_weights(config: PretrainedConfig, origin: str) -> PreTrainedModel:
+    """The modules of a model that is never given memory.
+
+    Raises:
+        ModelError: it is no causal LM.
+    """
+    disable_progress_bar()
+    try:
+        with ONE_AT_A_TIME, torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(
+            f"{origin}: {type(config).__name__} builds no causal language model ({error}); choose one that does"
+        ) from error
 
 
 def _linear(name: str, layer: nn.Module) -> Linear:

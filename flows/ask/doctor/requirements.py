@@ -176,6 +176,8 @@ def check_adapters(config: RLHFConfig) -> None:
     from tasks.language.adapters import check_targets, load_peft
 
     load_peft()
+    if any(adapter.base == "4bit" for adapter in asked):
+        check_four_bit(config)
     local = [name is None or looks_local(name) for name in (config.model.name_or_path, config.reward_model.body)]
     if all(local) and any(adapter.targets != "all-linear" for adapter in asked):
         shapes = shapes_of(config)
@@ -183,6 +185,45 @@ def check_adapters(config: RLHFConfig) -> None:
             for adapter in adapters:
                 if adapter is not None:
                     check_targets(adapter, {layer.name for layer in shape.linear}, shape.origin)
+
+
+def check_four_bit(config: RLHFConfig) -> None:
+    """A base in 4 bits is for one CUDA device, and its package is an extra.
+
+    Raises:
+        ConfigError: another device, several processes, or no package.
+    """
+    from tasks.language.four_bit import load_bitsandbytes
+
+    device, processes = config.runtime.device, config.runtime.processes
+    if not device.startswith("cuda") or processes > 1:
+        found = f"runtime.device is {device}" if processes == 1 else f"runtime.processes is {processes}"
+        raise ConfigError(
+            f"adapter.base is 4bit and {found}, expected one process on one CUDA device; use runtime=gpu and "
+            "runtime.processes=1, or adapter.base=full"
+        )
+    load_bitsandbytes()
+
+
+def check_dropout(config: RLHFConfig) -> None:
+    """Residual dropout needs a family whose residual branches are known.
+
+    Raises:
+        ModelError: the base model's are not.
+    """
+    fine_tuned = {"sft": config.sft, "ppo_init": config.ppo_init}
+    fine_tuned |= {"rejection_sampling": config.rejection_sampling} if config.sampling_runs else {}
+    asked = [f"{name}.residual_dropout" for name, knobs in fine_tuned.items() if knobs.residual_dropout]
+    name = config.model.name_or_path
+    if not asked or name is None or not (Path(name).expanduser() / "config.json").is_file():
+        return
+    from flows.ask.arithmetic.shapes import network_config, without_weights
+    from tasks.language.families import residual_branches
+
+    try:
+        residual_branches(without_weights(network_config(config), name))
+    except ModelError as error:
+        raise ModelError(f"{' and '.join(asked)} above 0: {error}") from None
 
 
 def check_rewards(config: RLHFConfig) -> None:

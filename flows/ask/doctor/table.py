@@ -43,6 +43,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         model.ends,
         model.untrained_tokens,
         _required(lambda patient: requirements.check_adapters(patient.config)),
+        _required(lambda patient: requirements.check_dropout(patient.config)),
     ),
     "chat layout": (
         chat.usable,

@@ -5,6 +5,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 from tasks.data_prep.sources.rows import Row
+from tasks.data_prep.sources.values import kind_of
 from tasks.records.records import BenchmarkItem
 
 
@@ -15,13 +16,24 @@ class RowForm(NamedTuple):
     read: Callable[[Row], dict[str, Any] | None]
 
 
+def _choice(row: Row, context: str, choices: list[str], right: str) -> dict[str, Any]:
+    """A question with choices, the right one named by the field ``right``."""
+    given = row.fields[right]
+    index = int(given) if isinstance(given, str) and given.isdecimal() else given
+    if not isinstance(index, int | float) or index not in range(len(choices)):
+        shown = kind_of(given) if isinstance(given, list | dict | None) else repr(given)[:20]
+        expected = f"the number of one of {len(choices)} choices, 0 for the first"
+        raise row.error(f"'{right}' is {shown}", expected, "correct the row")
+    return {"context": context, "choices": choices, "answer": int(index)}
+
+
 def _plain_choice(row: Row) -> dict[str, Any]:
-    return {"context": row.text("query"), "choices": row.texts("choices"), "answer": row.fields["gold"]}
+    return _choice(row, row.text("query"), row.texts("choices"), "gold")
 
 
 def _choice_about_passage(row: Row) -> dict[str, Any]:
     context = f"{row.text('context')}\nQuestion: {row.text('question')}\nAnswer:"
-    return {"context": context, "choices": row.texts("choices"), "answer": row.fields["gold"]}
+    return _choice(row, context, row.texts("choices"), "gold")
 
 
 def _context_options(row: Row) -> dict[str, Any] | None:
@@ -32,7 +44,7 @@ def _context_options(row: Row) -> dict[str, Any] | None:
     if not shared:
         return None
     choices = [f"{option[len(shared) :].strip()} {row.text('continuation').strip()}" for option in options]
-    return {"context": shared, "choices": choices, "answer": row.fields["gold"]}
+    return _choice(row, shared, choices, "gold")
 
 
 def _last_word(row: Row) -> dict[str, Any]:
@@ -50,12 +62,12 @@ def _question(row: Row) -> dict[str, Any] | None:
 
 def _entailment(row: Row) -> dict[str, Any]:
     context = f"{row.text('premise')}\nQuestion: {row.text('hypothesis')} True or False?\nAnswer:"
-    return {"context": context, "choices": ["False", "True"], "answer": row.fields["label"]}
+    return _choice(row, context, ["False", "True"], "label")
 
 
 def _sentiment(row: Row) -> dict[str, Any]:
     context = f"{row.text('sentence')}\nQuestion: Is this sentence positive or negative?\nAnswer:"
-    return {"context": context, "choices": ["negative", "positive"], "answer": row.fields["label"]}
+    return _choice(row, context, ["negative", "positive"], "label")
 
 
 def _one_true_answer(row: Row) -> dict[str, Any]:

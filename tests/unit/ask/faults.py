@@ -100,6 +100,11 @@ FAULTS = [
         ("changes for every sequence of a batch", "context_tokens=16"),
         reported="ggml-org/llama.cpp#24875",
     ),
+    Fault(
+        "unknown_branches",
+        f.bloom,
+        ("sft.residual_dropout above 0", "no module named self_attn", "set residual_dropout=0 for this family"),
+    ),
     Fault("state_space", f.mamba, ("decoded token by token", "another family")),
     Fault(
         "another_end",
@@ -491,7 +496,7 @@ FAULTS = [
     Fault(
         "shards_of_adapters",
         f.given(
-            "sft.adapter={rank: 8, alpha: 16, targets: all-linear, dropout: 0.0, learning_rate_factor: 10.0}",
+            "sft.adapter={rank: 8, alpha: 16, targets: all-linear, base: full, dropout: 0.0, learning_rate_factor: 10.0}",
             "runtime.processes=2",
             "runtime.shard=full",
         ),

@@ -193,6 +193,16 @@ def mamba(at: Scene) -> None:
     known.save_pretrained(at.model)
 
 
+def bloom(at: Scene) -> None:
+    """Its attention and MLP add to the residual stream by themselves."""
+    shutil.rmtree(at.model)
+    known = bare_tokenizer()
+    shape = AutoConfig.for_model("bloom", vocab_size=len(known), hidden_size=32, n_layer=1, n_head=2)
+    AutoModelForCausalLM.from_config(shape).save_pretrained(at.model)
+    known.save_pretrained(at.model)
+    at.overrides.append("sft.residual_dropout=0.1")
+
+
 def halved(at: Scene) -> None:
     path = at.model / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])

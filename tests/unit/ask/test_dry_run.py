@@ -237,11 +237,15 @@ def test_adapters_are_counted_exactly() -> None:
             assert (shape.adapter_parameters(adapter), 2 * len(shape.adapted(adapter))) == (sum(trained), len(trained))
 
 
+@pytest.mark.parametrize("base", ["full", "4bit"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_ppo_with_adapters_holds_what_the_arithmetic_says(precision: str, tmp_path: Path) -> None:
+def test_ppo_with_adapters_holds_what_the_arithmetic_says(precision: str, base: str, tmp_path: Path) -> None:
     save_policy(tiny_ppo.policy(), tiny_ppo.tokenizer(), tmp_path / "policy")
     ScalarModel.from_policy(tiny_ppo.policy(1), draws()).save(tmp_path / "model")
-    knobs, runtime = tiny_ppo.config(adapter=LORA.model_dump()), tiny_ppo.runtime(frozen_precision=precision)
+    knobs, runtime = (
+        tiny_ppo.config(adapter=LORA.model_dump() | {"base": base}),
+        tiny_ppo.runtime(frozen_precision=precision),
+    )
     networks = load_networks(
         tmp_path / "policy", tmp_path / "policy", [ScalarModel.load(tmp_path / "model")], knobs, runtime
     )
@@ -257,6 +261,18 @@ def test_ppo_with_adapters_holds_what_the_arithmetic_says(precision: str, tmp_pa
     for kind in ("gradients", "adam"):
         assert moved[kind] == sum(getattr(network, kind) for network in expected), kind
     assert sum(average.nbytes for average in learner.ema.average.values()) == expected[0].average
+
+
+def test_a_base_in_four_bits_is_counted_in_every_stage() -> None:
+    """6.7B: 32 layers of 12 x 4096 x 4096 weights at 4.5 bits instead of 32."""
+    own = ["runtime=gpu", "reward_model.body=null", "ppo.rollout_engine=own", "train_dpo=true", "adapter=lora"]
+    full, thin = (
+        stage_memory(c, shapes_of(c), "fp32") for c in (paper("6b", *own), paper("6b", *own, "adapter.base=4bit"))
+    )
+    linear = 32 * 12 * 4096 * 4096
+    saved = {one.stage: one.state - other.state for one, other in zip(full, thin, strict=True)}
+    once, twice = linear * (4 - 9 / 16), 2 * linear * (4 - 9 / 16)
+    assert saved == {"sft": once, "reward_model": once, "dpo": once, "ppo": twice}
 
 
 def test_the_page_shows_what_adapters_save() -> None:

@@ -89,12 +89,14 @@ def test_rows_that_cannot_be_asked_are_counted(tmp_path: Path) -> None:
     [
         (
             [{"query": "q", "choices": ["x"], "gold": 1}],
-            "some_task.jsonl:1: 'answer' is 1 for 1 choices; give the index of one",
+            "some_task.jsonl:1: 'gold' is 1, expected the number of one of 1 choices, 0 for the first; correct the row",
         ),
         (
             [{"query": "q", "choices": ["x"], "gold": "A"}],
-            "some_task.jsonl:1: 'answer': Input should be a valid integer",
+            "some_task.jsonl:1: 'gold' is 'A', expected the number of one of 1 choices",
         ),
+        ([{"query": "q", "choices": ["x"], "gold": None}], "some_task.jsonl:1: 'gold' is missing or null, expected"),
+        ([{"sentence": "s", "label": 2}], "some_task.jsonl:1: 'label' is 2, expected the number of one of 2 choices"),
         ([{"query": "", "choices": ["x"], "gold": 0}], "some_task.jsonl:1: 'query' is empty"),
         (
             [{"query": "q", "choices": ["x"], "gold": 0}, {"fr": "oui"}],

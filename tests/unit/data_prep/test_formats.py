@@ -102,6 +102,13 @@ def test_prompts(tmp_path: Path, role: str, row: dict[str, Any], prompt: str) ->
     assert found.text == (prompt if role == "toxicity_prompts" else LAYOUT.replace("{prompt}", prompt))
 
 
+@pytest.mark.parametrize("scores", [[3, 2, 1], [3, 1, 1], [2, 2, 2], [1, 2], [1, "2", 3], None])
+def test_scores_beside_ranks_that_contradict_nothing_change_nothing(tmp_path: Path, scores: Any) -> None:
+    row = {"prompt": "hi", "completions": ["a", "b", "c"], "ranks": [1, 2, 3], "scores": scores}
+    (found,) = taken(tmp_path, "comparisons.jsonl", row).comparisons
+    assert found.ranks == [1, 2, 3]
+
+
 def other(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
@@ -181,6 +188,20 @@ def test_what_two_conversations_begin_with_is_the_prompt(tmp_path: Path) -> None
             "comparisons",
             {"prompt": "p", "completions": [{"response": "a", "score": 1}, {"response": "b", "score": None}]},
             "no_score",
+        ),
+        (
+            "comparisons",
+            {"prompt": "p", "completions": ["a", "b", "c"], "ranks": [1, 2, 2], "scores": [0.1, 0.1, 0.2]},
+            "ranks_and_scores",
+        ),
+        (
+            "comparisons",
+            {
+                "prompt": "p",
+                "completions": [{"response": "a", "score": 1}, {"response": "b", "score": 2}],
+                "ranks": [1, 2],
+            },
+            "ranks_and_scores",
         ),
     ],
 )

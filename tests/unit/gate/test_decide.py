@@ -176,3 +176,10 @@ def test_an_identical_policy_is_not_worse() -> None:
 def test_a_damaged_policy_fails_for_its_damage_alone(damaged: PolicySheet, knob: str) -> None:
     decision = verdict_on(damaged)
     assert [check.limit_name for check in decision.checks if not check.passed] == [knob]
+
+
+def test_one_check_is_told_of_as_one() -> None:
+    only = budget(decodings=["greedy"], **without_limits() | {"min_win_rate": 0.55})
+    assert decide("p", {"win_rate/p_greedy/gold": 0.7}, only).sentence == "gate: p passed its only check"
+    failed = decide("p", {"win_rate/p_greedy/gold": 0.5}, only).sentence
+    assert failed.startswith("gate: p failed its only check: ") and "50.0 %" in failed

@@ -37,7 +37,7 @@ from tasks.language.optimization import Ema, make_adamw
 from tests.unit.families import PACKED, PADDED, build
 from tests.unit.tiny import EOS, PAD, gpt2, llama, word_tokenizer
 
-LORA = AdapterConfig(rank=3, alpha=12, targets="all-linear", dropout=0.0, learning_rate_factor=10.0)
+LORA = AdapterConfig(rank=3, alpha=12, targets="all-linear", base="full", dropout=0.0, learning_rate_factor=10.0)
 IDS = torch.tensor([[3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14]])
 ADAM = AdamConfig(
     learning_rate=0.01,

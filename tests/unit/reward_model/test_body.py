@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tasks.engine.errors import ModelError
-from tasks.language.models import save_policy
-from tasks.reward_model.body import load_body
+from tasks.language.models import load_policy, save_policy
+from tasks.reward_model.body import body_folder
 from tasks.reward_model.config import RewardModelConfig
 from tests.unit import tiny, tiny_models
 
@@ -20,7 +20,7 @@ def saved(folder: Path, seed: int) -> Path:
 def test_the_sft_model_unless_another_is_named(tmp_path: Path) -> None:
     sft, other = saved(tmp_path / "sft", 1), saved(tmp_path / "other", 2)
     for body, seed in ((None, 1), (str(other), 2)):
-        loaded = load_body(body, sft, tiny_models.tokenizer())
+        loaded = load_policy(body_folder(body, sft, tiny_models.tokenizer()), "cpu")
         for found, expected in zip(loaded.parameters(), tiny_models.policy(seed).parameters(), strict=True):
             assert torch.equal(found, expected)
 
@@ -30,7 +30,7 @@ def test_another_vocabulary_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"reward_model.body: the vocabulary of .*foreign differs .* expected the same"
     ):
-        load_body(str(tmp_path / "foreign"), tmp_path, tiny_models.tokenizer())
+        body_folder(str(tmp_path / "foreign"), tmp_path, tiny_models.tokenizer())
 
 
 def test_a_body_counts_by_its_bytes(tmp_path: Path) -> None:

@@ -59,13 +59,17 @@ def _ranking(row: Row) -> Comparison:
         completions = [answer.said("response") for answer in answers]
         models = [answer.label("model") for answer in answers]
         ranks = _ranks(row) if row.has("ranks") else by_score([_score(answer) for answer in answers])
+        scores: Any = [next((answer.fields[name] for name in SCORES if answer.has(name)), None) for answer in answers]
     else:
         completions = row.texts("completions")
         models = row.value("models") or []
         ranks = by_score(_scores(row)) if row.has("scores") and not row.has("ranks") else _ranks(row)
+        scores = row.value("scores")
     if len(completions) < 2:
         found = f"'completions' is a list of {len(completions)}"
         raise row.error(found, "two or more answers", "add the others or remove the row")
+    if _contradict(ranks, scores):
+        raise LeftOut("ranks_and_scores")
     named = isinstance(models, list) and len(models) == len(completions) and all(isinstance(it, str) for it in models)
     return Comparison(
         prompt=row.prompt(request_of(row)),
@@ -122,6 +126,14 @@ def _scores(row: Row) -> list[float]:
     if not isinstance(given, list) or len(given) != count:
         raise row.error(f"'scores' is {kind_of(given)}", f"a list of {count} numbers", "score every completion")
     return [_number(row, "scores", score) for score in given]
+
+
+def _contradict(ranks: list[int], scores: Any) -> bool:
+    """Whether scores beside ranks put two answers the other way round; where either has a tie, nothing is contradicted."""
+    if not _each(scores, len(ranks), lambda score: type(score) in (int, float)):
+        return False
+    given = list(zip(ranks, scores, strict=True))
+    return any(rank < other and score < its for rank, score in given for other, its in given)
 
 
 def _score(answer: Row) -> float:
