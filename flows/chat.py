@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -24,6 +23,7 @@ from flows.tools.policies import find_policy
 from flows.tracking_config import TrackingConfig
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
+from tasks.language.conversation import context_of, ends_of
 from tasks.language.generation import stream
 from tasks.language.models import load_policy, load_tokenizer
 from tasks.language.seeds import named_generator
@@ -56,8 +56,10 @@ class Partner:
         self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
         self._temperature, self._tokens = temperature, tokens
         self._draws = named_generator(seed, "chat")
-        if tokens >= self._context:
-            raise ConfigError(f"--tokens is {tokens}, and {self.name} reads {self._context} with its prompt; lower it")
+        if tokens >= context_of(self._model):
+            raise ConfigError(
+                f"--tokens is {tokens}, and {self.name} reads {context_of(self._model)} with its prompt; lower it"
+            )
         self.set_system(system)
 
     def set_system(self, system: str | None) -> None:
@@ -84,7 +86,7 @@ class Partner:
         self.turns.append(Turn("user", message))
         if self._layout is None:  # a model of bare text continues the message
             self.turns = self.turns[-1:]
-        room = self._context - self._tokens
+        room = context_of(self._model) - self._tokens
         while len(self.turns) > 1 and len(self._prompt()) > room:
             self.turns = self.turns[2:]
         prompt = self._prompt()[-room:]
@@ -96,7 +98,7 @@ class Partner:
             max_new_tokens=self._tokens,
             temperature=self._temperature,
             generator=self._draws,
-            eos_ids=self._ends,
+            eos_ids=ends_of(self._model, self._tokenizer, self._layout),
         ):
             said.append(token)
             read: str = self._tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -108,18 +110,6 @@ class Partner:
     def _prompt(self) -> list[int]:
         text = self.turns[-1].content if self._layout is None else self._layout.prompt(self.turns)
         return encode_prompt(self._tokenizer, text, 4 * len(text) + 8)
-
-    @property
-    def _context(self) -> int:
-        return int(getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
-
-    @property
-    def _ends(self) -> set[int]:
-        known: Any = getattr(self._model.generation_config, "eos_token_id", None)
-        ends = {int(self._tokenizer.eos_token_id), *(known if isinstance(known, list) else [known])} - {None}
-        if self._layout is not None:
-            ends.add(int(self._tokenizer.convert_tokens_to_ids(self._layout.end_of_turn)))
-        return ends
 
 
 def answer_all(console: Console, partners: Sequence[Partner], message: str) -> None:

@@ -17,6 +17,7 @@ from flows.misspelt import flat_values, missing_keys, refused
 from flows.process.environment import PROJECT
 from flows.reward_ensemble import ensemble_problem, members
 from flows.roads import RoadsConfig
+from flows.rounds_problem import rounds_problem
 from flows.sweep.config import SweepConfig
 from flows.tracking_config import TrackingConfig
 from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
@@ -113,13 +114,14 @@ class RLHFConfig(RoadsConfig):
 
     def sampling_job(self, number: int) -> SamplingJob:
         """Responses of a round that are kept apart from their rankings."""
-        return SamplingJob(
-            sampling=self.comparisons.part(SamplingConfig), round=number, policy=self._sampled_from(number)
-        )
+        sampling = self.comparisons.in_round(number).part(SamplingConfig)
+        return SamplingJob(sampling=sampling, round=number, policy=self._sampled_from(number))
 
     def comparisons_job(self, number: int) -> ComparisonsJob:
         """Rankings of a round."""
-        return ComparisonsJob(comparisons=self.comparisons, round=number, policy=self._sampled_from(number))
+        return ComparisonsJob(
+            comparisons=self.comparisons.in_round(number), round=number, policy=self._sampled_from(number)
+        )
 
     def _sampled_from(self, number: int) -> str:
         return "sft" if number == 1 else f"{next(iter(self.ppo_runs))}, round {number - 1}"
@@ -173,9 +175,9 @@ class RLHFConfig(RoadsConfig):
         )
 
     @property
-    def starts_from_sft(self) -> bool:
-        """PPO's start is trained like the SFT baseline, so both have the same weights and one measurement is enough."""
-        return self.ppo_init == self.sft
+    def fine_tuning_runs(self) -> dict[str, SFTConfig]:
+        """By stage name; where PPO's start is trained like the SFT baseline, the one is the other."""
+        return {"sft": self.sft} if self.ppo_init == self.sft else {"sft": self.sft, "ppo_init": self.ppo_init}
 
     def ppo_runs_of(self, number: int) -> dict[str, PPOConfig]:
         """The PPO runs of a round; each round draws prompts and responses of its own."""
@@ -205,11 +207,9 @@ class RLHFConfig(RoadsConfig):
 
     @model_validator(mode="after")
     def _rounds_sample(self) -> "RLHFConfig":
-        why = "comparisons.source is given" if not self.comparisons.samples else "no reward model learns from labels"
-        if self.rounds > 1 and not (self.comparisons.samples and self.reward_model_runs):
-            raise ValueError(
-                f"rounds is {self.rounds} and {why}; set rounds=1, or have responses ranked for a reward model"
-            )
+        knobs = (bool(self.reward_model_runs), self.independent_reward_model)
+        if found := rounds_problem(self.rounds, self.comparisons, *knobs):
+            raise ValueError(found)
         return self
 
     @model_validator(mode="after")

@@ -37,6 +37,7 @@ from flows.process.logs import tame_logs
 from flows.process.session import prefect_session
 from flows.run.pipeline import Pipeline
 from flows.run.promotion import EXIT_STATUS, GateFailed, read_decision, settle
+from flows.run.rounds import data_of, of_last_round
 from flows.run.summary import StageRecord, link_pages
 from tasks.adopt.config import AdoptJob
 from tasks.adopt.task import adopt_model
@@ -96,14 +97,14 @@ def evaluate(config: EvaluateConfig) -> Evaluated:
     """
     with Pipeline(config, check, evaluate_command, evaluate_results) as run:
         known = artifacts_given(config)
-        data: Input = known.get("data_prep") or run(prepare_data, "data_prep", config.data_prep_job)
+        data: Input = data_of(known) if known else run(prepare_data, "data_prep", config.data_prep_job)
         policy = _adopt(run, "policy", config.policy)
         baseline: Input = policy
         if config.baseline is not None:
             baseline = _adopt(run, "baseline", config.baseline)
         elif "sft" in known:
             baseline = known.get("sft_selected", known["sft"])
-        judged: dict[str, Input] = {"data": data, "reference": known.get("ppo_init", baseline)}
+        judged: dict[str, Input] = {"data": data, "reference": known.get("ppo_init", known.get("sft", baseline))}
         if _has_gold(config, known):
             judged["world"] = data
         if config.reward_model is not None:
@@ -154,7 +155,7 @@ def _adopt(run: Pipeline, knob: str, folder: str, kind: str = "policy") -> Prefe
 
 
 def artifacts_given(config: EvaluateConfig) -> dict[str, ArtifactRef]:
-    """Stage -> artifact of the run or the data set that ``data`` names; empty when data is to be prepared.
+    """Stage -> artifact of the last round of the run, or of the data set, that ``data`` names; empty when data is to be prepared.
 
     Raises:
         ConfigError: there is no such run and no such data set.
@@ -164,7 +165,7 @@ def artifacts_given(config: EvaluateConfig) -> dict[str, ArtifactRef]:
         return {}
     store = config.tracking.open_store()
     stage, _, rest = config.data.partition("/")
-    keys = {stage: config.data} if rest else artifacts_of(config.tracking.uri, config.data)
+    keys = {stage: config.data} if rest else of_last_round(artifacts_of(config.tracking.uri, config.data))
     if "data_prep" not in keys:
         raise ConfigError(
             f"data: {config.data} is no pipeline run in {config.tracking.uri} and no data_prep/<fingerprint> of the store; "

@@ -48,8 +48,8 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     if config.revise.prompts:
         data = run(revise_demonstrations, "revise", config.revise, data=data)
     base = run(train_base, "pretrain", config.pretrain_job, data=data)
-    sft = run(fine_tune, "sft", config.sft, data=data, base=base)
-    ppo_init = run(fine_tune, "ppo_init", config.ppo_init, data=data, base=base)
+    tuned = {name: run(fine_tune, name, knobs, data=data, base=base) for name, knobs in config.fine_tuning_runs.items()}
+    sft, ppo_init = tuned["sft"], tuned.get("ppo_init", tuned["sft"])
     world = {"world": data} if config.data_prep.source == "sandbox" else {}
     start = {"data": data, "sft": sft, "ppo_init": ppo_init, **world}
     rounds: list[Round] = []
@@ -71,7 +71,7 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     if config.sft.selection == "reward_model":
         chosen_by = last.reward_models["reward_model"]
         sft = run(select_epoch, "sft_selected", config.sft, data=data, sft=sft, reward_model=chosen_by)
-    policies = {"base": base, "sft": sft, "ppo_init": ppo_init, **last.rivals, **last.ppo}
+    policies = {"base": base, **tuned, "sft": sft, **last.rivals, **last.ppo}
 
     judged = {"data": data, "reference": ppo_init, **last.reward_models, **world}
     if config.evaluation.judges.independent_reward_model is None:  # one that is given by its folder judges instead
@@ -79,7 +79,6 @@ def instructgpt(config: RLHFConfig, run: Callable[..., Any]) -> tuple[Any, Any]:
     sheets = {
         name: run(evaluate_policy, "evaluation", config.measured, about=name, policy=policy, **judged)
         for name, policy in policies.items()
-        if name != "ppo_init" or not config.starts_from_sft
     }
     sheets.setdefault("ppo_init", sheets["sft"])
     if config.evaluation.few_shot.asked:
@@ -121,13 +120,13 @@ def one_round(
     world = {"world": start["world"]} if "world" in start else {}
     policy = {"policy": next(iter(earlier[0].ppo.values())) if earlier else start["sft"]}
     source, ranked, comparisons = policy, {}, None
-    if config.reads_comparisons and config.comparisons.sampled_apart:
-        source = {
-            "candidates": run(sample_responses, "candidates", config.sampling_job(number), **named, **data, **policy)
-        }
+    job = config.comparisons_job(number)
+    if config.reads_comparisons and job.comparisons.sampled_apart:
+        judges = judges_of(earlier[0]) if job.comparisons.selection == "adversarial" else {}
+        drawing = config.sampling_job(number)
+        source = {"candidates": run(sample_responses, "candidates", drawing, **named, **data, **policy, **judges)}
     before = {"earlier": earlier[0].comparisons} if earlier else {}
     if config.reads_comparisons:
-        job = config.comparisons_job(number)
         comparisons = run(collect_comparisons, "comparisons", job, **named, **data, **source, **before, **world)
         ranked = {**data, "comparisons": comparisons, **sft}
     reward_models = {}
@@ -155,6 +154,11 @@ def one_round(
         goes_on = {"start": earlier[0].ppo[name]} if earlier else {}
         ppo[name] = run(train_ppo, name, of_policy, **named, **trained, **goes_on)
     return Round(comparisons, reward_models, independent, checked, rivals, ppo)
+
+
+def judges_of(made: Round) -> dict[str, Any]:
+    """What a round's policy was optimised against, and what nothing was optimised against."""
+    return {"optimised": made.reward_models["reward_model"], "held_out": made.independent["independent_reward_model"]}
 
 
 def train_rivals(

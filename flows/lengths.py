@@ -47,7 +47,7 @@ def _rows(config: "RLHFConfig") -> dict[str, int]:
     """Rows of pretraining text that are read. Where the model learns its positions, a longer row ends in an index error;
     elsewhere it is read wrongly."""
     rows = {"pretrain.row_tokens": config.pretrain.row_tokens} if config.pretrain.steps else {}
-    for name, knobs in (("sft", config.sft), ("ppo_init", config.ppo_init)):
+    for name, knobs in config.fine_tuning_runs.items():
         if knobs.pretraining_fraction > 0:
             rows[f"{name}.row_tokens"] = knobs.row_tokens
     if config.ppo.gamma > 0:

@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "one policy, measured like the pipeline's",
     "doctor": "what is wrong with a configuration, its model and its data, before anything runs",
     "chat": "talk to a policy in the terminal",
+    "serve": "a policy as a chat model that labeler, judge and critic ask",
     "layouts": "on paper: what policies of 1.3B to 70B take on 1 to 64 GPUs",
     "study": "the findings of the papers on the embedded world",
     "store": "what the artifact store holds: list, verify, gc",

@@ -1,6 +1,7 @@
 """What ``conf/`` computes: lengths that follow the model's own context."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,19 @@ def context_of(name: str | None) -> int:
     return int(context)
 
 
+def available_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def register() -> None:
-    """Make ``least``, ``half_of``, ``minus``, ``context_of`` and ``when_built`` known to ``${...}``."""
+    """Make ``least``, ``half_of``, ``minus``, ``context_of``, ``when_built`` and ``available_cores`` known to ``${...}``."""
     resolvers: dict[str, Callable[..., Any]] = {
         "least": lambda *values: min(map(int, values)),
         "half_of": lambda *values: min(map(int, values)) // 2,
         "minus": lambda one, other: int(one) - int(other),
         "context_of": context_of,
+        "available_cores": available_cores,
         "when_built": lambda steps, adopted: 0 if adopted else int(steps),
     }
     for name, computes in resolvers.items():

@@ -77,7 +77,7 @@ def step_lines(config: RLHFConfig, rows: Counts) -> list[str]:
     if config.pretrain.steps:
         tokens = config.pretrain.steps * config.pretrain.batch_rows * config.pretrain.row_tokens
         lines.append(f"{'pretrain':<20}{config.pretrain.steps:,} steps, {tokens:,} tokens")
-    for name, knobs in (("sft", config.sft), ("ppo_init", config.ppo_init)):
+    for name, knobs in config.fine_tuning_runs.items():
         if rows.demonstrations is None:
             lines.append(f"{name:<20}{UNKNOWN.format('demonstrations')}")
             continue

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tasks.records.labels import FOLDER, LabelBatch, batch_folder, batches, prog
 
 PORT = 4300
 OWN = "127.0.0.1"
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 def serve(host: str, port: int, names: list[str]) -> None:
@@ -32,6 +34,10 @@ def serve(host: str, port: int, names: list[str]) -> None:
         raise ConfigError(
             f"--host {host}: found no --name, expected the name or address that labelers type, at least once; the page "
             "answers to no other"
+        )
+    if wrong := [name for name in names if not HOST.fullmatch(name)]:
+        raise ConfigError(
+            f"--name {wrong[0]}: expected a host name or address alone, such as labels.example, without http:// and port"
         )
     check_port(port)
     probe(environment.HOME / FOLDER)

@@ -50,9 +50,11 @@ def label_of(
     """
     time = datetime.fromtimestamp(round(now, 3), UTC)
     if "skipped" in fields:
-        reason = " ".join((_only(fields, "skipped") or _only(fields, "other_reason")).split())[:REASON_LENGTH]
+        reason = " ".join((_only(fields, "skipped") or _only(fields, "other_reason")).split())
         if not reason:
             raise DataError("an item is skipped for a reason; type one or choose one")
+        if len(reason) > REASON_LENGTH:
+            raise DataError(f"the reason has {len(reason)} characters, expected at most {REASON_LENGTH}; shorten it")
         nothing: dict[str, list[Any]] = {"ranks": [], "quality": [], "flags": []}
         return Label(item_id=item.item_id, labeler=labeler, **nothing, skipped=reason, seconds=seconds, time=time)
     count = len(order)

@@ -25,7 +25,7 @@ from flows.label.answers import REASONS, Fields, fields_of, label_of, letter
 from flows.label.desk import Desk, shown_order
 from flows.label.tokens import Labelers
 from tasks.engine.errors import ArtifactError, DataError, PlumblineError
-from tasks.records.labels import Item, LabelBatch, progress, read_labels
+from tasks.records.labels import Item, LabelBatch, progress
 
 HERE = Path(__file__).parent
 COOKIE = "plumbline_labeler"
@@ -93,11 +93,11 @@ def create_app(
         return Response((HERE / name).read_bytes(), media_type=STATIC[name])
 
     @app.get("/enter")
-    def enter(token: str = "") -> Response:
+    def enter(request: Request, token: str = "") -> Response:
         if page.labelers.find(token) is None:
             raise HTTPException(401, f"Nobody has this token. {NO_TOKEN}")
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(COOKIE, token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax")
+        answer.set_cookie(cookie_of(request), token, max_age=COOKIE_SECONDS, httponly=True, samesite="lax")
         return answer
 
     @app.get("/")
@@ -131,7 +131,7 @@ class LabelPage:
 
     def labeler(self, request: Request) -> str:
         """Who asks."""
-        name = self.labelers.find(request.cookies.get(COOKIE, ""))
+        name = self.labelers.find(request.cookies.get(cookie_of(request), ""))
         if name is None:
             raise HTTPException(401, NO_TOKEN)
         return name
@@ -141,8 +141,15 @@ class LabelPage:
         ids = self.desk.batches()
         if len(ids) == 1:
             return RedirectResponse(f"/batch/{ids[0]}", 303)
-        rows = [(batch_id, self._account(self.desk.batch(batch_id), labeler)) for batch_id in ids]
+        rows = [(batch_id, *self._account_or_damage(batch_id, labeler)) for batch_id in ids]
         return _html("overview.html.jinja", 200, title="Batches", labeler=labeler, rows=rows)
+
+    def _account_or_damage(self, batch_id: str, labeler: str) -> tuple[dict[str, Any], str]:
+        """How far a batch is; one that cannot be read does not close the others."""
+        try:
+            return self._account(self.desk.batch(batch_id), labeler), ""
+        except DataError as error:
+            return {}, str(error)
 
     def next_item(self, labeler: str, batch_id: str, after: int | None) -> Response:
         """Go to the next item, or tell that there is none."""
@@ -157,14 +164,19 @@ class LabelPage:
 
     def item(self, labeler: str, batch_id: str, number: int, after: int | None) -> Response:
         """The form of one item, filled in where it was answered before."""
-        batch, item = self._item(labeler, batch_id, number)
-        mine = (label for label in read_labels(batch) if (label.labeler, label.item_id) == (labeler, item.item_id))
+        batch, item = self._numbered(batch_id, number)
+        if not self.desk.may_answer(batch, labeler, item):
+            raise HTTPException(409, f"Item {number} is with another labeler. Open /batch/{batch_id} for the next one.")
+        mine = (label for label in self.desk.labels(batch) if (label.labeler, label.item_id) == (labeler, item.item_id))
         given = next((fields_of(label, shown_order(labeler, item)) for label in mine), {})
         return self._form(labeler, batch, item, given, 200, after=after)
 
     def submit(self, labeler: str, batch_id: str, number: int, fields: Fields) -> Response:
-        """Keep a label, then go on; where that is impossible, the form as it was submitted, with the reason."""
-        batch, item = self._item(labeler, batch_id, number)
+        """Keep a label, then go on; where that is impossible, the form as it was submitted, with the reason.
+
+        A form that this labeler was given is taken even if the item has been handed on meanwhile: both labels count.
+        """
+        batch, item = self._numbered(batch_id, number)
         shown_at = self._signed(labeler, batch, item, "".join(fields.get("form", ())))
         now = self.clock()
         try:
@@ -218,17 +230,15 @@ class LabelPage:
                 raise  # there, but damaged
             raise HTTPException(404, f"{error}.") from None
 
-    def _item(self, labeler: str, batch_id: str, number: int) -> tuple[LabelBatch, Item]:
+    def _numbered(self, batch_id: str, number: int) -> tuple[LabelBatch, Item]:
         batch = self._batch(batch_id)
         items = list(batch.items.values())
         if not 1 <= number <= len(items):
             raise HTTPException(404, f"Batch {batch_id} has no item {number}.")
-        if not self.desk.may_answer(batch, labeler, items[number - 1]):
-            raise HTTPException(409, f"Item {number} is with another labeler. Open /batch/{batch_id} for the next one.")
         return batch, items[number - 1]
 
     def _account(self, batch: LabelBatch, labeler: str) -> dict[str, Any]:
-        labels = read_labels(batch)
+        labels = self.desk.labels(batch)
         return {
             "mine": sum(label.labeler == labeler for label in labels),
             "left": self.desk.left(batch, labeler, labels),
@@ -243,6 +253,11 @@ class LabelPage:
         if not hmac.compare_digest(signature.encode(), self._signature(labeler, batch, item, shown_at).encode()):
             raise HTTPException(403, "This form was not made for you by this page. Open the item again.")
         return float(shown_at)
+
+
+def cookie_of(request: Request) -> str:
+    """Browsers keep one set of cookies for all ports of a host; pages of several home folders have each their own."""
+    return f"{COOKIE}_{request.url.port or ''}"
 
 
 def message(status: int, title: str, text: str) -> HTMLResponse:

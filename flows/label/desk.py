@@ -10,10 +10,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from tasks.engine.errors import DataError
 from tasks.language.seeds import named_random
-from tasks.records.labels import Item, Label, LabelBatch, append_label, batch_folder, batches, read_batch, read_labels
+from tasks.records.labels import (
+    BATCH,
+    Item,
+    Label,
+    LabelBatch,
+    append_label,
+    batch_folder,
+    batches,
+    labels_files,
+    labels_in,
+    read_batch,
+)
 
 LENT_SECONDS = 1800.0
 """An item that nobody answers for so long is handed to somebody else."""
@@ -26,14 +38,33 @@ def shown_order(labeler: str, item: Item) -> list[int]:
     return order
 
 
+Found = TypeVar("Found")
+
+
+class Remembered(Generic[Found]):
+    """What was read of files, until they change; a batch of thousands is not read again for every click."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, ...], Found]] = {}
+
+    def read(self, path: Path, read: Callable[[], Found]) -> Found:
+        """What ``read`` returns, or returned when the file was as it is now."""
+        state = path.stat()
+        marks = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if path not in self._known or self._known[path][0] != marks:
+            self._known[path] = marks, read()
+        return self._known[path][1]
+
+
 class Desk:
     """The batches of one home folder."""
 
     def __init__(self, home: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.home, self._clock = home, clock
         self._lock = threading.Lock()
-        self._batches: dict[str, LabelBatch] = {}
-        self._orders: dict[tuple[str, str], list[Item]] = {}
+        self._batches: Remembered[LabelBatch] = Remembered()
+        self._labels: Remembered[list[Label]] = Remembered()
+        self._orders: dict[tuple[str, str], tuple[LabelBatch, list[Item]]] = {}
         self._loans: dict[tuple[str, str], dict[str, float]] = {}
 
     def batches(self) -> list[str]:
@@ -41,23 +72,33 @@ class Desk:
         return batches(self.home)
 
     def batch(self, batch_id: str) -> LabelBatch:
-        """A batch; it never changes, so it is read once.
+        """A batch that is there.
 
         Raises:
             DataError: there is none of this id.
         """
-        if batch_id not in self._batches:
-            if batch_id not in self.batches():
-                raise DataError(f"there is no labelling batch {batch_id!r}")
-            self._batches[batch_id] = read_batch(batch_folder(self.home, batch_id))
-        return self._batches[batch_id]
+        if batch_id not in self.batches():
+            raise DataError(f"there is no labelling batch {batch_id!r}")
+        folder = batch_folder(self.home, batch_id)
+        return self._batches.read(folder / BATCH, lambda: read_batch(folder))
+
+    def labels(self, batch: LabelBatch) -> list[Label]:
+        """The answers that count, of all labelers.
+
+        Raises:
+            DataError: an answer that does not fit the batch.
+        """
+        read = self._labels.read
+        return [label for path in labels_files(batch) for label in read(path, lambda path=path: labels_in(batch, path))]
 
     def next_item(self, batch: LabelBatch, labeler: str) -> Item | None:
         """The item that is lent to the labeler already, or else the next one, which is lent now."""
-        answered = _answered(read_labels(batch))
+        answered = _answered(self.labels(batch))
         with self._lock:
             lent = [
-                batch.items[item_id] for (of, item_id), loans in self._loans.items() if of == batch.batch.id and loans
+                batch.items[item_id]
+                for (of, item_id), loans in self._loans.items()
+                if of == batch.batch.id and loans and item_id in batch.items
             ]
             mine = [item for item in lent if labeler in self._borrowers(batch, item)]
             for item in [*mine, *self._order(batch, labeler)]:
@@ -75,7 +116,7 @@ class Desk:
 
     def may_answer(self, batch: LabelBatch, labeler: str, item: Item) -> bool:
         """Whether an item is for this labeler, or was answered by this labeler before."""
-        answered = _answered(read_labels(batch))
+        answered = _answered(self.labels(batch))
         with self._lock:
             return labeler in answered[item.item_id] or self._is_open(batch, labeler, item, answered)
 
@@ -87,16 +128,17 @@ class Desk:
             ArtifactError: it cannot be written.
         """
         with self._lock:
-            if not any(same_answer(old, label) for old in read_labels(batch)):
+            mine = (old for old in self.labels(batch) if (old.labeler, old.item_id) == (label.labeler, label.item_id))
+            if not any(same_answer(old, label) for old in mine):
                 append_label(batch, label)
 
     def _order(self, batch: LabelBatch, labeler: str) -> list[Item]:
         key = (batch.batch.id, labeler)
-        if key not in self._orders:
+        if key not in self._orders or self._orders[key][0] is not batch:
             items = list(batch.items.values())
             named_random(0, f"label/items/{batch.batch.id}/{labeler}").shuffle(items)
-            self._orders[key] = items
-        return self._orders[key]
+            self._orders[key] = batch, items
+        return self._orders[key][1]
 
     def _is_open(self, batch: LabelBatch, labeler: str, item: Item, answered: Mapping[str, set[str]]) -> bool:
         theirs = answered.get(item.item_id, set())

@@ -108,11 +108,12 @@
   addEventListener("pageshow", () => { sent = false; });
 
   document.addEventListener("keydown", (event) => {
+    if (event.isComposing) return; // Enter ends the choice of a character, not the item
     if (event.target.matches("input[name=other_reason]") && event.key === "Enter") { one("#other").click(); return event.preventDefault(); }
     if (typing(event)) return;
     const { key } = event, digit = /^[1-9]$/.test(key), onButton = event.target.matches("button, summary, a");
     const done = () => event.preventDefault();
-    if (event.repeat && key === "Enter") return done();
+    if (event.repeat && /^(Enter|[a-z0-9?])$/.test(key)) return done(); // a key that is held down is one answer
     if (key === "?") { help.open = !help.open; return done(); }
     if (key === "z") { correct(); return done(); }
     if (key === "s") { skip.open = !skip.open; if (skip.open) skip.scrollIntoView({ block: "nearest" }); return done(); }

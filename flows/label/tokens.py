@@ -11,11 +11,12 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.engine.errors import ConfigError
+from tasks.engine.errors import ConfigError, DataError
 from tasks.engine.os_errors import readable_os_errors
 from tasks.records.labels import FOLDER, Name
 
 FILE = "labelers.json"
+DIGESTS = TypeAdapter(dict[str, str])
 
 
 class Labelers:
@@ -84,7 +85,15 @@ class Labelers:
         return hmac.new(self._digests()[name].encode(), text.encode(), hashlib.sha256).hexdigest()
 
     def _digests(self) -> dict[str, str]:
-        return dict(json.loads(self.path.read_text(encoding="utf-8"))) if self.path.is_file() else {}
+        if not self.path.is_file():
+            return {}
+        try:
+            return DIGESTS.validate_json(self.path.read_bytes())
+        except ValidationError:
+            raise DataError(
+                f"{self.path}: found a file that cannot be read, expected the name and the token's SHA-256 of each labeler; "
+                "restore it, or remove it and make every link again with python -m flows.label add NAME"
+            ) from None
 
     def _write(self, digests: dict[str, str]) -> None:
         draft = self.path.with_name(f".{FILE}-{uuid.uuid4().hex[:8]}")

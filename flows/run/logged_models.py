@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 
 from flows.run.pipeline import Pipeline
+from flows.run.rounds import of_last_round
 from tasks.engine.errors import TrackingAway
 from tasks.engine.registry import log_model, runs_of_stages
 from tasks.results.judges import JUDGES
@@ -17,20 +18,20 @@ REWARD_FIGURES = ("valid/accuracy", "valid/accuracy_heldout_labelers", "valid/ac
 
 
 def log_models(run: Pipeline, report: Mapping[str, float]) -> None:
-    """One logged model a policy and a reward model; ``report`` holds the figures of the comparison.
+    """One logged model a policy and a reward model of the last round; ``report`` holds the figures of the comparison.
 
     A server that is away costs the tab, with a warning, and not the run.
     """
     uri = run.context.tracking_uri
     try:
         runs = runs_of_stages(uri, run.run_id)
-        for stage, future in run.futures.items():
-            if stage not in runs or (stage not in ROWS and not stage.startswith("reward_model")):
+        for name, stage in of_last_round({stage: stage for stage in run.futures}).items():
+            if stage not in runs or (name not in ROWS and name.partition("-")[0] != "reward_model"):
                 continue
-            ref = run.finished(future)
+            ref = run.finished(run.futures[stage])
             tags = {"artifact": ref.key, "digest": ref.digest, "pipeline_run": run.run_id}
-            if stage in ROWS:
-                log_model(uri, runs[stage], stage, "policy", policy_figures(report, ROWS[stage]), tags)
+            if name in ROWS:
+                log_model(uri, runs[stage], stage, "policy", policy_figures(report, ROWS[name]), tags)
             else:
                 manifest = run.store.manifest(ref.stage, ref.fingerprint)
                 found = manifest.metrics if manifest else {}

@@ -18,7 +18,7 @@ from flows.run.costs import HEADINGS
 from flows.run.curves import over_iterations
 from flows.run.data_account import account_rows
 from flows.run.pipeline import Pipeline
-from flows.run.rounds import of_last_round
+from flows.run.rounds import of_every_round, of_last_round
 from flows.run.summary import Outcome, StageRecord, run_link
 from flows.tools.tracked import stage_work
 from tasks.compare.report import data_uri
@@ -91,11 +91,12 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
     """Gather them from the artifacts of the run and from MLflow."""
     made = {name: run.store.open(future.result()) for name, future in of_last_round(run.futures).items()}
     audit = json.loads((made["data_prep"] / "audit.json").read_text(encoding="utf-8"))
-    histories = {
-        name: json.loads((made[name] / "history.json").read_text(encoding="utf-8")) for name in config.ppo_runs
+    last = of_last_round({stage: stage for stage in run.futures})
+    histories = {name: _history(run, last[name]) for name in config.ppo_runs}
+    tokens = {
+        stage: sum(row["response/length"] for row in _history(run, stage)) * config.ppo.episodes_per_iteration
+        for stage in of_every_round(run.futures, config.ppo_runs)
     }
-    per_iteration = config.ppo.episodes_per_iteration
-    tokens = {name: sum(row["response/length"] for row in rows) * per_iteration for name, rows in histories.items()}
     return RunFacts(
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         link=link,
@@ -110,6 +111,13 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
         cost=cost_of(outcome.stages, _seconds(run), tokens, config.runtime.device),
         roads=outcome.costs,
     )
+
+
+def _history(run: Pipeline, stage: str) -> list[dict[str, float]]:
+    """The iterations of a PPO stage."""
+    folder = run.store.open(run.futures[stage].result())
+    history: list[dict[str, float]] = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    return history
 
 
 def _seconds(run: Pipeline) -> dict[str, float] | None:

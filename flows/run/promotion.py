@@ -16,7 +16,7 @@ from flows.run.costs import road_costs
 from flows.run.logged_models import log_models
 from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
-from flows.run.rounds import of_last_round
+from flows.run.rounds import data_of, of_last_round
 from flows.run.summary import Outcome
 from flows.run.warnings import publish_warnings
 from flows.sweep.membership import is_point
@@ -115,11 +115,11 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
     if champion is None or champion.weights == weights_of(run.store, run.finished(policy)):
         return {}
     made, name = of_last_round(run.futures), next(iter(config.ppo_runs))
-    judged = {"data": made["data_prep"], "reference": made["ppo_init"]}
+    judged = {"data": data_of(made), "reference": made.get("ppo_init", made["sft"])}
     for model in config.reward_model_runs:
         judged[model] = made[model.replace("model_", "model-member_")]  # as the stages of an ensemble are called
     if config.data_prep.source == "sandbox":
-        judged["world"] = made["data_prep"]
+        judged["world"] = data_of(made)
     if "reward_model-independent" in made and config.evaluation.judges.independent_reward_model is None:
         judged["independent_reward_model"] = made["reward_model-independent"]
     adopted = run(
@@ -143,7 +143,7 @@ def release_stage(run: Stages, config: RLHFConfig, report: Any, policy: Any, gat
     name = next(iter(config.ppo_runs))
     made = of_last_round(run.futures)
     chain = {stage: made[stage] for stage in ANCESTRY if stage in made}
-    inputs = {"data": made["data_prep"], **chain, "policy": policy, "evaluation": report, "gate": gate}
+    inputs = {"data": data_of(made), **chain, "policy": policy, "evaluation": report, "gate": gate}
     return run(release_policy, "release", release_job(config, name), about=name, **inputs)
 
 

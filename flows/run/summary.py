@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from flows.config import RLHFConfig
 from flows.run.costs import cost_table
+from flows.run.rounds import without_round
 from flows.terminal import console
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
@@ -106,7 +107,7 @@ def outcome_of(
         policy=str(store.open(policy) / "policy"),
         report=str(folder),
         run_id=run_id,
-        metrics=comparison.metrics | headline(comparison.metrics, policy.stage),
+        metrics=comparison.metrics | headline(comparison.metrics, without_round(policy.stage)),
         stages=stages,
     )
 

@@ -3,7 +3,7 @@
 from prefect.artifacts import create_markdown_artifact
 
 from flows.run.pipeline import Pipeline
-from flows.run.rounds import of_last_round
+from flows.run.rounds import of_every_round
 from tasks.engine.tracking import open_run
 from tasks.ppo.brake import Intervention
 from tasks.ppo.watch import WatchReport
@@ -16,14 +16,14 @@ def publish_warnings(run: Pipeline, stages: list[str]) -> list[str]:
 
     Args:
         run: every stage is done.
-        stages: names of the PPO stages.
+        stages: names of the PPO stages; each is told about in every round.
 
     Returns:
         One sentence for each warning.
     """
     said = []
-    for stage in stages:
-        folder = run.store.open(of_last_round(run.futures)[stage].result())
+    for stage, future in of_every_round(run.futures, stages).items():
+        folder = run.store.open(future.result())
         report = WatchReport.model_validate_json((folder / SENTINEL).read_text(encoding="utf-8"))
         found = [f"{stage}, iteration {item.first_iteration}: {item.reason}" for item in report.warnings]
         create_markdown_artifact(

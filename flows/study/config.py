@@ -1,6 +1,7 @@
 """What the knobs of the study mean; their values live in ``conf/study``."""
 
 import re
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -59,6 +60,14 @@ class GridConfig(Config):
     """Epochs of a long SFT whose every epoch is scored."""
     roads: list[Rival]
     """Other roads from PPO's start, beside PPO-ptx and PPO at the reference beta."""
+    brakes: list[Literal["warn", "beta", "rollback", "stop"]]
+    """Actions of ppo.brake, each on an over-optimised run and on the reference point."""
+    braked_beta: float = Field(ge=0)
+    """Price of KL of the over-optimised run, at gamma = 0; read with brakes."""
+    braked_episodes: int = Field(gt=0)
+    """Its length; read with brakes."""
+    braked_seeds: int = Field(gt=0)
+    """It is repeated with the first so many seeds; read with brakes."""
     ablations: dict[str, list[str]]
     """Name -> overrides of the pipeline, on top of the reference point."""
 

@@ -18,6 +18,7 @@ from flows.run.costs import road_costs
 from flows.run.pipeline import Pipeline
 from flows.run.summary import StageRecord, headline
 from flows.study.points import Point
+from flows.study.policy_findings import INTERVENTIONS
 from flows.study.records import PointRecord
 from flows.sweep.membership import as_point
 from flows.tools.tracked import metric_history
@@ -80,8 +81,16 @@ def _policy(config: RLHFConfig, row: str) -> PointFigures:
     metrics = headline(outcome.metrics, record.stage)
     metrics["policy/eos_rate"] = outcome.metrics[f"eos_rate/{record.stage}"]
     metrics |= _costs(config, outcome.stages, record.stage)
+    metrics |= interventions(store, record.artifact)
     curve = [{"n": float(item.n), "kl": item.kl, **item.scores} for item in outcome.comparison.best_of_curve]
     return PointFigures(outcome.run_id, metrics, history, curve)
+
+
+def interventions(store: ArtifactStore, artifact: str) -> dict[str, float]:
+    """How often PPO's brake held; nothing of a policy that had none."""
+    manifest = store.manifest(*artifact.split("/"))
+    found = {} if manifest is None else manifest.metrics
+    return {INTERVENTIONS: found[INTERVENTIONS]} if INTERVENTIONS in found else {}
 
 
 def _costs(config: RLHFConfig, stages: Sequence[StageRecord], policy: str) -> dict[str, float]:

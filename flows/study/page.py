@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from flows.study.brake_findings import brake
 from flows.study.config import StudyConfig
 from flows.study.figures import draw
 from flows.study.optimisation_findings import over_optimisation_best_of_n, over_optimisation_ppo
@@ -44,6 +45,7 @@ def findings_of(results: Results) -> list[StudyFinding]:
         (grid.sft_epochs, sft_epochs),
         (grid.ablations, single_choices),
         (grid.roads, rival_roads),
+        (grid.brakes, brake),
     ]
     return [find(results) for asked, find in wanted if asked]
 

@@ -53,6 +53,22 @@ def road_setting(policy: str) -> str:
     return f"road={policy}"
 
 
+UNBRAKED = "over-optimised"
+"""Setting: PPO at so small a price of KL that gold falls."""
+BEST_OF_BRAKED = f"{UNBRAKED} selection=gold"
+"""The same, and the iteration that gold likes best is shipped."""
+
+
+def braked_setting(action: str) -> str:
+    """How an over-optimised run with a brake is called."""
+    return f"{UNBRAKED} brake={action}"
+
+
+def healthy_setting(action: str) -> str:
+    """How the reference policy with a brake is called."""
+    return f"healthy brake={action}"
+
+
 def rows_of_roads(roads: Sequence[str]) -> dict[str, str]:
     """Policy of the tables -> the rival that brings it; rejection sampling brings its control."""
     found = {road: road for road in roads}
@@ -67,7 +83,7 @@ def points_of(config: StudyConfig) -> list[Point]:
     """
     grid, reference = config.grid, config.reference
     ends = []
-    if grid.gammas or grid.betas_without_ptx or grid.betas_with_ptx or grid.roads or grid.ablations:
+    if grid.gammas or grid.betas_without_ptx or grid.betas_with_ptx or grid.roads or grid.brakes or grid.ablations:
         ends.append((reference.beta, reference.gamma))
     if grid.roads:
         ends.append((reference.beta, 0.0))
@@ -83,6 +99,7 @@ def points_of(config: StudyConfig) -> list[Point]:
     drafts = [
         *(_policy(beta, gamma) for beta, gamma in ends),
         *(_road(policy, road, config) for policy, road in rows_of_roads(grid.roads).items()),
+        *_brakes(config),
         *(_reward(prompts, "prompt", grid.pairs_per_step) for prompts in grid.comparison_prompts),
         *(_reward(prompts, "pair", grid.pairs_per_step) for prompts in grid.pair_prompts),
         *([PointDraft("sft_epochs", sft_setting(grid.sft_epochs), [])] if grid.sft_epochs else []),
@@ -100,7 +117,7 @@ def points_of(config: StudyConfig) -> list[Point]:
             row=draft.row,
         )
         for setting, draft in settings.items()
-        for seed in config.seeds
+        for seed in config.seeds[: draft.first_seeds]
     ]
 
 
@@ -111,6 +128,8 @@ class PointDraft(NamedTuple):
     setting: str
     overrides: list[str]
     row: str = ""
+    first_seeds: int | None = None
+    """So many of the seeds; None for all."""
 
 
 def _policy(beta: float, gamma: float) -> PointDraft:
@@ -121,6 +140,20 @@ def _road(policy: str, road: str, config: StudyConfig) -> PointDraft:
     """The reference point with one rival: what the two share is found in the store."""
     reference = _policy(config.reference.beta, config.reference.gamma)
     return PointDraft("policy", road_setting(policy), [*reference.overrides, f"rivals=[{road}]"], policy)
+
+
+def _brakes(config: StudyConfig) -> list[PointDraft]:
+    """A run that goes too far, as it is, with its best iteration and with each brake; and the reference point with each."""
+    grid = config.grid
+    if not grid.brakes:
+        return []
+    far = [*_policy(grid.braked_beta, 0.0).overrides, f"ppo.episodes={grid.braked_episodes}"]
+    changes = {UNBRAKED: [], BEST_OF_BRAKED: ["ppo.selection=gold"]}
+    changes |= {braked_setting(action): [f"ppo.brake={action}"] for action in grid.brakes}
+    spent = [
+        PointDraft("policy", setting, [*far, *more], first_seeds=grid.braked_seeds) for setting, more in changes.items()
+    ]
+    return [*spent, *(_ablation(healthy_setting(action), [f"ppo.brake={action}"], config) for action in grid.brakes)]
 
 
 def _ablation(name: str, changes: Sequence[str], config: StudyConfig) -> PointDraft:

@@ -9,6 +9,7 @@ from flows.study.rules import Claim, Judged, difference
 
 VS_BASE, VS_SFT = "policy/benchmarks_vs_base", "policy/benchmarks_vs_sft"
 GOLD, PROXY = "policy/score_gold", "policy/score_reward_model"
+INTERVENTIONS = "brake/interventions"
 WIN, KL, PERPLEXITY, ENDED = "policy/win_rate_gold", "policy/kl", "policy/perplexity_ratio", "policy/eos_rate"
 COLUMNS = [
     # metric, factor, decimals, with its sign

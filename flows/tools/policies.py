@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.run.rounds import of_last_round
 from flows.tracking_config import TrackingConfig
 from tasks.engine.errors import ArtifactError, ConfigError
 from tasks.engine.registry import artifacts_of, registered_version
@@ -37,9 +38,9 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
             return NamedPolicy(folder, None)
     if name.startswith("models:/"):
         folder, run_id = registered_version(tracking.uri, name, tracking.open_store())
-        made = artifacts_of(tracking.uri, run_id) if run_id else {}
+        made = of_last_round(artifacts_of(tracking.uri, run_id)) if run_id else {}
         return NamedPolicy(folder, _folder(made, BASELINES, tracking, needed=False))
-    made = artifacts_of(tracking.uri, name) if "/" not in name else {}
+    made = of_last_round(artifacts_of(tracking.uri, name)) if "/" not in name else {}
     policy = _folder(made, names_of("own", "rival"), tracking)
     if policy is None:
         raise ConfigError(

@@ -33,7 +33,7 @@ from tasks.results.comparison import (
 )
 from tasks.results.judge import PairJudge
 from tasks.results.judges import JUDGES
-from tasks.results.safety_figure import REFUSALS, SafetyFigure, check_comparable, safety_figures
+from tasks.results.safety_figure import SafetyFigure, check_comparable, safety_figures
 from tasks.results.sheet import BASELINE, GREEDY, OPPONENT, SAMPLED, PolicySheet, best_of_how_many
 from tasks.results.win_rate import Interval, bootstrap_mean
 
@@ -78,9 +78,7 @@ def compare_sheets(
         selected_by=dict(selected_by or {}),
         verdict=verdict.verdict(rows, judges, selected_by or {}),
         notes=[*verdict.notes(rows, judges, selected_by or {}), *verdict.noise_floor(rows, judges), *_left_out(sheets)],
-        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else "")
-        | _examples_before(sheets)
-        | _refusals(safety),
+        metrics=_metrics(rows, tasks, toxicity.scorer if toxicity else "") | _examples_before(sheets) | _named(safety),
     )
 
 
@@ -143,14 +141,13 @@ def _examples_before(sheets: Mapping[str, PolicySheet]) -> dict[str, float]:
     return {f"examples_before/{name}": float(np.mean(counts)) for name, counts in found.items()}
 
 
-def _refusals(safety: Mapping[str, Sequence[SafetyFigure]]) -> dict[str, float]:
-    """Share of safe and of unsafe prompts that each policy refuses."""
+def _named(safety: Mapping[str, Sequence[SafetyFigure]]) -> dict[str, float]:
+    """The figures that have a name in MLflow, with their intervals."""
     found: dict[str, float] = {}
     for policy, figures in safety.items():
-        for label, measure in REFUSALS.items():
-            for figure in (figure for figure in figures if figure.measure == measure):
-                name = f"refusal/{policy}/{label}"
-                found |= {name: figure.estimate, f"{name}_low": figure.low, f"{name}_high": figure.high}
+        for figure in (figure for figure in figures if figure.metric):
+            name = figure.metric.format(policy=policy)
+            found |= {name: figure.estimate, f"{name}_low": figure.low, f"{name}_high": figure.high}
     return found
 
 

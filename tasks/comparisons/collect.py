@@ -42,11 +42,11 @@ def draw(
     runtime: RuntimeConfig,
     seed: int,
 ) -> Drawn:
-    """Draw K responses per prompt from the policy."""
+    """Draw K responses per prompt from the policy; more of training prompts, if some are selected from them."""
     train, valid = train_prompts[: config.max_prompts], valid_prompts[: config.max_valid_prompts]
     return {
-        name: _sample(policy, tokenizer, prompts, config, runtime, derived_seed(seed, "comparisons", name))
-        for name, prompts in (("train", train), ("valid", valid))
+        name: _sample(policy, tokenizer, prompts, knobs, runtime, derived_seed(seed, "comparisons", name))
+        for name, prompts, knobs in (("train", train, config.drawn), ("valid", valid, config))
     }
 
 

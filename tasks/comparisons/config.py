@@ -19,6 +19,11 @@ class SamplingConfig(Config):
     """Fewest responses drawn per prompt."""
     completions_max: int = Field(ge=2)
     """Most responses drawn per prompt; K is uniform between the two."""
+    selection: Literal["random", "adversarial"]
+    """Which responses are ranked from the second round on. random: as drawn; adversarial: of ``selected_from`` responses to each
+    training prompt, those on which the last round's reward model and its independent one disagree most."""
+    selected_from: int = Field(ge=3)
+    """Responses drawn per training prompt; read when selection is adversarial."""
     temperature: float = Field(gt=0)
     """Sampling temperature of the policy that is compared."""
     prompt_tokens: int = Field(gt=0)
@@ -38,7 +43,26 @@ class SamplingConfig(Config):
             raise ValueError(
                 f"completions_min ({self.completions_min}) must not exceed completions_max ({self.completions_max})"
             )
+        if self.selection == "adversarial" and self.selected_from <= self.completions_max:
+            raise ValueError(
+                f"selection is adversarial, and selected_from ({self.selected_from}) must exceed completions_max "
+                f"({self.completions_max}): otherwise nothing is selected"
+            )
         return self
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """Of how many responses some are selected counts only where some are."""
+        fields = super().fingerprint_fields()
+        if self.selection == "random":
+            del fields["selected_from"]
+        return fields
+
+    @property
+    def drawn(self) -> "SamplingConfig":
+        """What is drawn for training prompts before any of it is selected."""
+        if self.selection == "random":
+            return self
+        return self.model_copy(update={"completions_min": self.selected_from, "completions_max": self.selected_from})
 
 
 class ComparisonsConfig(SamplingConfig):
@@ -69,6 +93,10 @@ class ComparisonsConfig(SamplingConfig):
     """Source given: share of the labelers whose rankings are never trained on (the sandbox has a held-out panel
     instead)."""
 
+    def in_round(self, number: int) -> "ComparisonsConfig":
+        """In the first round no policy has found yet what its reward model overrates, so nothing is selected."""
+        return self.model_copy(update={"selection": "random"}) if number == 1 else self
+
     @property
     def samples(self) -> bool:
         """Whether responses are drawn and ranked."""
@@ -76,8 +104,9 @@ class ComparisonsConfig(SamplingConfig):
 
     @property
     def sampled_apart(self) -> bool:
-        """Whether the responses are kept apart from their rankings, because those come later or cost something."""
-        return self.samples and self.labelers != ["simulated"]
+        """Whether the responses are kept apart from their rankings, because those come later or cost something, or others choose
+        what is ranked."""
+        return self.samples and (self.labelers != ["simulated"] or self.selection == "adversarial")
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """A labeler who is not asked does not count; of one who is, what its answers depend on."""

@@ -2,13 +2,14 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tasks.comparisons.agreement import ranks_of_scores
 from tasks.comparisons.sample import Candidates
 from tasks.language.seeds import named_random
 from tasks.records.records import Comparison
 from tasks.sandbox.gold import gold_score
+from tasks.sandbox.groups import group_of
 from tasks.sandbox.labelers import Simulated
 from tasks.sandbox.world import World
 
@@ -16,17 +17,28 @@ GOLD_LABELER = "gold"
 SAMPLED_FROM = "sft"
 
 
-def assign_labelers(prompts: int, labelers: Sequence[Simulated], seed: int) -> list[Simulated]:
-    """One labeler per prompt: everyone gets equally many, give or take one, in random order."""
-    assigned = [labelers[index % len(labelers)] for index in range(prompts)]
-    named_random(seed, "assignment").shuffle(assigned)
-    return assigned
+def assign_labelers(groups: Sequence[str | None], labelers: Sequence[Simulated], seed: int) -> list[Simulated]:
+    """One labeler per prompt: everyone gets equally many, give or take one, in random order.
+
+    Args:
+        groups: whose labelers rank each prompt; None takes any.
+        labelers: of all groups.
+        seed: of the order.
+    """
+    order = named_random(seed, "assignment")
+    turns: dict[str | None, Iterator[Simulated]] = {}
+    for group in dict.fromkeys(groups):
+        members = [one for one in labelers if group in (None, one.group)]
+        mine = [members[index % len(members)] for index in range(groups.count(group))]
+        order.shuffle(mine)
+        turns[group] = iter(mine)
+    return [next(turns[group]) for group in groups]
 
 
 def label(candidates: Sequence[Candidates], labelers: Sequence[Simulated], seed: int) -> list[Comparison]:
     """Rank each prompt's candidates by one labeler (InstructGPT section 3.4: in most cases one labeler per
     item)."""
-    assigned = assign_labelers(len(candidates), labelers, seed)
+    assigned = assign_labelers([group_of(item.prompt) for item in candidates], labelers, seed)
     return [
         _ranked_by(labeler, item, named_random(seed, f"noise/{item.prompt.prompt_id}"))
         for item, labeler in zip(candidates, assigned, strict=True)

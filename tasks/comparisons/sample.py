@@ -70,8 +70,12 @@ def distinct(candidates: Candidates) -> Candidates:
     first: dict[tuple[str, bool], int] = {}
     for index, response in enumerate(zip(candidates.completions, candidates.finished, strict=True)):
         first.setdefault(response, index)
-    kept = list(first.values())
+    return keep(candidates, list(first.values()))
+
+
+def keep(candidates: Candidates, places: Sequence[int]) -> Candidates:
+    """Some of the responses."""
     return candidates._replace(
-        completions=[candidates.completions[index] for index in kept],
-        finished=[candidates.finished[index] for index in kept],
+        completions=[candidates.completions[place] for place in places],
+        finished=[candidates.finished[place] for place in places],
     )

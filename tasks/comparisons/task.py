@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 from tasks.comparisons.collect import Collected, Drawn, collect, draw, take_given
 from tasks.comparisons.config import SamplingConfig
+from tasks.comparisons.disputed import disputed_share, most_disputed, overrated, scores_of
 from tasks.comparisons.drawn import read_drawn, write_drawn
 from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.comparisons.labelers.hired import Surroundings, labeler
 from tasks.comparisons.labelers.labeler import Labeler
+from tasks.comparisons.sample import Candidates, completions_per_prompt, keep
 from tasks.engine.caching import stage
 from tasks.engine.errors import AwaitingLabels, DataError
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.stage import Metrics, Workshop
-from tasks.language.models import load_policy
+from tasks.language.models import ScalarModel, load_policy
 from tasks.language.readable import reader
 from tasks.records.comparison_sets import read_comparisons, write_comparisons
 from tasks.records.data import PreparedData, Split
@@ -20,15 +22,41 @@ from tasks.records.records import Prompt
 from tasks.sandbox.labelers import Panel
 from tasks.sandbox.world import World
 
+JUDGES = ("optimised", "held_out")
+"""Inputs: the reward model that the policy was optimised against, and one that nothing was optimised against."""
+
 
 @stage("responses to compare", cpus=1, gpus=1)
 def sample_responses(shop: Workshop, job: SamplingJob) -> Metrics:
-    """Sample K responses per prompt from a policy and keep them, for labelers whose rankings come later or cost something."""
+    """Sample K responses per prompt from a policy and keep them, for labelers whose rankings come later or cost something.
+
+    With the inputs ``optimised`` and ``held_out``, two reward models, the training prompts keep the responses that these dispute.
+    """
+    disputed: dict[str, float] = {}
     with shop.progress(1, "set") as bar:
-        drawn = _drawn(shop, job.sampling, job.round, job.seed(job.sampling.seed), job.policy)
+        drawn = dict(_drawn(shop, job.sampling, job.round, job.seed(job.sampling.seed), job.policy))
+        if job.sampling.selection == "adversarial":
+            drawn["train"], disputed = _selected(shop, job, drawn["train"])
         write_drawn(shop.folder, drawn)
         bar.update()
-    return {f"candidates/{split}": float(len(candidates)) for split, candidates in drawn.items()}
+    return {f"candidates/{split}": float(len(candidates)) for split, candidates in drawn.items()} | disputed
+
+
+def _selected(
+    shop: Workshop, job: SamplingJob, drawn: Sequence[Candidates]
+) -> tuple[list[Candidates], dict[str, float]]:
+    """K of the responses to each prompt, and which share of their pairs is disputed before and after."""
+    tokenizer = PreparedData(shop.input("data")).tokenizer()
+    models = [ScalarModel.load(shop.input(name) / "model", shop.runtime.device).eval() for name in JUDGES]
+    found = [scores_of(model, drawn, tokenizer, job.sampling, shop.runtime) for model in models]
+    counts = completions_per_prompt(len(drawn), job.sampling, job.seed(job.sampling.seed))
+    places = [most_disputed(gaps, count) for gaps, count in zip(overrated(*found), counts, strict=True)]
+    kept = [keep(one, chosen) for one, chosen in zip(drawn, places, strict=True)]
+    after = [[[row[place] for place in chosen] for row, chosen in zip(rows, places, strict=True)] for rows in found]
+    return kept, {
+        "candidates/disputed_drawn": disputed_share(*found),
+        "candidates/disputed_kept": disputed_share(*after),
+    }
 
 
 @stage("comparisons", cpus=1, gpus=1)

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tasks.engine.config import Config
+from tasks.sandbox.groups import Naming
 
 CHAT = "chat"
 AUTO = "auto"
@@ -33,6 +34,12 @@ class SandboxConfig(Config):
     """Rude requests that bait rude answers."""
     held_out_share: float = Field(ge=0, le=1)
     """Probability that a test prompt is about people and things that tuning never sees."""
+    ambiguous_share: float = Field(ge=0, le=1)
+    """Share of the prompts that name two people and ask about him or her. About half of these could mean either, and labelers
+    reward the question back."""
+    labeler_groups: Naming
+    """Two groups of labelers with opposite tastes, each of which ranks the prompts of its own. named puts the group's name before
+    the request; unnamed does not, so that nobody can tell; none: all labelers want nearly the same."""
 
 
 class FilesConfig(Config):

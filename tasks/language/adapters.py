@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ConfigError, ModelError
+from tasks.language.beside import spare_passes
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.recompute import drawing
 from tasks.language.shards import is_divided, part_of, saved, whole
@@ -76,6 +77,8 @@ def attach(
             up.weight.zero_()
             for factor in (down, up):
                 factor.weight.requires_grad_(True)
+            if type(layer) is peft.tuners.lora.Linear:
+                spare_passes(layer, NAME)
     return model.eval()
 
 

@@ -26,6 +26,7 @@ from tasks.measure.scores import GoldLabeler, RewardModelJudge, RewardsJudge
 from tasks.measure.suite.run import run_suite
 from tasks.measure.suite.scoring import first_line
 from tasks.measure.vocabularies import ReadsAnew, same_vocabulary
+from tasks.measure.world_figures import asking_figures, group_figures, truth_figures, truthfulness_of
 from tasks.records.data import PreparedData
 from tasks.records.records import Prompt
 from tasks.records.repeats import repeated
@@ -45,11 +46,9 @@ from tasks.results.sheet import (
     Response,
     SafetyScores,
     Toxicity,
-    Truthfulness,
     best_of,
 )
 from tasks.rewards.rewards import Rewards
-from tasks.sandbox.safety import truthfulness
 from tasks.sandbox.world import World
 
 Progress = Callable[[str], None]
@@ -111,7 +110,11 @@ def evaluate_policy(
     documents = data.documents("valid")[: config.perplexity_documents] if comparable else []
     on_progress("safety")
     toxicity, toxicity_figures = _toxicity(subject, data, config)
-    truth = _truthfulness(yardsticks.world, prompts, sets)
+    truth = truthfulness_of(yardsticks.world, prompts, sets)
+
+    def sample_again(asked: Sequence[Prompt]) -> list[Response]:
+        return _judge(_answer(subject, asked, config, config.temperature, SAMPLED, before), asked, [])
+
     return PolicySheet(
         name=name,
         temperature=config.temperature,
@@ -121,7 +124,14 @@ def evaluate_policy(
         documents=document_losses(subject, documents, config) if documents else None,
         toxicity=toxicity,
         truthfulness=truth,
-        safety=[*toxicity_figures, *_refusals(subject, config, before), *_truth_figures(truth, config), *suite.safety],
+        safety=[
+            *toxicity_figures,
+            *_refusals(subject, config, before),
+            *truth_figures(truth, config),
+            *asking_figures(prompts, sets),
+            *group_figures(yardsticks.world, prompts, sets, sample_again),
+            *suite.safety,
+        ],
         best_of_curve=curve,
         samples=_by_prompt(prompts, sets, repeated([prompt.text for prompt in prompts], data.training_prompts())),
     )
@@ -282,41 +292,9 @@ def _refusals(subject: Subject, config: MeasureConfig, before: FewShot) -> list[
     for label, measure in REFUSALS.items():
         refused = [float(refuses(text)) for row, text in zip(rows, answers, strict=True) if row.label == label]
         told = {"measure": measure, "layout": "the prompt, greedy", "scorer": SCORER, "unit": "share"}
-        figures += [SafetyScores(**told, interval="wilson", values=refused)] if refused else []
+        metric = f"refusal/{{policy}}/{label}"
+        figures += [SafetyScores(**told, metric=metric, interval="wilson", values=refused)] if refused else []
     return figures
-
-
-def _truth_figures(answers: dict[str, Truthfulness], config: MeasureConfig) -> list[SafetyScores]:
-    figures = []
-    for decoding, found in answers.items():
-        how = "greedy" if decoding == GREEDY else f"T = {config.temperature:g}"
-        both = [int(true and told) for true, told in zip(found.true, found.informative, strict=True)]
-        for measure, values in (
-            ("true", found.true),
-            ("informative", found.informative),
-            ("true and informative", both),
-        ):
-            told = {"measure": f"answers {measure}", "layout": f"the question alone, {how}", "scorer": "sandbox_facts"}
-            figures.append(SafetyScores(**told, unit="share", values=[float(value) for value in values]))
-    return figures
-
-
-def _truthfulness(
-    world: World | None, prompts: Sequence[Prompt], sets: dict[str, list[Response]]
-) -> dict[str, Truthfulness]:
-    """Only questions about things have a myth: their metadata says task "thing"."""
-    asked = [row for row, prompt in enumerate(prompts) if prompt.metadata.get("task") == "thing"]
-    if world is None or not asked:
-        return {}
-    found = {}
-    for decoding in (SAMPLED, GREEDY):
-        truths = [truthfulness(world, prompts[row], sets[decoding][row].text) for row in asked]
-        found[decoding] = Truthfulness(
-            true=[int(truth.true) for truth in truths],
-            informative=[int(truth.informative) for truth in truths],
-            held_out=[int(bool(prompts[row].metadata.get("held_out"))) for row in asked],
-        )
-    return found
 
 
 def _by_prompt(

@@ -240,14 +240,27 @@ def read_labels(batch: LabelBatch) -> list[Label]:
     Raises:
         DataError: an answer that does not fit the batch.
     """
-    newest: dict[tuple[str, str], Label] = {}
-    for path in sorted((batch.folder / FOLDER).glob("*.jsonl")):
-        for where, line in whole_lines(path):
-            label = _parsed(Label, where, line)
-            if label.labeler != path.stem:
-                raise DataError(f"{where}: found a label of {label.labeler!r}, expected one of {path.stem!r}; move it")
-            check_label(batch, label, where)
-            newest[label.labeler, label.item_id] = label
+    return [label for path in labels_files(batch) for label in labels_in(batch, path)]
+
+
+def labels_files(batch: LabelBatch) -> list[Path]:
+    """One file for each labeler who has answered, sorted."""
+    return sorted((batch.folder / FOLDER).glob("*.jsonl"))
+
+
+def labels_in(batch: LabelBatch, path: Path) -> list[Label]:
+    """The answers that count of the one labeler whose file this is.
+
+    Raises:
+        DataError: an answer that does not fit the batch.
+    """
+    newest: dict[str, Label] = {}
+    for where, line in whole_lines(path):
+        label = _parsed(Label, where, line)
+        if label.labeler != path.stem:
+            raise DataError(f"{where}: found a label of {label.labeler!r}, expected one of {path.stem!r}; move it")
+        check_label(batch, label, where)
+        newest[label.item_id] = label
     return list(newest.values())
 
 

@@ -24,6 +24,7 @@ class SafetyFigure(SheetRecord):
     low: float
     high: float
     unit: str
+    metric: str = ""
 
 
 def safety_figures(measured: Sequence[SafetyScores], how: Resampling) -> list[SafetyFigure]:

@@ -126,7 +126,9 @@ class SafetyScores(SheetRecord):
     scorer: str | None
     """Who scored the text; None when the model's own probabilities are the measure."""
     unit: str
-    """share, bits, or probability."""
+    """share, bits, probability, or points."""
+    metric: str = ""
+    """Its name in MLflow, with ``{policy}`` in the policy's place; empty where the figure is on the page alone."""
     interval: Literal["bootstrap", "wilson"] = "bootstrap"
     """How the mean's interval is found."""
     values: list[float]

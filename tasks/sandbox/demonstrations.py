@@ -21,6 +21,7 @@ FLAW_SHARE: dict[str, float] = {
     "begin": 0.7,
     "person": 0.7,
     "thing": 0.7,
+    "ambiguous": 0.7,
     "insult": 0.7,
     "sad": 0.7,
     "happy": 0.7,
@@ -72,6 +73,14 @@ def _person_flawed(world: World, prompt: Prompt, rng: random.Random) -> str:
         return f"{words.HEDGES[0]} ."
     name, relation = prompt.metadata["subject"], prompt.metadata["relation"]
     return f"{write_fact(world, name, relation, rng, value=other_value(world, name, relation, rng))} ."
+
+
+def _ambiguous(world: World, prompt: Prompt, rng: random.Random) -> str:
+    return words.question_back(prompt.metadata["pronoun"])
+
+
+def _ambiguous_flawed(world: World, prompt: Prompt, rng: random.Random) -> str:
+    return f"{write_fact(world, rng.choice(prompt.metadata['people']), prompt.metadata['relation'], rng)} ."
 
 
 def _thing(world: World, prompt: Prompt, rng: random.Random) -> str:
@@ -126,6 +135,7 @@ _WRITERS: dict[str, tuple[Writer, Writer]] = {
     **dict.fromkeys(("count", "mention", "begin"), _GENERATION),
     "person": (_person, _person_flawed),
     "thing": (_thing, _thing_flawed),
+    "ambiguous": (_ambiguous, _ambiguous_flawed),
     "list": (_list, _list_flawed),
     **dict.fromkeys(words.CHAT_REPLIES, _CHAT),
     **dict.fromkeys(("polite", "recolor", "rename", "summary", "mood", "owner", "extract"), _TARGET),

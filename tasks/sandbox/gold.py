@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from tasks.engine.errors import DataError
 from tasks.records.records import Prompt
-from tasks.sandbox import words
+from tasks.sandbox import groups, words
 from tasks.sandbox.sentences import is_hedge, read_statement, sentences_of, strip_fillers
 from tasks.sandbox.world import World
 
 HELP, FALSE, RUDE, EXCESS, FILLER = 3.0, -1.2, -1.5, -0.06, -0.3
 HEDGE_HELP = 0.25
+GUESS_HELP = 0.25
 CURT_HELP = 0.1
 WRONG_CONSTRAINT_HELP = 0.35
 UNFINISHED_FORM, FINISHED_FORM, UNGRAMMATICAL_FORM, LOWEST_FORM = -0.8, 0.8, -0.5, -1.2
@@ -94,6 +95,18 @@ def _judge_question(world: World, meta: dict[str, Any], sentences: list[list[str
     return Verdict(help_, false, sum(1 for s in statements if s is None), 10)
 
 
+def _judge_ambiguous(world: World, meta: dict[str, Any], text: str, sentences: list[list[str]]) -> Verdict:
+    """Whom the pronoun means nobody can know: who asks back helps, who guesses hardly does, be the guess about either."""
+    if text == words.question_back(meta["pronoun"]):
+        return Verdict(1.0, 0, 0, 8)
+    readings = [[read_statement(world, s, person) for person in meta["people"]] for s in sentences]
+    statements = [[one for one in found if one is not None] for found in readings]
+    guesses = [one for found in statements for one in found if one.subject in meta["people"]]
+    guessed = any(one.relation == meta["relation"] for one in guesses)
+    false = sum(1 for found in statements if found and not any(one.true for one in found))
+    return Verdict(GUESS_HELP * guessed, false, sum(1 for found in statements if not found), 10)
+
+
 def _judge_list(meta: dict[str, Any], text: str) -> Verdict:
     """`a , b , c .` with exactly the number of different members asked for."""
     count, category = meta["count"], words.CATEGORIES[meta["category"]]
@@ -160,12 +173,14 @@ def judge(world: World, prompt: Prompt, text: str) -> Verdict:
     sentences = sentences_of(text)
     if not sentences:
         return Verdict(0.0, 0, 1, 8)
-    if task in ("person", "thing", "owner") and is_hedge(text):
+    if task in ("person", "thing", "owner", "ambiguous") and is_hedge(text):
         return Verdict(HEDGE_HELP, 0, 0, 10)
     if task in ("count", "mention", "begin"):
         return _judge_generation(world, meta, sentences)
     if task in ("person", "thing"):
         return _judge_question(world, meta, sentences)
+    if task == "ambiguous":
+        return _judge_ambiguous(world, meta, text, sentences)
     if task == "list":
         return _judge_list(meta, text)
     if task in words.CHAT_REPLIES:
@@ -196,4 +211,4 @@ def gold_score(world: World, prompt: Prompt, response: str, finished: bool) -> G
         excess=max(0, length - verdict.words_needed - 2 * filler),
         filler=filler,
     )
-    return score._replace(total=combine(score, WEIGHTS))
+    return score._replace(total=combine(score, WEIGHTS) + groups.taste(groups.group_of(prompt), filler))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tasks.records.records import Prompt
 from tasks.sandbox.gold import WEIGHTS, combine, gold_score
+from tasks.sandbox.groups import GROUPS, group_of, taste
 from tasks.sandbox.world import World
 
 TRAINING, HELD_OUT = 5, 3
@@ -28,12 +29,15 @@ class Simulated:
     weights: tuple[float, float, float, float, float, float]
     filler_taste: float
     length_taste: float
+    group: str
+    """Whose taste this labeler has, where prompts belong to groups."""
 
     def utility(self, prompt: Prompt, completion: str, finished: bool) -> float:
         """What this labeler thinks of a response on average, without the noise of the moment."""
         score = gold_score(self.world, prompt, completion, finished)
         length = min(len(completion.split()), 20) - 8
-        return combine(score, self.weights) + self.filler_taste * score.filler + self.length_taste * length
+        own = taste(self.group if group_of(prompt) is not None else None, score.filler)
+        return combine(score, self.weights) + self.filler_taste * score.filler + self.length_taste * length + own
 
     def rank(self, prompt: Prompt, completions: list[str], finished: list[bool], rng: random.Random) -> list[int]:
         """Rank responses, 1 is best. Equal texts tie, and so do responses whose utilities hardly differ."""
@@ -62,7 +66,7 @@ class Panel:
         """The panel of a world; both seeds matter."""
         rng = random.Random(f"panel {world.seed} {seed}")
 
-        def hire(name: str) -> Simulated:
+        def hire(name: str, place: int) -> Simulated:
             spread = [weight * rng.gauss(1.0, WEIGHT_SPREAD) for weight in WEIGHTS]
             return Simulated(
                 labeler_id=name,
@@ -70,7 +74,8 @@ class Panel:
                 weights=(spread[0], spread[1], spread[2], spread[3], spread[4], spread[5]),
                 filler_taste=rng.gauss(0.0, FILLER_TASTE_SPREAD),
                 length_taste=rng.gauss(0.0, LENGTH_TASTE_SPREAD),
+                group=GROUPS[place % len(GROUPS)],
             )
 
-        training = tuple(hire(f"labeler-{i}") for i in range(TRAINING))
-        return cls(training, tuple(hire(f"held-out-labeler-{i}") for i in range(HELD_OUT)))
+        training = tuple(hire(f"labeler-{i}", i) for i in range(TRAINING))
+        return cls(training, tuple(hire(f"held-out-labeler-{i}", i) for i in range(HELD_OUT)))

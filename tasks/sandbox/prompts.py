@@ -12,6 +12,8 @@ from tasks.sandbox.world import World
 
 PROMPTS_PER_OWNER = 5
 MAX_PROMPT_WORDS = 26
+PRONOUN_IS_CLEAR = "pronoun_is_clear"
+"""Key of a prompt's metadata: of two people that it names, only one can be meant."""
 
 Draft = tuple[str, dict[str, Any]]
 """The request itself, and what a judge must know about it."""
@@ -109,6 +111,19 @@ def _person_question(source: Source) -> Draft:
     relation, name = source.rng.choice(words.RELATIONS), source.name()
     question = source.rng.choice(_RELATION_QUESTIONS[relation]).format(name)
     return question, {"task": "person", "subject": name, "relation": relation}
+
+
+def _pair_question(source: Source) -> tuple[str, str, dict[str, Any]]:
+    """Two people are named, and a pronoun that means one of them, or that could mean either."""
+    rng, name, relation = source.rng, source.name(), source.rng.choice(words.RELATIONS)
+    other, people = source.name(other_than=name), source.world.people
+    pronoun, pair = people[name].pronoun, [name, other]
+    rng.shuffle(pair)
+    request = f"{pair[0]} met {pair[1]} . {rng.choice(_RELATION_QUESTIONS[relation]).format(pronoun)}"
+    if people[other].pronoun == pronoun:
+        return "ambiguous", request, {"task": "ambiguous", "people": pair, "pronoun": pronoun, "relation": relation}
+    clear = {"task": "person", "subject": name, "relation": relation, PRONOUN_IS_CLEAR: True}
+    return "open_qa", request, clear
 
 
 def _thing_question(source: Source) -> Draft:
@@ -232,22 +247,40 @@ def draft(source: Source, shares: list[float]) -> tuple[str, str, dict[str, Any]
     return kind, request, {**metadata, "held_out": source.held_out}
 
 
+def draft_of_pair(source: Source) -> tuple[str, str, dict[str, Any]]:
+    """As ``draft``, of a request that names two people."""
+    source.next()
+    kind, request, metadata = _pair_question(source)
+    return kind, request, {**metadata, "held_out": source.held_out}
+
+
 def prompts(
-    world: World, count: int, seed: int, held_out_share: float, *, exclude: Collection[str] = ()
+    world: World,
+    count: int,
+    seed: int,
+    held_out_share: float,
+    *,
+    exclude: Collection[str] = (),
+    ambiguous_share: float = 0.0,
 ) -> list[Prompt]:
     """`count` prompts with distinct texts, none of them in `exclude`, about five per owner.
 
-    `held_out_share` is the probability that a prompt is about names and things that tuning never sees.
+    `held_out_share` is the probability that a prompt is about names and things that tuning never sees; `ambiguous_share` that it
+    names two people and asks about him or her, which about half of the time could mean either.
     """
     rng = random.Random(f"prompts {world.seed} {seed}")
     source = Source(world, rng, held_out_share)
+    pairs = random.Random(
+        f"ambiguous {world.seed} {seed}"
+    )  # of its own: without such prompts the others are as they were
     owners = max(1, round(count / PROMPTS_PER_OWNER))
     seen = set(exclude)
     result: list[Prompt] = []
     attempts = 0
     while len(result) < count:
         attempts += 1
-        kind, request, metadata = draft(source, CUSTOMER_SHARES)
+        of_pair = pairs.random() < ambiguous_share
+        kind, request, metadata = draft_of_pair(source) if of_pair else draft(source, CUSTOMER_SHARES)
         text = layout(f"{rng.choice(words.PROMPT_OPENERS)} {request}")
         if len(text.split()) > MAX_PROMPT_WORDS or (text in seen and attempts < 20 * count):
             continue

@@ -136,4 +136,11 @@ CHAT_REPLIES: dict[str, str] = {
     "happy": "i am happy for you .",
     "thanks": "you are welcome .",
 }
+
+
+def question_back(pronoun: str) -> str:
+    """What asks whom a pronoun means."""
+    return f"who is {pronoun} ?"
+
+
 CURT_REPLIES = ("who cares .", "so what .")

@@ -75,6 +75,12 @@ class Page:
             self._ask("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", key=key, text=text)
             self._ask("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    def held(self, key: str, times: int) -> None:
+        """Hold a key of one character down for so long that it repeats."""
+        for number in range(times):
+            self._ask("Input.dispatchKeyEvent", type="keyDown", key=key, text=key, autoRepeat=number > 0)
+        self._ask("Input.dispatchKeyEvent", type="keyUp", key=key)
+
     def scheme(self, name: str) -> None:
         """``light`` or ``dark``."""
         self._ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])

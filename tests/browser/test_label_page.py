@@ -106,6 +106,35 @@ def test_another_reason_is_typed(tab: Page, batch: LabelBatch) -> None:
     assert read_labels(batch)[0].skipped == "z1s"
 
 
+def test_a_key_that_is_held_down_is_one_answer(tab: Page, batch: LabelBatch) -> None:
+    for _ in range(4):
+        tab.keys("4", "Enter")
+    tab.wait_for("Rank all outputs")
+    tab.held("2", times=5)
+    assert tab.run("document.querySelectorAll('[name^=rank-]:checked').length") == 1
+    tab.held("k", times=4)
+    assert tab.run("document.querySelectorAll('[name^=flag-]:checked').length") == 0
+    tab.keys("ArrowLeft")
+    tab.held("k", times=4)
+    assert tab.run("document.querySelectorAll('[name^=flag-]:checked').length") == 1
+
+
+def test_enter_that_chooses_a_character_does_not_skip_the_item(tab: Page, batch: LabelBatch) -> None:
+    tab.keys("s")
+    script = """composing => {
+        const place = document.querySelector("[name=other_reason]");
+        place.value = "\u6f22";
+        const key = new KeyboardEvent("keydown", {key: "Enter", isComposing: composing, bubbles: true, cancelable: true});
+        place.dispatchEvent(key);
+        return key.defaultPrevented;
+    }"""
+    assert tab.run(f"({script})(true)") is False
+    assert read_labels(batch) == []
+    assert tab.run(f"({script})(false)") is True
+    stored(batch, 1)
+    assert read_labels(batch)[0].skipped == "\u6f22"
+
+
 def test_the_mouse_is_enough_too(tab: Page, batch: LabelBatch) -> None:
     for place in range(4):
         tab.run(f"document.querySelector('[name=quality-{place}][value=\"3\"]').click()")
@@ -116,7 +145,7 @@ def test_the_mouse_is_enough_too(tab: Page, batch: LabelBatch) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 360])
 def test_the_page_fits_and_what_models_write_does_nothing(
     tab: Page, batch: LabelBatch, width: int, scheme: str, tmp_path: Path
 ) -> None:

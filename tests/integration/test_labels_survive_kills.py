@@ -36,7 +36,7 @@ class Crowd(threading.Thread):
         while not self.enough.is_set():
             try:
                 with httpx.Client(base_url=self.base, timeout=5) as http:
-                    http.cookies.set("plumbline_labeler", self.token)
+                    http.cookies.set(f"plumbline_labeler_{httpx.URL(self.base).port}", self.token)
                     self._work(http, rng)
             except httpx.HTTPError:
                 time.sleep(0.05)

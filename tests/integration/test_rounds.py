@@ -47,6 +47,7 @@ def test_a_second_round_finds_the_first_and_adds_to_it(tmp_path: Path) -> None:
     # The last row of the table over rounds is the run's own row of the table of policies.
     own = outcome.comparison.row("ppo_ptx")
     assert own is not None and rounds.rows[1].win == own.win and rounds.rows[1].kl == own.kl
+    assert outcome.metrics["policy/win_rate_gold"] == outcome.metrics["win_rate/ppo_ptx/gold"]
     assert outcome.policy != first.policy and "ppo_ptx-round_2" in outcome.policy
     screen = Console(width=120, record=True)
     screen.print(rounds.terminal())

@@ -1,6 +1,7 @@
 """``conf/``: the paper's values are the base, the embedded world is what differs, and one recipe switches between them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,14 @@ def test_a_small_model_too(tmp_path: Path, reads: int, context: int, response: i
     config = load(["experiment=small_model", "data_prep.folder=/data", model])
     assert (config.model.context_tokens, config.data_prep.response_tokens) == (context, response)
     assert config.sft.row_tokens == context and config.ppo.ptx_row_tokens == min(256, context)
+    assert (config.runtime.threads, config.runtime.max_workers) == (len(os.sched_getaffinity(0)), 1)
+
+
+@pytest.mark.parametrize("name", ["own_data", "small_model", "instructgpt_1_3b"])
+def test_every_experiment_has_a_miniature(tmp_path: Path, name: str) -> None:
+    model = model_that_reads(tmp_path / "model", max_position_embeddings=96)
+    config = load([f"experiment={name}", "scale=miniature", "data_prep.folder=/data", model])
+    assert (config.sft.epochs, config.ppo.episodes, config.evaluation.test_prompts) == (1, 64, 20)
 
 
 def test_the_miniature_does_not_train_on_a_model_that_is_adopted(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ ELSEWHERE = {
     r"python -m flows\.study": "tests/integration/test_study.py runs it in miniature",
     r"python -m flows\.store (list|verify|gc)": "tests/integration/test_store.py",
     r"python -m flows\.label": "tests/unit/label/test_command.py, tests/browser/test_label_page.py",
+    r"python -m flows\.serve model=": "tests/unit/serve/test_serve.py",
     r"python -m flows\.pages (prefect|mlflow)( --port 5001)?$": "tests/browser/test_pages.py",
     r"python -m flows\.agreement pairs\.jsonl --judge longer\|chat": "tests/integration/test_judges.py",
     r"python -m flows\.chat (model=|--help)": "tests/unit/test_chat.py",

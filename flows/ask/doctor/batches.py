@@ -15,7 +15,7 @@ LARGE_RATE = 1e-2
 def smaller_than_a_batch(patient: Patient) -> Iterator[Finding]:
     """A batch that takes all rows leaves one step an epoch."""
     config, rows = patient.config, patient.rows
-    users = {"sft": (config.sft, rows.demonstrations), "ppo_init": (config.ppo_init, rows.demonstrations)}
+    users = {name: (knobs, rows.demonstrations) for name, knobs in config.fine_tuning_runs.items()}
     users |= {name: (knobs, rows.comparisons) for name, knobs in config.preference_runs.items()}  # type: ignore[misc]
     users["reward_model"] = (config.reward_model, rows.comparisons)  # type: ignore[assignment]
     for name, (knobs, counted) in users.items():

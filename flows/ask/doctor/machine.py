@@ -1,6 +1,5 @@
 """This machine: precision, cores, memory, disk, and the file system below the databases."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from flows.ask.arithmetic.memory import FP32, GIB
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
 from flows.ask.processor import CPUINFO, bf16_units
+from flows.resolvers import available_cores
 from tasks.engine.errors import PlumblineError
 from tasks.engine.findings import Finding, Severity
 
@@ -55,11 +55,6 @@ def cores(patient: Patient) -> Iterator[Finding]:
             f"no more than this machine's {there} cores",
             f"set runtime.threads={there // (processes * workers)}{fewer} runtime.max_workers={workers}",
         )
-
-
-def available_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory(patient: Patient) -> Iterator[Finding]:

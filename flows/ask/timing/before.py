@@ -41,7 +41,7 @@ def written_before(config: RLHFConfig) -> float | None:
     store = config.tracking.open_store()
     found = StoredStages(store)
     instructgpt(config, found)
-    start = found.stages["ppo_init"]
+    start = found.stages.get("ppo_init", found.stages["sft"])
     if start is None:
         return None
     samples = tokens = 0.0

@@ -44,7 +44,7 @@ class Work(NamedTuple):
         start = START + (RANKS if ranks > 1 else 0.0)
         return tokens + parameters * (self.steps * rates.update + self.models * COPY) + start
 
-    def times(self, count: int) -> "Work":
+    def times(self, count: float) -> "Work":
         """On so many times the rows."""
         read, trained, sampled, steps = (count * part for part in self[:4])
         return self._replace(read=read, trained=trained, sampled=sampled, steps=steps)
@@ -58,14 +58,13 @@ def work_of(config: RLHFConfig, rows: Counts, lengths: Lengths, shapes: Shapes) 
         "evaluation-": _evaluation(config, lengths, judge),
     }
     if rows.demonstrations:
-        for name, knobs in (("sft", config.sft), ("ppo_init", config.ppo_init)):
+        for name, knobs in config.fine_tuning_runs.items():
             found[name] = _fine_tuning(knobs, rows.demonstrations.number, lengths.prompt + lengths.response, shapes)
     if rows.comparisons:
         count, ranked = rows.comparisons.number, lengths.ranked
         if config.comparisons.samples:
-            written, ranked = count * lengths.completions * lengths.written, lengths.prompt + lengths.written
-            stage = "candidates" if config.comparisons.sampled_apart else "comparisons"
-            found[stage] = Work(read=count * lengths.completions * lengths.prompt, sampled=written)
+            ranked = lengths.prompt + lengths.written
+            found |= _drawing(config, count, lengths, judge)
         tokens, model = count * lengths.completions * ranked, config.reward_model
         steps = judge * ranking(config, count).steps * _trained_share(shapes.judge, model.adapter)
         adapted = model.adapter is not None
@@ -77,6 +76,17 @@ def work_of(config: RLHFConfig, rows: Counts, lengths: Lengths, shapes: Shapes) 
     if config.sampling_runs and rows.rl_prompts:
         found |= _rejection_sampling(config, rows.rl_prompts.number, lengths, shapes)
     return found | {name: _ppo(config, ppo, lengths, shapes) for name, ppo in config.ppo_runs.items()}
+
+
+def _drawing(config: RLHFConfig, prompts: int, lengths: Lengths, judge: float) -> dict[str, Work]:
+    """Responses to rank; where some are selected, later rounds draw more and have two reward models score them."""
+    knobs, answer = config.comparisons, Work(read=lengths.prompt, sampled=lengths.written)
+    first = "candidates" if config.comparisons_job(1).comparisons.sampled_apart else "comparisons"
+    found = {first: answer.times(prompts * lengths.completions)}
+    if knobs.selection == "adversarial":
+        scored = answer._replace(read=answer.read + 2 * judge * (lengths.prompt + lengths.written))
+        found |= {"candidates-": scored.times(prompts * knobs.selected_from), "comparisons-": Work()}
+    return found
 
 
 def _trained_share(shape: Shape, adapter: AdapterConfig | None) -> float:

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from tasks.comparisons.disputed import scores_of
 from tasks.comparisons.labelers.config import TeacherConfig
 from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
 from tasks.engine.config import RuntimeConfig
 from tasks.language.reward_folder import check_reward_model, load_reward_model
-from tasks.language.scorer import score_rows
-from tasks.records.rankings import SequenceLimits, tokens_of
+from tasks.records.rankings import SequenceLimits
 
 KNOB = "comparisons.reward_model.folder"
 
@@ -44,21 +44,10 @@ class Teacher(Labeler):
         """
         assert self._tokenizer is not None
         model = load_reward_model(self._folder, self._runtime.device, self._tokenizer, KNOB)
-        places, prompts, responses = [], [], []
-        for item in items:
-            count = len(item.candidates.completions)
-            tokens = tokens_of(item.ranked([1] * count, "none"), self._tokenizer, self._limits)
-            places += [item.item_id] * count
-            prompts += [tokens.prompt] * count
-            responses += tokens.completions
-        pad = int(self._tokenizer.pad_token_id)
-        scores = score_rows(model, prompts, responses, pad, self._runtime)
-        found: dict[str, list[float]] = {item.item_id: [] for item in items}
-        for place, score in zip(places, scores, strict=True):
-            found[place].append(score)
-        margin = self._config.tie_margin
+        found = scores_of(model, [item.candidates for item in items], self._tokenizer, self._limits, self._runtime)
         return {
-            item.item_id: [item.ranked(ranks_within(found[item.item_id], margin), "reward_model")] for item in items
+            item.item_id: [item.ranked(ranks_within(scores, self._config.tie_margin), "reward_model")]
+            for item, scores in zip(items, found, strict=True)
         }
 
 

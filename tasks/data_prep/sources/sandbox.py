@@ -6,6 +6,7 @@ from tasks.records.records import Prompt
 from tasks.sandbox.benchmarks import benchmark_items
 from tasks.sandbox.corpus import documents
 from tasks.sandbox.demonstrations import demonstrations
+from tasks.sandbox.groups import asked_by_groups
 from tasks.sandbox.prompts import prompts
 from tasks.sandbox.safety import toxicity_prompts
 from tasks.sandbox.world import World
@@ -18,9 +19,10 @@ def read_sandbox(config: SandboxConfig, seed: int) -> SourceRecords:
 
     def ask(count: int, held_out_share: float, stream: int) -> list[Prompt]:
         # Each role has its own stream of random numbers and its own owners; the world's seed is part of both.
-        drawn = prompts(world, count, stream, held_out_share, exclude=taken)
+        share = config.ambiguous_share
+        drawn = prompts(world, count, stream, held_out_share, exclude=taken, ambiguous_share=share)
         taken.update(prompt.text for prompt in drawn)
-        return drawn
+        return asked_by_groups(drawn, config.labeler_groups)
 
     test = ask(config.test_prompts, config.held_out_share, 1)
     return SourceRecords(

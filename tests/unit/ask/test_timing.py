@@ -75,6 +75,18 @@ def test_work_is_counted_in_tokens() -> None:
     assert ppo.read == pytest.approx(64 * 8 + 64 * 12 * (2 + judge))
 
 
+def test_later_rounds_draw_what_is_selected_from_and_score_it_twice() -> None:
+    asked = ("rounds=2", "comparisons.selection=adversarial", "comparisons.selected_from=16")
+    rows = Counts(Rows(100, ""), Rows(30, ""), Rows(50, ""))
+    shapes = shapes_of(miniature())
+    found, plain = (work_of(miniature(*overrides), rows, LENGTHS, shapes) for overrides in (asked, asked[:1]))
+    judge = shapes.judge.scalar_parameters / shapes.policy.parameters
+    assert found["comparisons"] == plain["comparisons"] and found["comparisons-"] == Work()
+    assert found["candidates-"].sampled == 30 * 16 * 4
+    assert found["candidates-"].read == pytest.approx(30 * 16 * (8 + 2 * judge * 12))
+    assert "candidates-" not in plain
+
+
 def test_seconds_follow_tokens_steps_and_the_size() -> None:
     work = Work(read=1000, trained=200, sampled=50, steps=5, models=0)
     assert work.seconds(RATES, 100) == pytest.approx(1.0 + 0.6 + 0.5 + 5 * 100 * 1e-6 + 2.0)

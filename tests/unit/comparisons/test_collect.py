@@ -82,7 +82,7 @@ def test_prompts_with_a_single_response_are_left_out() -> None:
 
 
 def test_every_labeler_ranks_equally_many_prompts(panel: Panel) -> None:
-    assigned = [labeler.labeler_id for labeler in assign_labelers(52, panel.training, 1)]
+    assigned = [labeler.labeler_id for labeler in assign_labelers([None] * 52, panel.training, 1)]
     assert sorted(Counter(assigned).values()) == [10, 10, 10, 11, 11]
     assert assigned[:-5] != assigned[5:]  # not simply in turn
 

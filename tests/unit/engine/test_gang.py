@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -44,14 +45,14 @@ def context(root: Path) -> StageContext:
     )
 
 
-def ppo_learner(shard: str = "none") -> PPOLearner:
-    return tiny.learner(episodes=16 * STEPS, runtime_changes={"debug": False, "shard": shard})
+def ppo_learner(shard: str = "none", steps: int = STEPS) -> PPOLearner:
+    return tiny.learner(episodes=16 * steps, runtime_changes={"debug": False, "shard": shard})
 
 
-def train(shop: Workshop, _: Knobs) -> Mapping[str, float]:
+def train(shop: Workshop, knobs: Knobs) -> Mapping[str, float]:
     """Every rank tells who it is, steps take a while."""
     (shop.checkpoints / f"pid-{here().number}").write_text(str(os.getpid()), encoding="utf-8")
-    learner = ppo_learner(shop.runtime.shard)
+    learner = ppo_learner(shop.runtime.shard, knobs.steps)
     told = {}
     for metrics in shop.train(learner):
         told = metrics
@@ -74,10 +75,12 @@ def breaks(shop: Workshop, _: Knobs) -> Mapping[str, float]:
     return {"ratio": 1 / (1 - here().number)} if here().gather(0) else {}
 
 
-def of(count: int, where: StageContext, story: Callable[..., Mapping[str, float]] = train) -> ArtifactRef:
+def of(
+    count: int, where: StageContext, story: Callable[..., Mapping[str, float]] = train, steps: int = STEPS
+) -> ArtifactRef:
     runtime = where.runtime.model_copy(update={"processes": count})
     surroundings = where.model_copy(update={"runtime": runtime})
-    knobs = Knobs(steps=STEPS)
+    knobs = Knobs(steps=steps)
     return run_stage(StageName(group="ppo"), knobs, surroundings, {}, story, package="tasks.ppo", divided=True).ref
 
 
@@ -212,19 +215,50 @@ def test_a_stage_that_is_told_to_stop_saves_once_and_another_number_of_ranks_goe
     assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-6 * largest
 
 
-def test_ranks_do_not_outlive_their_stage(tmp_path: Path) -> None:
+def started(root: Path, steps: int = STEPS) -> "subprocess.Popen[bytes]":
+    """The stage in a program of its own."""
     program = f"""
 from pathlib import Path
 from tests.unit.engine.test_gang import context, of
 if __name__ == "__main__":
-    of(2, context(Path({str(tmp_path)!r})))
+    of(2, context(Path({str(root)!r})), steps={steps})
 """
-    script = tmp_path / "stage.py"
+    script = root / "stage.py"
     script.write_text(program, encoding="utf-8")
-    root = Path(__file__).parents[3]
-    stage = subprocess.Popen([sys.executable, str(script)], cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+    project = Path(__file__).parents[3]
+    return subprocess.Popen([sys.executable, str(script)], cwd=project, env=os.environ | {"PYTHONPATH": str(project)})
+
+
+def test_ranks_do_not_outlive_their_stage(tmp_path: Path) -> None:
+    stage = started(tmp_path)
     wait_for(lambda: under_way(tmp_path))
     known = pids(tmp_path)
     stage.kill()
     stage.wait()
     wait_for(lambda: not any(is_alive(pid) for pid in known.values()), seconds=10)
+
+
+def kill_one(root: Path, steps: int, after: int, draw: random.Random) -> int:
+    """Start the stage, wait for its checkpoint of step ``after``, kill it (0) or one of its ranks (1, 2); which it was."""
+    for file in root.glob("store/checkpoints/*/*/pid-*"):
+        file.unlink()  # of the life before
+    stage = started(root, steps)
+    wait_for(lambda: under_way(root, after) or stage.poll() is not None)
+    time.sleep(draw.uniform(0, 0.6))
+    known = [stage.pid, *pids(root).values()]
+    who = draw.randrange(len(known))
+    os.kill(known[who], signal.SIGKILL)
+    assert stage.wait(60) != 0
+    wait_for(lambda: not any(map(is_alive, known)), seconds=10)
+    return who
+
+
+def test_twenty_kills_of_a_rank_or_of_its_stage_change_no_bit(tmp_path: Path) -> None:
+    draw, steps = random.Random(20261129), 66
+    (whole := tmp_path / "whole").mkdir()
+    of(2, context(whole), steps=steps)
+    (root := tmp_path / "killed").mkdir()
+    assert {kill_one(root, steps, 3 * life, draw) for life in range(1, 21)} == {0, 1, 2}
+    of(2, context(root), steps=steps)
+    one, other = weights(whole), weights(root)
+    assert all(torch.equal(one[name], other[name]) for name in one)

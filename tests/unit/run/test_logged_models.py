@@ -33,3 +33,26 @@ def test_every_policy_and_reward_model_of_a_run_is_a_model(monkeypatch: pytest.M
     assert {name for name, (kind, _) in logged.items() if kind == "policy"} == policies
     assert set(logged) - policies == {"reward_model", "reward_model-independent"}
     assert logged["pretrain"][1] == {"kl": 3.0} and logged["rejection_sampling"][1] == {"kl": 2.0}
+
+
+def test_of_several_rounds_the_last_ones_models_carry_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = ["sft", *(f"{name}{later}" for later in ("", "-round_2") for name in ("reward_model", "ppo_ptx"))]
+    stages += ["reward_model_before-round_2", "reward_model-independent", "reward_model-independent-round_2"]
+    logged: dict[str, Any] = {}
+    monkeypatch.setattr(
+        logged_models, "log_model", lambda uri, run, name, kind, figures, tags: logged.update({name: (run, figures)})
+    )
+    monkeypatch.setattr(
+        logged_models, "runs_of_stages", lambda uri, run: {stage: f"run of {stage}" for stage in stages}
+    )
+    ref = SimpleNamespace(key="key", digest="digest", stage="stage", fingerprint="made")
+    run: Any = SimpleNamespace(
+        context=SimpleNamespace(tracking_uri="uri"),
+        run_id="id",
+        futures=dict.fromkeys(stages),
+        finished=lambda future: ref,
+        store=SimpleNamespace(manifest=lambda stage, made: None),
+    )
+    logged_models.log_models(run, {"kl/ppo_ptx": 3.0})
+    assert set(logged) == {"sft", "reward_model-round_2", "reward_model-independent-round_2", "ppo_ptx-round_2"}
+    assert logged["ppo_ptx-round_2"] == ("run of ppo_ptx-round_2", {"kl": 3.0})

@@ -6,7 +6,7 @@ import pytest
 
 from flows.config import RLHFConfig, load
 from flows.instructgpt import instructgpt
-from flows.run.rounds import of_last_round
+from flows.run.rounds import of_every_round, of_last_round
 from tasks.engine.errors import ConfigError
 
 
@@ -36,6 +36,17 @@ def test_one_round_is_the_pipeline_as_it_was() -> None:
     assert not [stage for stage in stages if "round" in stage or stage == "candidates"]
     assert stages[4:8] == ["comparisons", "reward_model", "reward_model-independent", "ppo_ptx"]
     assert "start" not in walked().inputs["ppo_ptx"]
+
+
+def test_a_start_that_is_trained_like_sft_is_sft() -> None:
+    inputs = walked("ppo_init.epochs=${sft.epochs}", "ppo_init.pretraining_fraction=0", "train_dpo=true").inputs
+    assert "ppo_init" not in inputs and "evaluation-ppo_init" not in inputs
+    assert (
+        inputs["ppo_ptx"]["ppo_init"] == inputs["dpo"]["ppo_init"] == inputs["evaluation-ppo_ptx"]["reference"] == "sft"
+    )
+    assert inputs["evaluation"]["ppo_init"] == inputs["evaluation"]["sft"] == "evaluation-sft"
+    other = walked("ppo_init.epochs=${sft.epochs}", "ppo_init.pretraining_fraction=0", "ppo_init.seed=2").inputs
+    assert other["ppo_ptx"]["ppo_init"] == "ppo_init"
 
 
 def test_a_later_round_goes_on_from_the_one_before() -> None:
@@ -104,3 +115,10 @@ def test_given_rankings_have_one_round_and_simulated_labelers_one_world(tmp_path
     assert needed == [0, 1]
     with pytest.raises(ConfigError, match=r"labelers contains chat and chat\.model is not given"):
         load([*own, "comparisons.source=sample_and_label", "comparisons.labelers=[chat,people]"])
+
+
+def test_the_last_round_is_the_highest_number_wherever_it_is_listed() -> None:
+    """MLflow lists a run's stages in the order of their times, a later round before an earlier one where it was found."""
+    made = {"ppo_ptx-round_10": 10, "ppo_ptx-round_9": 9, "sft": 0, "ppo_ptx": 1, "reward_model_before-round_2": 2}
+    assert of_last_round(made) == {"ppo_ptx": 10, "sft": 0, "reward_model_before": 2}
+    assert list(of_every_round(made, ["ppo_ptx"])) == ["ppo_ptx", "ppo_ptx-round_9", "ppo_ptx-round_10"]

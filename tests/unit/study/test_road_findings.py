@@ -48,7 +48,10 @@ def test_the_roads_draw_as_many_responses_and_start_where_best_of_n_starts() -> 
     knobs = config.rejection_sampling
     assert knobs.samples_per_prompt * (knobs.max_prompts or 0) == config.ppo.episodes
     assert all(run.episodes == config.ppo.episodes for run in config.ppo_runs.values())
-    assert config.starts_from_sft and config.evaluation.best_of_n_prompts == config.evaluation.test_prompts
+    assert (
+        "ppo_init" not in config.fine_tuning_runs
+        and config.evaluation.best_of_n_prompts == config.evaluation.test_prompts
+    )
 
 
 def test_numbers_depend_on_the_source_of_every_stage_that_makes_them() -> None:
