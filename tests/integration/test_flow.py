@@ -12,13 +12,12 @@ from flows.ask.explain import CACHED, plan_of
 from flows.config import RLHFConfig, load
 from flows.process.environment import PROJECT
 from flows.rlhf import rlhf
-from flows.run.nothing_new import NOTHING_NEW, NothingNew, skipped
+from flows.run.nothing_new import NOTHING_NEW
 from flows.run.promotion import GateFailed
 from flows.run.summary import Outcome
 from tasks.engine.errors import PlumblineError
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
-ON = ["tracking.skip_when_nothing_new=true"]
 
 
 def miniature(root: Path, *overrides: str) -> RLHFConfig:
@@ -107,29 +106,9 @@ def test_a_second_run_executes_nothing(first: Outcome, root: Path) -> None:
     assert again.run_id != first.run_id
 
 
-def test_a_run_with_nothing_new_is_skipped_in_a_state_of_its_own(first: Outcome, root: Path) -> None:
-    config = miniature(root, "tracking.skip_when_nothing_new=true")
-    tracking = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    before = len(tracking.search_runs(["1"], max_results=1000))
-    state = rlhf(config, return_state=True)
+def test_a_second_run_is_skipped_if_that_is_wanted(first: Outcome, root: Path) -> None:
+    state = rlhf(miniature(root, "tracking.skip_when_nothing_new=true"), return_state=True)
     assert (state.name, state.type.value) == (NOTHING_NEW, "COMPLETED")
-    assert state.message.startswith("no comparison is new: all 13 stages up to the report are in the store, and run ")
-    assert isinstance(rlhf(config), NothingNew)
-    assert len(tracking.search_runs(["1"], max_results=1000)) == before
-    # What nobody decided about yet, and what was never decided because its run was killed, is not skipped.
-    assert skipped(miniature(root, *ON, "evaluation.gate.min_win_rate=0.01"), Outcome) is None
-    assert skipped(miniature(root, *ON, "comparisons.seed=3"), Outcome) is None
-    parents = {
-        run.info.run_id for run in tracking.search_runs(["1"], max_results=1000) if run.info.status == "FINISHED"
-    }
-    ended = [run for run in parents if "mlflow.parentRunId" not in tracking.get_run(run).data.tags]
-    try:
-        for run in ended:
-            tracking.update_run(run, status="KILLED")
-        assert skipped(config, Outcome) is None
-    finally:
-        for run in ended:
-            tracking.update_run(run, status="FINISHED")
 
 
 def test_runtime_settings_execute_nothing(first: Outcome, root: Path) -> None:

@@ -442,7 +442,7 @@ FAULTS = [
     ),
     Fault(
         "more_ranks_than_cores",
-        f.given("runtime.processes=3"),
+        f.given("runtime.processes=3", "runtime.threads=1"),
         (
             "1 threads in each of 3 processes of 1 workers",
             "set runtime.threads=1 runtime.processes=2 runtime.max_workers=1",

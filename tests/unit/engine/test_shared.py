@@ -19,7 +19,7 @@ import pytest
 
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import ArtifactError
-from tasks.engine.remote import Remote, StoreAway
+from tasks.engine.remote import OPTIONS, Remote, StoreAway
 from tasks.engine.shared import SharedStore, store_at
 from tests.s3 import s3_server
 from tests.unit.engine.test_artifacts import publish
@@ -44,6 +44,16 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def s3(bucket: str) -> str:
     return f"{bucket}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody waits seconds for a server that is not there."""
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+    monkeypatch.setitem(OPTIONS, "s3", {"config_kwargs": {"connect_timeout": 1, "retries": {"max_attempts": 0}}})
+    fsspec.filesystem("s3").clear_instance_cache()
+    yield
+    fsspec.filesystem("s3").clear_instance_cache()
 
 
 def opened(address: str) -> tuple[Any, str]:
@@ -188,11 +198,11 @@ def test_a_failed_stage_shares_nothing(tmp_path: Path, address: str) -> None:
     assert store.artifacts() == [] and store.deliver() == "" and not any((tmp_path / "unshared").iterdir())
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_store_that_goes_away_loses_nothing(
     tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, server = SharedStore(tmp_path / "one", s3), os.environ["AWS_ENDPOINT_URL"]
-    fsspec.filesystem("s3").clear_instance_cache()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with caplog.at_level(logging.WARNING, "plumbline"):
         assert store.sound("sft", PRINT) is None
@@ -205,14 +215,13 @@ def test_a_store_that_goes_away_loses_nothing(
     other = SharedStore(tmp_path / "other", s3)
     assert other.sound("sft", PRINT) is None
     assert SharedStore(tmp_path / "one", s3).deliver() == "" and other.sound("sft", PRINT) == ref
-    fsspec.filesystem("s3").clear_instance_cache()
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("wrong", ["bucket", "server", "key"])
 def test_an_address_that_cannot_be_used_is_one_sentence_without_secrets(
     tmp_path: Path, s3: str, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    fsspec.filesystem("s3").clear_instance_cache()
     if wrong == "server":
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     elif wrong == "key":
@@ -225,7 +234,6 @@ def test_an_address_that_cannot_be_used_is_one_sentence_without_secrets(
     ) as told:
         store.reach()
     assert "not-so-secret" not in str(told.value)
-    fsspec.filesystem("s3").clear_instance_cache()
 
 
 def test_an_address_that_can_be_used_keeps_nothing_of_the_probe(address: str, tmp_path: Path) -> None:
