@@ -9,6 +9,7 @@ Source: Hu et al. 2021 (arXiv:2106.09685).
 
 import copy
 import json
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -267,6 +268,9 @@ def load_peft() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
+    logging.getLogger("bitsandbytes").setLevel(
+        logging.ERROR
+    )  # peft imports it too, and it names packages that it would like
     try:
         import peft
     except ImportError as error:

@@ -7,6 +7,7 @@ the same numbers, and a merged product is exactly what was trained on.
 Source: Dettmers et al. 2023 (QLoRA, arXiv:2305.14314).
 """
 
+import logging
 from typing import Any
 
 import torch
@@ -106,6 +107,7 @@ def load_bitsandbytes() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import bitsandbytes.functional as found
     except ImportError as error:

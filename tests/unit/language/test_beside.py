@@ -1,6 +1,8 @@
 """The shorter forward of an adapted layer computes what peft's own does."""
 
 import copy
+import subprocess
+import sys
 from functools import partial
 from typing import Any
 
@@ -50,3 +52,9 @@ def test_a_copy_computes_with_its_own_weights() -> None:
         layer.lora_B["default"].weight.zero_()
     assert torch.equal(adapted_layers(model)[name](inputs), before)
     assert torch.equal(layer(inputs), layer.base_layer(inputs))
+
+
+def test_what_peft_imports_tells_nothing_of_its_own() -> None:
+    program = "from tasks.language.adapters import load_peft; load_peft(); import peft.tuners.lora"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert "kernels" not in done.stderr
