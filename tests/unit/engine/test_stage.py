@@ -8,7 +8,9 @@ import resource
 import shutil
 import signal
 import sqlite3
+import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -73,7 +75,22 @@ def ppo(where: StageContext, story: Callable[[Workshop], Mapping[str, float]] = 
 
 
 def in_process(work: Callable[[], Any]) -> "multiprocessing.process.BaseProcess":
-    process = FORK.Process(target=work, daemon=True)
+    """A child that ends at once when its work has: what other files of tests left running in this process (Prefect's
+    services) is not in the child, and would fail there while it shuts down."""
+
+    def until_done() -> None:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    process = FORK.Process(target=until_done, daemon=True)
     process.start()
     return process
 
