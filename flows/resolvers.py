@@ -36,13 +36,14 @@ def available_cores() -> int:
 
 
 def register() -> None:
-    """Make ``least``, ``half_of``, ``minus``, ``context_of``, ``when_built`` and ``available_cores`` known to ``${...}``."""
+    """Make the names below known to ``${...}``."""
     resolvers: dict[str, Callable[..., Any]] = {
         "least": lambda *values: min(map(int, values)),
         "half_of": lambda *values: min(map(int, values)) // 2,
         "minus": lambda one, other: int(one) - int(other),
         "context_of": context_of,
         "available_cores": available_cores,
+        "if_set": lambda value, one, other: other if value is None else one,
         "when_built": lambda steps, adopted: 0 if adopted else int(steps),
     }
     for name, computes in resolvers.items():
