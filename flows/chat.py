@@ -25,9 +25,10 @@ from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
 from tasks.language.conversation import context_of, ends_of
 from tasks.language.generation import stream
-from tasks.language.models import load_policy, load_tokenizer
+from tasks.language.models import load_policy
 from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
+from tasks.language.tokenizer import load_tokenizer
 
 HELP = "/reset forgets the conversation, /system TEXT sets the system message, /quit ends (as does Ctrl-D)"
 

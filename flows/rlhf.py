@@ -8,12 +8,16 @@ import shlex
 import sys
 from pathlib import Path
 
+from flows.ask.flags import answer, asked, take_flags
 from flows.command import answer_early
 from flows.config import RLHFConfig, parse
 from flows.process import environment  # first: Prefect reads the environment when it is imported
+from flows.process.session import prefect_session, start_ahead
 
 if __name__ == "__main__":
     answer_early("rlhf", parse)
+    if not asked():
+        start_ahead()
 
 # isort: split
 import hydra
@@ -22,13 +26,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from prefect import flow
 
-from flows.ask.flags import answer, asked, take_flags
 from flows.ask.preflight import check_ahead
 from flows.instructgpt import instructgpt
 from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
 from flows.process.runners import warm_up
-from flows.process.session import prefect_session
 from flows.run.data_account import say_what_happened
 from flows.run.nothing_new import NothingNew, skipped
 from flows.run.pipeline import Pipeline

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
 
 from flows.ask.preflight import check
@@ -31,9 +30,10 @@ from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, has_name, point_tags
 from flows.tracking_config import TrackingConfig
 from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import CACHED
+from tasks.engine.caching import CACHED, as_task
 from tasks.engine.config import Config, RuntimeConfig
 from tasks.engine.context import StageContext, StageName
+from tasks.engine.declared import Stage
 from tasks.engine.stop import StopSign
 from tasks.engine.tracking import deliver, open_run, prepare, start_pipeline_run
 
@@ -116,7 +116,7 @@ class Pipeline:
 
     def __call__(
         self,
-        task: Task[..., ArtifactRef],
+        task: Stage,
         group: str,
         config: Config,
         about: str = "",
@@ -126,7 +126,7 @@ class Pipeline:
         stage = StageName(group=group, about=about)
         parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
         with resources_of(task, self.config.runtime):
-            future: PrefectFuture[ArtifactRef] = self._runner.submit(task, parameters)
+            future: PrefectFuture[ArtifactRef] = self._runner.submit(as_task(task), parameters)
         self.futures[str(stage)] = future
         return future
 

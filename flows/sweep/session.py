@@ -18,7 +18,6 @@ from flows.process.runners import warm_up
 from flows.process.session import prefect_session
 from flows.sweep.champion import promote_best
 from flows.sweep.plan import SweepPlan, read_plan
-from flows.sweep.publish import publish
 from flows.sweep.record import POINTS, SWEEP, SweepRecord, SweptPoint, point_file, read_points
 from flows.sweep.table import Watch
 from tasks.engine.errors import ConfigError, PlumblineError
@@ -105,6 +104,8 @@ def finish(interrupted: bool = False) -> list[SweptPoint]:
     """Report on the sweep that is open, if one is, and close what its points shared; returns the points."""
     if not _open:
         return []
+    from flows.sweep.publish import publish  # draws plots, which a sweep begins without
+
     sweep = _open.pop()
     folder, record = sweep.plan.folder, sweep.record
     with sweep.resources:

@@ -4,7 +4,8 @@ import os
 
 import torch
 
-from flows.ask.arithmetic.shapes import Shapes, network_config, shapes_of
+from flows.ask.arithmetic.networks import network_config
+from flows.ask.arithmetic.shapes import Shapes, shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.timing.before import written_before
 from flows.ask.timing.rates import MeasuredModel, Rates, Trial, rates_here

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flows.ask.arithmetic.counts import Counts, Rows
-from flows.ask.arithmetic.shapes import network_config, shapes_of
+from flows.ask.arithmetic.networks import network_config
+from flows.ask.arithmetic.shapes import shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.dry_run import dry_run
 from flows.ask.timing import page as timing_page
