@@ -10,6 +10,7 @@ from flows.ask.arithmetic.counts import Counts, Rows, fine_tuning, optimisation,
 from flows.ask.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
 from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
 from flows.ask.processor import advice
+from flows.ask.timing.page import time_lines
 from flows.config import RLHFConfig
 from flows.roads import GROUPED
 from tasks.dpo.config import DPOConfig
@@ -37,8 +38,6 @@ def dry_run(config: RLHFConfig) -> None:
     """
     print(page(config), flush=True)
     print("\ntime on this machine", flush=True)
-    from flows.ask.timing.page import time_lines  # measures, with torch; what is above is read meanwhile
-
     print("\n".join(f"  {line}" for line in time_lines(config)))
 
 
