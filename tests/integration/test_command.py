@@ -48,6 +48,8 @@ def answer(module: str, *arguments: str) -> tuple[str, str, list[str]]:
         ("flows.doctor", ["--help"], "as of flows.rlhf"),
         ("flows.layouts", ["--help"], "usage"),
         ("flows.agreement", ["--help"], "usage"),
+        ("flows.chat", ["--help"], "the SFT policy"),
+        ("flows.serve", ["--help"], "usage"),
     ],
 )
 def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments: list[str], words: str) -> None:
