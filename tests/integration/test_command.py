@@ -48,7 +48,7 @@ def answer(module: str, *arguments: str) -> tuple[str, str, list[str]]:
         ("flows.doctor", ["--help"], "as of flows.rlhf"),
         ("flows.layouts", ["--help"], "usage"),
         ("flows.agreement", ["--help"], "usage"),
-        ("flows.chat", ["--help"], "the SFT policy"),
+        ("flows.chat", ["--help"], "another policy beside it"),
         ("flows.serve", ["--help"], "usage"),
     ],
 )
