@@ -48,7 +48,7 @@ from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
 from tasks.engine.os_errors import probe
 from tasks.engine.registry import artifacts_of, register_model, weights_of
-from tasks.engine.tracking import import_mlflow, open_run
+from tasks.engine.tracking import open_run
 from tasks.gate import check_budget
 from tasks.language.reward_folder import check_other_weights, check_reward_model
 from tasks.measure import evaluate_policy
@@ -306,7 +306,7 @@ def main(values: DictConfig) -> None:
         config = as_prepared(parse_evaluate(values), values)
         check(config)
         DEADLINE.allow(config.runtime.stop_seconds or 0.0)
-        with prefect_session(meanwhile=import_mlflow):
+        with prefect_session(meanwhile=config.tracking.prepare):
             outcome = evaluate(config)
         say(outcome, config)
     except GateFailed as failed:

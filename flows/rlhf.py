@@ -42,7 +42,6 @@ from flows.sweep.point import run_point
 from flows.sweep.session import reported_at_the_end
 from tasks.engine.errors import AwaitingLabels, PlumblineError
 from tasks.engine.os_errors import probe, readable_os_errors
-from tasks.engine.tracking import import_mlflow
 
 
 @flow(name="rlhf", flow_run_name="{config.tracking.run_name}", log_prints=False)
@@ -89,10 +88,11 @@ def main(values: DictConfig) -> list[float] | None:
         else:
             config = parse(values)
             check_ahead(config)
+            logging.getLogger("plumbline").info("checked; Prefect and MLflow start")
             DEADLINE.allow(config.runtime.stop_seconds or 0.0)
             if config.runtime.runner == "processes":
                 warm_up()  # while the server starts
-            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=import_mlflow):
+            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=config.tracking.prepare):
                 outcome = rlhf(config)
             if isinstance(outcome, NothingNew):
                 print(f"\n{outcome.sentence}")

@@ -8,8 +8,6 @@ from importlib import import_module
 from threading import Lock
 from typing import Any, NamedTuple
 
-Metrics = Mapping[str, float]
-"""What a stage's story returns: its final figures."""
 _ONE_AT_A_TIME = Lock()
 
 
@@ -42,8 +40,8 @@ class Stage(NamedTuple):
         """The stage: its source, the configuration and the inputs are what the result depends on."""
         return self.module.rpartition(".")[0]
 
-    def load(self) -> Callable[[Any, Any], Metrics]:
+    def load(self) -> Callable[[Any, Any], Mapping[str, float]]:
         """The story, whose modules are imported now; stages that run in threads wait for each other."""
         with _ONE_AT_A_TIME:
-            found: Callable[[Any, Any], Metrics] = getattr(import_module(self.module), self.name)
+            found: Callable[[Any, Any], Mapping[str, float]] = getattr(import_module(self.module), self.name)
         return found

@@ -15,7 +15,6 @@ from tasks.engine.checkpoint import Learner, latest_step, resumable
 from tasks.engine.config import Config
 from tasks.engine.context import StageContext, StageName
 from tasks.engine.cost import Meter
-from tasks.engine.declared import Metrics
 from tasks.engine.digests import digest_if_changed, share_digests
 from tasks.engine.errors import ConfigError, Interrupted
 from tasks.engine.fingerprint import dependencies, fingerprint
@@ -30,6 +29,8 @@ MEMORY = "mlflow_run"
 """File beside the checkpoints that remembers the MLflow run of an unfinished stage."""
 logger = logging.getLogger("plumbline")
 
+Metrics = Mapping[str, float]
+"""What a stage's story returns: its final figures."""
 Configured = TypeVar("Configured", bound=Config)
 
 
