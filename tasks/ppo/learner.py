@@ -20,9 +20,9 @@ from tasks.engine.errors import DataError
 from tasks.language.adapters import load_trained_state, snapshot, trained_state
 from tasks.language.descent import Descent, constant
 from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
-from tasks.language.models import autocast
 from tasks.language.optimization import Ema, linear_warmup
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.precision import autocast
 from tasks.language.seeds import named_generator
 from tasks.language.shards import divide, whole
 from tasks.language.text import decode_response, encode_prompt
