@@ -15,14 +15,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 
-from flows.ask.flags import answer, asked, take_flags
+from flows.ask.flags import asked, take_flags
 from flows.config import CONF, composed
 from flows.misspelt import refused
 from flows.sweep.plugins import require_plugins
 from tasks.engine.errors import ConfigError, PlumblineError
 
 
-def answer_early(config_name: str, parse: Callable[[DictConfig], Any], folder: Path = CONF) -> None:
+def answer_early(
+    config_name: str,
+    parse: Callable[[DictConfig], Any],
+    folder: Path = CONF,
+    answer: Callable[[Any], None] | None = None,
+) -> None:
     """Print help or configuration and exit, answer a question about one run and exit, or refuse what cannot be composed or is
     not valid; else return.
 
@@ -30,6 +35,7 @@ def answer_early(config_name: str, parse: Callable[[DictConfig], Any], folder: P
         config_name: of the command, in ``folder``.
         parse: validates what Hydra composed.
         folder: of the configuration.
+        answer: prints what the flags of ``flows.ask.flags`` ask for, of a command that has them.
     """
     try:
         typed = take_flags(sys.argv[1:])
@@ -43,7 +49,7 @@ def answer_early(config_name: str, parse: Callable[[DictConfig], Any], folder: P
             config = parse(
                 composed(first_point(given.overrides) if given.multirun else given.overrides, config_name, folder)
             )
-            if asked() and not given.multirun:
+            if answer is not None and asked() and not given.multirun:
                 answer(config)
                 sys.exit()
     except PlumblineError as error:

@@ -15,7 +15,7 @@ from flows.process import environment  # first: Prefect reads the environment wh
 from flows.process.session import prefect_session, start_ahead
 
 if __name__ == "__main__":
-    answer_early("rlhf", parse)
+    answer_early("rlhf", parse, answer=answer)
     if not asked():
         start_ahead()
 
