@@ -1,9 +1,8 @@
 """PPO and PPO-ptx (InstructGPT section 3.5 and appendix C.4): one ``step()`` is one iteration of episodes.
 
-Deviations from the paper, which leaves much unsaid (docs/method.md D.2): the knobs of ``conf/ppo`` name the source of each value;
-log-probabilities are recomputed after sampling unless ``old_logprobs`` says otherwise; a minibatch's losses are means
-over its tokens, however it is cut into microbatches; the averaged weights are updated per optimizer step unless
-``ema_every`` says otherwise.
+Where the paper leaves a choice (docs/method.md D.2), ``conf/ppo`` names each value's source: log-probabilities are recomputed
+after sampling unless ``old_logprobs`` is ``sampled``; a minibatch's losses are means over its tokens, however it is cut into
+microbatches; the averaged weights are updated per optimizer step unless ``ema_every`` is ``iteration``.
 """
 
 from collections.abc import Sequence
