@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.process.allocator import tcmalloc
 from flows.process.logs import listen, speak_through
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.declared import Stage
@@ -84,7 +85,8 @@ def _prepare(sentences: Any, initializer: Callable[..., None], arguments: tuple[
 def warm_up() -> None:
     """Start the process from which workers are forked; returns at once, and does nothing when there is one."""
     multiprocessing.set_forkserver_preload(["flows.process.warm"])
-    forkserver.ensure_running()
+    with tcmalloc():
+        forkserver.ensure_running()
 
 
 @contextmanager
