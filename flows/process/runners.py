@@ -16,6 +16,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.process.allocator import tcmalloc
 from flows.process.logs import listen, speak_through
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.declared import Stage
 from tasks.engine.errors import ConfigError
 from tasks.engine.parent import die_with_parent
 
@@ -89,15 +90,15 @@ def warm_up() -> None:
 
 
 @contextmanager
-def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
+def resources_of(stage: Stage, runtime: RuntimeConfig) -> Iterator[None]:
     """Ask the runner for the CPUs and GPUs that a stage declares; local pools need no asking.
 
     Raises:
         ConfigError: Ray or Dask have too few GPUs for the task, which would stay pending for ever.
     """
-    ranks = runtime.processes if task.divided else 1
-    gpus = ranks * task.resources["gpus"] if runtime.device.startswith("cuda") else 0
-    cpus = min(task.resources["cpus"], runtime.max_workers)
+    ranks = runtime.processes if stage.divided else 1
+    gpus = ranks * stage.gpus if runtime.device.startswith("cuda") else 0
+    cpus = min(stage.cpus, runtime.max_workers)
     if runtime.runner == "ray":
         import ray
         from prefect_ray.context import remote_options
