@@ -199,6 +199,7 @@ def test_sampling_reads_prompts_at_the_golden_positions(reader: Any) -> None:
 def test_every_stage_gives_the_model_the_same_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.comparisons import sample
     from tasks.comparisons.config import ComparisonsConfig
+    from tasks.language import speaker
     from tasks.measure import policy_sheet
     from tasks.records.rankings import tokens_of
     from tasks.records.records import Comparison, Demonstration
@@ -220,7 +221,7 @@ def test_every_stage_gives_the_model_the_same_prompt(monkeypatch: pytest.MonkeyP
 
         return Recorder
 
-    monkeypatch.setattr(sample, "Speaker", spy("comparisons"))
+    monkeypatch.setattr(speaker, "Speaker", spy("comparisons"))  # imported when responses are sampled
     monkeypatch.setattr(policy_sheet, "Speaker", spy("evaluation"))
     sft = SFTConfig.model_validate(tiny_models.settings("sft", **lengths))
     reward = RewardModelConfig.model_validate(tiny_models.settings("reward_model", **lengths))
