@@ -21,7 +21,7 @@ from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast
+from tasks.language.precision import autocast
 from tasks.language.shards import divide, in_step
 from tasks.records.rankings import (
     RankedSequences,

@@ -1,14 +1,12 @@
 """Models and tokenizers: load, save, build from scratch, and give a scalar head.
 
 Weights are read from safetensors only, code that comes with a model is never run, and parameters are fp32: half
-precision is a matter of ``autocast``. Every model comes with its own dropouts at 0.
+precision is a matter of ``precision``. Every model comes with its own dropouts at 0.
 """
 
 import copy
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from tasks.engine.config import AdapterConfig, ArchitectureConfig, RuntimeConfig
+from tasks.engine.config import AdapterConfig, ArchitectureConfig
 from tasks.engine.errors import ModelError
 from tasks.engine.ranks import here
 from tasks.language.adapters import Precision, merged, trainable_copy
@@ -47,7 +45,6 @@ from tasks.language.loading import (
     source_of,
 )
 from tasks.language.logprobs import on_grid, states_before_response
-from tasks.language.recompute import recomputing
 from tasks.language.seeds import named_generator
 from tasks.language.shards import reading
 from tasks.language.vocabulary import rows_of
@@ -226,15 +223,6 @@ class ScalarModel(nn.Module):
         with torch.autocast(states.device.type, enabled=False):  # one number decides; it is worth full precision
             scalars: Tensor = self.head(states.float()).squeeze(-1)
         return scalars - self.score_bias
-
-
-@contextmanager
-def autocast(runtime: RuntimeConfig) -> Iterator[None]:
-    """bf16 for matrix products when the runtime asks for it, over weights that stay fp32; layers computed again in the
-    backward pass when it asks for that."""
-    kind, half = torch.device(runtime.device).type, runtime.precision == "bf16"
-    with torch.autocast(kind, dtype=torch.bfloat16, enabled=half), recomputing(runtime.gradient_checkpointing):
-        yield
 
 
 def load_tokenizer(name_or_path: Path | str, *, revision: str | None = None) -> PreTrainedTokenizerBase:

@@ -11,7 +11,8 @@ from tasks.engine.config import RuntimeConfig
 from tasks.engine.ranks import here
 from tasks.language.batches import TokenBatch, nothing_asked, pad_batch
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import ScalarModel, autocast
+from tasks.language.models import ScalarModel
+from tasks.language.precision import autocast
 from tasks.language.room import Room, nothing
 from tasks.language.share import my_microbatches
 

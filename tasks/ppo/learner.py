@@ -1,9 +1,8 @@
 """PPO and PPO-ptx (InstructGPT section 3.5 and appendix C.4): one ``step()`` is one iteration of episodes.
 
-Deviations from the paper, which leaves much unsaid (docs/method.md D.2): the knobs of ``conf/ppo`` name the source of each value;
-log-probabilities are recomputed after sampling unless ``old_logprobs`` says otherwise; a minibatch's losses are means
-over its tokens, however it is cut into microbatches; the averaged weights are updated per optimizer step unless
-``ema_every`` says otherwise.
+Where the paper leaves a choice (docs/method.md D.2), ``conf/ppo`` names each value's source: log-probabilities are recomputed
+after sampling unless ``old_logprobs`` is ``sampled``; a minibatch's losses are means over its tokens, however it is cut into
+microbatches; the averaged weights are updated per optimizer step unless ``ema_every`` is ``iteration``.
 """
 
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ from tasks.engine.errors import DataError
 from tasks.language.adapters import load_trained_state, snapshot, trained_state
 from tasks.language.descent import Descent, constant
 from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
-from tasks.language.models import autocast, check_tokenizer
+from tasks.language.models import check_tokenizer
 from tasks.language.optimization import Ema, linear_warmup
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.precision import autocast
 from tasks.language.seeds import named_generator
 from tasks.language.shards import divide, whole
 from tasks.language.text import decode_response, encode_prompt

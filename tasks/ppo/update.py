@@ -14,7 +14,7 @@ from tasks.engine.ranks import here
 from tasks.language.batches import nothing_asked
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast
+from tasks.language.precision import autocast
 from tasks.language.room import Room
 from tasks.language.shards import is_part
 from tasks.ppo import statistics

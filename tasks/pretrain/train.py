@@ -18,9 +18,9 @@ from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import TokenBatch
 from tasks.language.descent import Descent
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast
 from tasks.language.optimization import cosine_to_fraction
 from tasks.language.packing import RowCursor
+from tasks.language.precision import autocast
 from tasks.language.seeds import named_generator
 from tasks.language.shards import divide, in_step
 from tasks.pretrain.config import PretrainConfig

@@ -19,7 +19,8 @@ from tasks.engine.ranks import here
 from tasks.language.adapters import load_trained_state, trained_state
 from tasks.language.batches import pad_batch
 from tasks.language.descent import Descent, cosine
-from tasks.language.models import ScalarModel, autocast
+from tasks.language.models import ScalarModel
+from tasks.language.precision import autocast
 from tasks.language.scorer import score_rows
 from tasks.language.shards import divide
 from tasks.language.text import encode_prompt, encode_response

@@ -22,8 +22,8 @@ from tasks.language.batches import TokenBatch, microbatches, pad_batch
 from tasks.language.descent import Descent, cosine
 from tasks.language.dropout import draw_residual_dropout, residual_dropout
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
+from tasks.language.precision import autocast
 from tasks.language.room import halved
 from tasks.language.seeds import named_generator
 from tasks.language.shards import divide, in_step, whole

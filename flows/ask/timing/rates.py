@@ -24,7 +24,7 @@ from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.generation import sample
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast
+from tasks.language.precision import autocast
 from tasks.language.recompute import recomputing
 
 FILE = "rates.json"

@@ -28,13 +28,13 @@ from tasks.language.logprobs import response_logprobs
 from tasks.language.models import (
     ScalarModel,
     add_pad_token,
-    autocast,
     check_tokenizer,
     load_policy,
     load_tokenizer,
     new_causal_lm,
     save_policy,
 )
+from tasks.language.precision import autocast
 from tests.unit.families import build
 from tests.unit.tiny import EOS, FAMILIES, bpe_tokenizer, gpt2, llama, word_tokenizer
 

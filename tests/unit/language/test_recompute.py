@@ -12,7 +12,7 @@ from tasks.language.batches import TokenBatch, pad_batch
 from tasks.language.dropout import residual_dropout
 from tasks.language.families import _recomputable, trunk_of
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import autocast
+from tasks.language.precision import autocast
 from tasks.language.recompute import recomputing
 from tests.unit.families import PACKED, build
 from tests.unit.language.test_adapters import LORA, learn
