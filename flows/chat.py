@@ -25,10 +25,9 @@ from flows.tracking_config import TrackingConfig
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
 from tasks.language.conversation import context_of, ends_of
-from tasks.language.generation import stream
-from tasks.language.models import load_policy, load_tokenizer
 from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
+from tasks.language.tokenizer import load_tokenizer
 
 HELP = "/reset forgets the conversation, /system TEXT sets the system message, /quit ends (as does Ctrl-D)"
 
@@ -51,6 +50,8 @@ class Partner:
     def __init__(
         self, folder: Path, device: str, system: str | None, temperature: float, tokens: int, seed: int
     ) -> None:
+        from tasks.language.models import load_policy  # torch: a mistake in what was typed is answered before
+
         self.turns: list[Turn] = []
         # an artifact lies in <stage>/<fingerprint>/policy
         self.name = folder.parent.parent.name if folder.name == "policy" else folder.name
@@ -93,6 +94,8 @@ class Partner:
         prompt = self._prompt()[-room:]
         said: list[int] = []
         text = ""
+        from tasks.language.generation import stream
+
         for token in stream(
             self._model,
             prompt,

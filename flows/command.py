@@ -15,31 +15,43 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 
-from flows.ask.flags import take_flags
+from flows.ask.flags import asked, take_flags
 from flows.config import CONF, composed
 from flows.misspelt import refused
 from flows.sweep.plugins import require_plugins
 from tasks.engine.errors import ConfigError, PlumblineError
 
 
-def answer_early(config_name: str, parse: Callable[[DictConfig], Any], folder: Path = CONF) -> None:
-    """Print help or configuration and exit, or refuse what cannot be composed or is not valid; else return.
+def answer_early(
+    config_name: str,
+    parse: Callable[[DictConfig], Any],
+    folder: Path = CONF,
+    answer: Callable[[Any], None] | None = None,
+) -> None:
+    """Print help or configuration and exit, answer a question about one run and exit, or refuse what cannot be composed or is
+    not valid; else return.
 
     Args:
         config_name: of the command, in ``folder``.
         parse: validates what Hydra composed.
         folder: of the configuration.
+        answer: prints what the flags of ``flows.ask.flags`` ask for, of a command that has them.
     """
     try:
         typed = take_flags(sys.argv[1:])
         require_plugins(typed)
-        asked = get_args_parser().parse_args(typed)
-        if asked.help or asked.hydra_help or asked.cfg or asked.info or asked.shell_completion:
+        given = get_args_parser().parse_args(typed)
+        if given.help or given.hydra_help or given.cfg or given.info or given.shell_completion:
             sys.argv[1:] = typed
             _hydra_alone(config_name, folder)
             sys.exit()
-        if not _brings_its_own(asked):
-            parse(composed(first_point(asked.overrides) if asked.multirun else asked.overrides, config_name, folder))
+        if not _brings_its_own(given):
+            config = parse(
+                composed(first_point(given.overrides) if given.multirun else given.overrides, config_name, folder)
+            )
+            if answer is not None and asked() and not given.multirun:
+                answer(config)
+                sys.exit()
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
     except KeyboardInterrupt:

@@ -24,7 +24,7 @@ def doctor(overrides: Sequence[str]) -> int:
     started, screen = time.monotonic(), console()
     refuse_passwords(list(overrides))
     config = load(list(overrides))
-    from flows.ask.doctor.page import show  # imports torch: a mistake in the configuration is answered before
+    from flows.ask.doctor.page import show  # a mistake in the configuration is answered before
     from flows.ask.doctor.patient import Patient
     from flows.ask.doctor.table import CHECKS, examine
     from flows.process.logs import tame_logs

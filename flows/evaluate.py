@@ -12,10 +12,12 @@ from pathlib import Path
 from flows.command import answer_early
 from flows.evaluate_config import EvaluateConfig, evaluate_command, evaluate_results, parse_evaluate
 from flows.process import environment  # first: Prefect reads the environment when it is imported
+from flows.process.session import prefect_session, start_ahead
 from flows.terminal import console
 
 if __name__ == "__main__":
     answer_early("evaluate", parse_evaluate)
+    start_ahead()
 
 # isort: split
 import hydra
@@ -34,23 +36,22 @@ from flows.ask.doctor.requirements import (
 )
 from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
-from flows.process.session import prefect_session
 from flows.run.pipeline import Pipeline
 from flows.run.promotion import EXIT_STATUS, GateFailed, read_decision, settle
 from flows.run.rounds import data_of, of_last_round
 from flows.run.summary import StageRecord, link_pages
+from tasks.adopt import adopt_model
 from tasks.adopt.config import AdoptJob
-from tasks.adopt.task import adopt_model
-from tasks.compare.task import compare_policies
-from tasks.data_prep.task import prepare_data
+from tasks.compare import compare_policies
+from tasks.data_prep import prepare_data
 from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.errors import ArtifactError, ConfigError, ModelError, PlumblineError
 from tasks.engine.os_errors import probe
 from tasks.engine.registry import artifacts_of, register_model, weights_of
-from tasks.engine.tracking import import_mlflow, open_run
-from tasks.gate.task import check_budget
+from tasks.engine.tracking import open_run
+from tasks.gate import check_budget
 from tasks.language.reward_folder import check_other_weights, check_reward_model
-from tasks.measure.task import evaluate_policy
+from tasks.measure import evaluate_policy
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.table import markdown_table, terminal_table
 
@@ -305,7 +306,7 @@ def main(values: DictConfig) -> None:
         config = as_prepared(parse_evaluate(values), values)
         check(config)
         DEADLINE.allow(config.runtime.stop_seconds or 0.0)
-        with prefect_session(meanwhile=import_mlflow):
+        with prefect_session(meanwhile=config.tracking.prepare):
             outcome = evaluate(config)
         say(outcome, config)
     except GateFailed as failed:

@@ -4,21 +4,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from flows.config import RLHFConfig
+from tasks.adopt import adopt_model
 from tasks.adopt.config import AdoptJob
-from tasks.adopt.task import adopt_model
-from tasks.compare.task import compare_policies, compare_rounds
-from tasks.comparisons.task import collect_comparisons, sample_responses
-from tasks.data_prep.task import prepare_data
-from tasks.dpo.task import train_dpo
-from tasks.measure.task import evaluate_policy
-from tasks.ppo.task import train_ppo
-from tasks.pretrain.task import train_base
-from tasks.rejection_sampling.task import draw_samples
-from tasks.revise.task import revise_demonstrations
-from tasks.reward_model.across_labelers import validate_across_labelers
-from tasks.reward_model.ask_questions import ask_questions
-from tasks.reward_model.task import train_reward_model, validate_reward_model
-from tasks.sft.task import fine_tune, select_epoch
+from tasks.compare import compare_policies, compare_rounds
+from tasks.comparisons import collect_comparisons, sample_responses
+from tasks.data_prep import prepare_data
+from tasks.dpo import train_dpo
+from tasks.measure import evaluate_policy
+from tasks.ppo import train_ppo
+from tasks.pretrain import train_base
+from tasks.rejection_sampling import draw_samples
+from tasks.revise import revise_demonstrations
+from tasks.reward_model import ask_questions, train_reward_model, validate_across_labelers, validate_reward_model
+from tasks.sft import fine_tune, select_epoch
 
 
 class Round(NamedTuple):

@@ -8,12 +8,16 @@ import shlex
 import sys
 from pathlib import Path
 
+from flows.ask.flags import answer, asked, take_flags
 from flows.command import answer_early
 from flows.config import RLHFConfig, parse
 from flows.process import environment  # first: Prefect reads the environment when it is imported
+from flows.process.session import prefect_session, start_ahead
 
 if __name__ == "__main__":
-    answer_early("rlhf", parse)
+    answer_early("rlhf", parse, answer=answer)
+    if not asked():
+        start_ahead()
 
 # isort: split
 import hydra
@@ -22,13 +26,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from prefect import flow
 
-from flows.ask.flags import answer, asked, take_flags
 from flows.ask.preflight import check_ahead
 from flows.instructgpt import instructgpt
 from flows.process.deadline import DEADLINE, ends_in_time
 from flows.process.logs import tame_logs
 from flows.process.runners import warm_up
-from flows.process.session import prefect_session
 from flows.run.data_account import say_what_happened
 from flows.run.nothing_new import NothingNew, skipped
 from flows.run.pipeline import Pipeline
@@ -40,7 +42,6 @@ from flows.sweep.point import run_point
 from flows.sweep.session import reported_at_the_end
 from tasks.engine.errors import AwaitingLabels, PlumblineError
 from tasks.engine.os_errors import probe, readable_os_errors
-from tasks.engine.tracking import import_mlflow
 
 
 @flow(name="rlhf", flow_run_name="{config.tracking.run_name}", log_prints=False)
@@ -87,10 +88,11 @@ def main(values: DictConfig) -> list[float] | None:
         else:
             config = parse(values)
             check_ahead(config)
+            logging.getLogger("plumbline").info("checked; Prefect and MLflow start")
             DEADLINE.allow(config.runtime.stop_seconds or 0.0)
             if config.runtime.runner == "processes":
                 warm_up()  # while the server starts
-            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=import_mlflow):
+            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=config.tracking.prepare):
                 outcome = rlhf(config)
             if isinstance(outcome, NothingNew):
                 print(f"\n{outcome.sentence}")

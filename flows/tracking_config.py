@@ -9,6 +9,7 @@ from flows.process.environment import BASE_FOLDER
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.config import Config, one_line
 from tasks.engine.shared import store_at
+from tasks.engine.tracking import prepare
 
 
 class TrackingConfig(Config):
@@ -99,3 +100,11 @@ class TrackingConfig(Config):
     def uri(self) -> str:
         """The tracking URI that MLflow gets."""
         return self.mlflow_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    def prepare(self) -> str:
+        """Id of the MLflow experiment; it is made if need be, and so is a local database.
+
+        Raises:
+            PlumblineError: MLflow does not answer, or the disk refuses.
+        """
+        return prepare(self.uri, self.experiment, self.folder / "mlflow")

@@ -46,7 +46,7 @@ def dry_run(config: RLHFConfig) -> None:
         PlumblineError: a size that cannot be known, or data that cannot be read.
     """
     print(page(config), flush=True)
-    print("\ntime on this machine")
+    print("\ntime on this machine", flush=True)
     print("\n".join(f"  {line}" for line in time_lines(config)))
 
 

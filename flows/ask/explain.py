@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import Task
 from rich.console import Console
 from rich.table import Table
 
 from flows.config import RLHFConfig
+from flows.instructgpt import instructgpt
+from flows.run.release import decision_in, gate_stage, release_stage
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.checkpoint import latest_step
 from tasks.engine.config import Config
 from tasks.engine.context import StageName
+from tasks.engine.declared import Stage
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.tracking import flatten
 
@@ -48,13 +50,11 @@ class Lookup:
         """Stage -> its plan; named as in ``Pipeline``."""
         self._earlier: dict[str, list[tuple[float, dict[str, Any]]]] = {}
 
-    def __call__(
-        self, task: Task[..., ArtifactRef], group: str, config: Config, about: str = "", **inputs: Foreseen
-    ) -> Foreseen:
+    def __call__(self, task: Stage, group: str, config: Config, about: str = "", **inputs: Foreseen) -> Foreseen:
         """Plan one stage; later stages take the plan as their input."""
         stage = str(StageName(group=group, about=about))
         known = {name: plan.ref for name, plan in inputs.items() if plan.ref is not None}
-        depends_on = dependencies(task.package, config, known, self.store.root.parent)  # type: ignore[attr-defined]
+        depends_on = dependencies(task.package, config, known, self.store.root.parent)
         awaited = {name: plan.stage for name, plan in inputs.items() if plan.ref is None}
         made = "" if awaited else fingerprint(depends_on)
         found = self.store.find(stage, made) if made else None
@@ -158,9 +158,6 @@ def plan_of(config: RLHFConfig) -> list[Foreseen]:
     Raises:
         ArtifactError: the store cannot be read.
     """
-    from flows.instructgpt import instructgpt  # seconds of imports, for a plan only
-    from flows.run.promotion import decision_in, gate_stage, release_stage
-
     lookup = Lookup(config.tracking.open_store())
     report, policy = instructgpt(config, lookup)
     gate = gate_stage(lookup, config, report)

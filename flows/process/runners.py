@@ -13,8 +13,10 @@ from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.process.allocator import tcmalloc
 from flows.process.logs import listen, speak_through
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.declared import Stage
 from tasks.engine.errors import ConfigError
 from tasks.engine.parent import die_with_parent
 
@@ -83,19 +85,20 @@ def _prepare(sentences: Any, initializer: Callable[..., None], arguments: tuple[
 def warm_up() -> None:
     """Start the process from which workers are forked; returns at once, and does nothing when there is one."""
     multiprocessing.set_forkserver_preload(["flows.process.warm"])
-    forkserver.ensure_running()
+    with tcmalloc():
+        forkserver.ensure_running()
 
 
 @contextmanager
-def resources_of(task: Any, runtime: RuntimeConfig) -> Iterator[None]:
+def resources_of(stage: Stage, runtime: RuntimeConfig) -> Iterator[None]:
     """Ask the runner for the CPUs and GPUs that a stage declares; local pools need no asking.
 
     Raises:
         ConfigError: Ray or Dask have too few GPUs for the task, which would stay pending for ever.
     """
-    ranks = runtime.processes if task.divided else 1
-    gpus = ranks * task.resources["gpus"] if runtime.device.startswith("cuda") else 0
-    cpus = min(task.resources["cpus"], runtime.max_workers)
+    ranks = runtime.processes if stage.divided else 1
+    gpus = ranks * stage.gpus if runtime.device.startswith("cuda") else 0
+    cpus = min(stage.cpus, runtime.max_workers)
     if runtime.runner == "ray":
         import ray
         from prefect_ray.context import remote_options

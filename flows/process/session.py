@@ -5,19 +5,38 @@ parent, and is started once more by every worker process. This one is drained be
 is announced to children through ``PREFECT_API_URL``. If that variable is set already, its server is used.
 """
 
+import atexit
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from flows.process.environment import prefect_home
 from flows.process.own_server import OwnServer, answers
 from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
 
 SETTLE_SECONDS = 10.0
 SETTLE_SECONDS_INTERRUPTED = 2.0
+_ahead: list[OwnServer] = []
+
+
+def start_ahead() -> None:
+    """Start the local server of the session that is about to be opened, while this process imports what it needs itself.
+
+    Not where one is given, nor where the server has to make its database first: a run that is refused ends this one as it is.
+    """
+    if not os.environ.get("PREFECT_API_URL") and (prefect_home() / "prefect.db").is_file():
+        with suppress(OSError):  # the session tells
+            _ahead.append(OwnServer())
+            atexit.register(_end_ahead)
+
+
+def _end_ahead() -> None:
+    while _ahead:
+        _ahead.pop().kill()
 
 
 @contextmanager
@@ -73,13 +92,14 @@ def prefect_session(meanwhile: Callable[[], object] | None = None) -> Iterator[s
     with _terminate_like_ctrl_c():
         given = PREFECT_API_URL.value()
         if given:
+            _end_ahead()
             if not answers(given):
                 raise ConfigError(
                     f"PREFECT_API_URL is {without_password(given)}: no answer; start that server or unset the variable"
                 )
             yield given
             return
-        server = OwnServer()
+        server = _ahead.pop() if _ahead else OwnServer()
         try:
             if meanwhile is not None:
                 meanwhile()

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from prefect import Task
 from prefect.futures import PrefectFuture, as_completed
 
 from flows.ask.preflight import check
@@ -31,11 +30,12 @@ from flows.run.summary import Outcome, StageRecord, link_pages, outcome_of
 from flows.sweep.membership import compared_metrics, compared_params, has_name, point_tags
 from flows.tracking_config import TrackingConfig
 from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.caching import CACHED
+from tasks.engine.caching import CACHED, as_task
 from tasks.engine.config import Config, RuntimeConfig
 from tasks.engine.context import StageContext, StageName
+from tasks.engine.declared import Stage
 from tasks.engine.stop import StopSign
-from tasks.engine.tracking import deliver, open_run, prepare, start_pipeline_run
+from tasks.engine.tracking import deliver, open_run, start_pipeline_run
 
 
 class RunConfig(Protocol):
@@ -82,8 +82,8 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         self._check(self.config)  # again, because a Prefect worker calls the flow without its command line
-        tracking = self.config.tracking
-        experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
+        tracking, command = self.config.tracking, self._command_of(self.config)
+        experiment_id = tracking.prepare()
         claim_flow_run()
         deliver(tracking.uri)  # what an earlier run could not
         self.store.deliver()
@@ -91,7 +91,7 @@ class Pipeline:
         self.run_id = start_pipeline_run(
             tracking.uri,
             experiment_id,
-            tracking.run_name if has_name() else told_apart(tracking.run_name, self._command_of(self.config)),
+            tracking.run_name if has_name() else told_apart(tracking.run_name, command),
             compared_params(self.config.model_dump(mode="json")),
             {PROCESS_TAG: this_process(), **point_tags()},
         )
@@ -103,7 +103,7 @@ class Pipeline:
             experiment_id=experiment_id,
             parent_run_id=self.run_id,
             runtime=self.config.runtime,
-            command=self._command_of(self.config),
+            command=command,
             run_config=self._results_config(self.config),
         )
         self._sign = StopSign(self.store.root, self.run_id)
@@ -116,7 +116,7 @@ class Pipeline:
 
     def __call__(
         self,
-        task: Task[..., ArtifactRef],
+        task: Stage,
         group: str,
         config: Config,
         about: str = "",
@@ -126,7 +126,7 @@ class Pipeline:
         stage = StageName(group=group, about=about)
         parameters = {"stage": stage, "config": config, "context": self.context, "inputs": inputs}
         with resources_of(task, self.config.runtime):
-            future: PrefectFuture[ArtifactRef] = self._runner.submit(task, parameters)
+            future: PrefectFuture[ArtifactRef] = self._runner.submit(as_task(task), parameters)
         self.futures[str(stage)] = future
         return future
 

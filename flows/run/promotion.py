@@ -1,7 +1,6 @@
 """What happens to a policy once it is measured: the gate, the release, the registered version; or a failed state."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -10,35 +9,29 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Failed
 
-from flows.ask.doctor.requirements import looks_local
 from flows.config import RLHFConfig
 from flows.run.costs import road_costs
 from flows.run.logged_models import log_models
-from flows.run.page import publish_page
 from flows.run.pipeline import Pipeline
+from flows.run.release import decision_in, gate_stage, release_stage
 from flows.run.rounds import data_of, of_last_round
 from flows.run.summary import Outcome
-from flows.run.warnings import publish_warnings
 from flows.sweep.membership import is_point
+from tasks.adopt import adopt_model
 from tasks.adopt.config import AdoptJob
-from tasks.adopt.task import adopt_model
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.errors import PlumblineError
 from tasks.engine.registry import champion_of, register_model, weights_of
 from tasks.engine.tracking import open_run
-from tasks.gate.task import check_budget
-from tasks.measure.task import evaluate_policy
-from tasks.release.config import ReleaseJob
-from tasks.release.task import POLICY, release_policy
-from tasks.results.decision import DECISION, GateDecision
+from tasks.measure import evaluate_policy
+from tasks.release.config import POLICY
+from tasks.results.decision import GateDecision
 
 logger = logging.getLogger("plumbline")
 
 GATE_FAILED = "GateFailed"
 EXIT_STATUS = 3
 """Of the command line when the gate failed: everything ran, and the policy is not good enough."""
-ANCESTRY = ("pretrain", "sft", "sft_selected", "ppo_init", "comparisons", "reward_model")
-"""Stages whose digests a model card names, where they are part of the run."""
 TAGGED = ("policy/", "gate/")
 """Topics of the metrics that a registered version carries."""
 
@@ -73,6 +66,10 @@ def promote(
     """
     gate = gate_stage(run, config, report, **champion_stages(run, config, policy))
     decision = read_decision(run, gate)
+    # What draws plots and reads notes of training: a run begins without it.
+    from flows.run.page import publish_page
+    from flows.run.warnings import publish_warnings
+
     released = release_stage(run, config, report, policy, gate) if decision.passed else None
     outcome = run.outcome(config, report, policy)
     log_models(run, outcome.metrics)
@@ -88,19 +85,6 @@ def promote(
             outcome = outcome.model_copy(update={"version": register(run, config, outcome, policy.result())})
     page = publish_page(run, config, outcome, decision)
     return settle(run, outcome.model_copy(update={"page": str(page)}), decision)
-
-
-class Stages(Protocol):
-    """Runs stages, or only looks them up."""
-
-    @property
-    def futures(self) -> Mapping[str, Any]:
-        """Stage -> what calling for it returned."""
-        ...
-
-    def __call__(self, task: Any, group: str, config: Any, about: str = "", **inputs: Any) -> Any:
-        """Run one stage, or look it up."""
-        ...
 
 
 def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[ArtifactRef]) -> dict[str, Any]:
@@ -132,29 +116,9 @@ def champion_stages(run: Pipeline, config: RLHFConfig, policy: PrefectFuture[Art
     return {"champion": sheet, "candidate": made[f"evaluation-{name}"]}
 
 
-def gate_stage(run: Stages, config: RLHFConfig, report: Any, **compared: Any) -> Any:
-    """Hold the run's own policy against its budget, and against the champion where ``compared`` has the sheets of both."""
-    about = next(iter(config.ppo_runs))
-    return run(check_budget, "gate", config.evaluation.gate, about=about, evaluation=report, **compared)
-
-
-def release_stage(run: Stages, config: RLHFConfig, report: Any, policy: Any, gate: Any) -> Any:
-    """Release the run's own policy, with a card that names what it was made from."""
-    name = next(iter(config.ppo_runs))
-    made = of_last_round(run.futures)
-    chain = {stage: made[stage] for stage in ANCESTRY if stage in made}
-    inputs = {"data": data_of(made), **chain, "policy": policy, "evaluation": report, "gate": gate}
-    return run(release_policy, "release", release_job(config, name), about=name, **inputs)
-
-
 def read_decision(run: Pipeline, gate: PrefectFuture[ArtifactRef]) -> GateDecision:
     """What the gate said, once every stage is done."""
     return decision_in(run.store, run.finished(gate))
-
-
-def decision_in(store: ArtifactStore, gate: ArtifactRef) -> GateDecision:
-    """What the gate said, from its artifact."""
-    return GateDecision.model_validate_json((store.open(gate) / DECISION).read_text(encoding="utf-8"))
 
 
 class Outcomes(Protocol):
@@ -195,17 +159,6 @@ def settle(run: Pipeline, outcome: Measured, decision: GateDecision) -> Measured
         name=GATE_FAILED, message=decision.sentence, data=GateFailed(outcome, decision.sentence)
     )
     return cast("Measured", failed)  # a flow that returns a state ends in it, and its caller meets the state's data
-
-
-def release_job(config: RLHFConfig, policy: str) -> ReleaseJob:
-    """What the card is told; where things lie and how fast the run was is left out."""
-    name = config.model.name_or_path
-    settings = config.model_dump(mode="json", exclude={"runtime", "tracking", "sweep"})
-    settings["data_prep"]["folder"] = None  # a place on this machine, as is a local model
-    if name and looks_local(name):
-        settings["model"]["name_or_path"] = None
-    title = config.evaluation.gate.model_name or "plumbline-policy"
-    return ReleaseJob(title=title, base_model=name if name and not looks_local(name) else "", settings=settings)
 
 
 def register(run: Pipeline, config: RLHFConfig, outcome: Outcome, policy: ArtifactRef) -> str:

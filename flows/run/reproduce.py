@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -64,6 +65,11 @@ def told_apart(name: str, command: str) -> str:
 def is_place(override: str) -> bool:
     """Whether an override says where or how fast, and not what."""
     return override.lstrip("+~").split("=")[0].split(".")[0].split("@")[0] in (*_PLACES, "hydra")
+
+
+def looks_local(name: str) -> bool:
+    """Whether a model's name is a folder here rather than a name on a hub."""
+    return name.startswith(("/", ".", "~")) or Path(name).expanduser().exists()
 
 
 def _makes(overrides: list[str], config: RLHFConfig) -> bool:

@@ -5,15 +5,10 @@
 
 import sys
 
-import torch
-import uvicorn
-
 from flows.config import load
 from flows.pages import check_port
 from flows.parser import Parser
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
-from flows.serve.app import create_server
-from flows.serve.respondent import Respondent
 from flows.tools.policies import find_policy
 from tasks.engine.errors import PlumblineError
 
@@ -27,7 +22,7 @@ def arguments() -> Parser:
     parser.add_argument("settings", nargs="+", metavar="model=...", help="and the run's tracking.*, if it changed them")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU; default: all")
+    parser.add_argument("--threads", type=int, help="of the CPU; default: all")
     parser.add_argument("--together", type=int, default=8, help="most questions answered side by side; default 8")
     parser.add_argument("--seed", type=int, default=1, help="of answers at a temperature above 0")
     return parser
@@ -40,13 +35,20 @@ def main(typed: list[str]) -> None:
     settings = dict(item.partition("=")[::2] for item in given.settings)
     if not settings.get("model"):
         parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
-    if given.together < 1 or given.threads < 1:
+    if given.together < 1 or (given.threads is not None and given.threads < 1):
         parser.error("--together and --threads are at least 1")
-    torch.set_num_threads(given.threads)
     try:
         check_port(given.port)
         tracking = load([f"{name}={value}" for name, value in settings.items() if name != "model"]).tracking
         folder = find_policy(settings["model"], tracking).folder
+        import torch  # and what else takes seconds to import: a mistake in what was typed is answered before
+        import uvicorn
+
+        from flows.serve.app import create_server
+        from flows.serve.respondent import Respondent
+
+        if given.threads is not None:
+            torch.set_num_threads(given.threads)
         respondent = Respondent(folder, given.device, given.together, given.seed)
     except PlumblineError as error:
         sys.exit(f"error: {error}")

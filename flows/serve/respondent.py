@@ -13,10 +13,11 @@ from tasks.engine.inputs import folder_fields
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
 from tasks.language.conversation import context_of, ends_of
 from tasks.language.generation import Sampled, sample
-from tasks.language.models import load_policy, load_tokenizer
+from tasks.language.models import load_policy
 from tasks.language.room import sampling_room
 from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
+from tasks.language.tokenizer import load_tokenizer
 
 
 class ChatQuestion(NamedTuple):

@@ -22,14 +22,14 @@ from flows.study.policy_findings import INTERVENTIONS
 from flows.study.records import PointRecord
 from flows.sweep.membership import as_point
 from flows.tools.tracked import metric_history
-from tasks.comparisons.task import collect_comparisons
-from tasks.data_prep.task import prepare_data
+from tasks.comparisons import collect_comparisons
+from tasks.data_prep import prepare_data
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore, Manifest
 from tasks.engine.errors import ArtifactError
-from tasks.pretrain.task import train_base
+from tasks.pretrain import train_base
 from tasks.results.policies import names_of
-from tasks.reward_model.task import train_reward_model
-from tasks.sft.task import fine_tune, select_epoch
+from tasks.reward_model import train_reward_model
+from tasks.sft import fine_tune, select_epoch
 
 POLICIES = names_of("own")
 LAST_SHARE = 0.2

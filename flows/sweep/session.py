@@ -18,11 +18,10 @@ from flows.process.runners import warm_up
 from flows.process.session import prefect_session
 from flows.sweep.champion import promote_best
 from flows.sweep.plan import SweepPlan, read_plan
-from flows.sweep.publish import publish
 from flows.sweep.record import POINTS, SWEEP, SweepRecord, SweptPoint, point_file, read_points
 from flows.sweep.table import Watch
 from tasks.engine.errors import ConfigError, PlumblineError
-from tasks.engine.tracking import open_run, prepare, start_sweep_run
+from tasks.engine.tracking import open_run, start_sweep_run
 
 
 class Sweep(NamedTuple):
@@ -47,7 +46,7 @@ def start(values: DictConfig, config_name: str) -> None:
     tracking = plan.config.tracking
     with ExitStack() as stack:
         stack.enter_context(_alone_in(plan.folder))
-        experiment_id = prepare(tracking.uri, tracking.experiment, tracking.folder / "mlflow")
+        experiment_id = tracking.prepare()
         if plan.config.runtime.runner == "processes" and str(values.hydra.launcher._target_).endswith("BasicLauncher"):
             warm_up()  # while the server starts; other launchers run the points in processes of their own
         stack.enter_context(prefect_session())
@@ -105,6 +104,8 @@ def finish(interrupted: bool = False) -> list[SweptPoint]:
     """Report on the sweep that is open, if one is, and close what its points shared; returns the points."""
     if not _open:
         return []
+    from flows.sweep.publish import publish  # draws plots, which a sweep begins without
+
     sweep = _open.pop()
     folder, record = sweep.plan.folder, sweep.record
     with sweep.resources:

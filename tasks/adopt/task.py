@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from tasks.adopt.config import AdoptJob
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.inspect import make_fit
-from tasks.language.models import ScalarModel, load_policy, load_tokenizer, save_policy
+from tasks.language.models import ScalarModel, load_policy, save_policy
+from tasks.language.tokenizer import load_tokenizer
 
 
-@stage("adopted model")
 def adopt_model(shop: Workshop, config: AdoptJob) -> Metrics:
     """Load a model folder and save it in the layout of our own artifacts; code and pickles in it are not run."""
     if config.kind == "model":

@@ -12,7 +12,6 @@ from tasks.compare.judges.humans import pairs_for_humans, write_pairs
 from tasks.compare.report import ReportInputs, write_report
 from tasks.compare.rounds import accuracy_in, rounds_figure, rows_of
 from tasks.compare.rulings import resampling
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
 from tasks.results.rounds import FIGURE, ROUNDS
@@ -22,7 +21,6 @@ from tasks.results.verdict import leading_policy
 FOR_HUMANS = "pairs_for_humans.jsonl"
 
 
-@stage("comparison of all policies")
 def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     """Win rates, alignment tax and safety of every policy against SFT, as numbers and as a page."""
     sheets = {name: read_sheet(shop.input(name)) for name in shop.inputs if not name.endswith("_policy")}
@@ -64,7 +62,6 @@ def compare_policies(shop: Workshop, config: CompareConfig) -> Metrics:
     return comparison.metrics
 
 
-@stage("rounds")
 def compare_rounds(shop: Workshop, config: CompareConfig) -> Metrics:
     """The run's own policy after every round, against the same baseline, as numbers and as a picture."""
     numbers = sorted(int(name.rpartition("_")[2]) for name in shop.inputs if name.startswith("sheet_"))

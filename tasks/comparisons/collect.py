@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from tasks.comparisons.agreement import AgreeingShare, agreement_with_gold, labeler_agreement
 from tasks.comparisons.between import agreement_between
 from tasks.comparisons.config import ComparisonsConfig, SamplingConfig
@@ -15,6 +13,7 @@ from tasks.comparisons.sample import Candidates, sample_candidates
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
 from tasks.language.seeds import derived_seed, named_random
+from tasks.language.types import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.records.labels import choose_shared
 from tasks.records.rankings import require_signal
 from tasks.records.records import Comparison, Prompt

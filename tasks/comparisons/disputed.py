@@ -10,12 +10,11 @@ that two reward models find it is ours.
 import statistics
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerBase
-
 from tasks.comparisons.sample import Candidates
 from tasks.engine.config import RuntimeConfig
 from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.records.rankings import SequenceLimits, tokens_of
 from tasks.records.records import Comparison
 

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from tasks.comparisons.config import SamplingConfig
 from tasks.engine.config import RuntimeConfig
 from tasks.language.seeds import named_generator, named_random
-from tasks.language.speaker import Speaker
 from tasks.language.text import decode_response, encode_prompt
+from tasks.language.types import PreTrainedModel, PreTrainedTokenizerBase
 from tasks.records.records import Prompt
 
 
@@ -45,6 +43,8 @@ def sample_candidates(
         policy: usually the SFT model.
         seed: of K and of the sampling; give training and validation prompts different ones.
     """
+    from tasks.language.speaker import Speaker  # torch, which labelers that are only asked do without
+
     counts = completions_per_prompt(len(prompts), config, seed)
     encoded = [encode_prompt(tokenizer, prompt.text, config.prompt_tokens) for prompt in prompts]
     speaker = Speaker(policy, tokenizer, runtime)

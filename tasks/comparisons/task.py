@@ -10,7 +10,6 @@ from tasks.comparisons.job import ComparisonsJob, SamplingJob
 from tasks.comparisons.labelers.hired import Surroundings, labeler
 from tasks.comparisons.labelers.labeler import Labeler
 from tasks.comparisons.sample import Candidates, completions_per_prompt, keep
-from tasks.engine.caching import stage
 from tasks.engine.errors import AwaitingLabels, DataError
 from tasks.engine.fingerprint import dependencies, fingerprint
 from tasks.engine.stage import Metrics, Workshop
@@ -26,7 +25,6 @@ JUDGES = ("optimised", "held_out")
 """Inputs: the reward model that the policy was optimised against, and one that nothing was optimised against."""
 
 
-@stage("responses to compare", cpus=1, gpus=1)
 def sample_responses(shop: Workshop, job: SamplingJob) -> Metrics:
     """Sample K responses per prompt from a policy and keep them, for labelers whose rankings come later or cost something.
 
@@ -59,7 +57,6 @@ def _selected(
     }
 
 
-@stage("comparisons", cpus=1, gpus=1)
 def collect_comparisons(shop: Workshop, job: ComparisonsJob) -> Metrics:
     """Have K responses per prompt ranked by labelers, or take the rankings in the data.
 

@@ -1,12 +1,11 @@
 """How prompts are laid out: by a template of one's own, or by the tokenizer's chat template."""
 
-from transformers import PreTrainedTokenizerBase
-
 from tasks.data_prep.config import AUTO, CHAT
 from tasks.engine.errors import ConfigError
 from tasks.language.chat_layout import ChatLayout, has_template
-from tasks.language.models import add_pad_token
 from tasks.language.plain_layout import BARE, Layout, PlainLayout
+from tasks.language.tokenizer import add_pad_token
+from tasks.language.types import PreTrainedTokenizerBase
 
 
 def layout_of(prompt_layout: str, tokenizer: PreTrainedTokenizerBase | None) -> Layout:

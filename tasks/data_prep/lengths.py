@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from transformers import PreTrainedTokenizerBase
-
 from tasks.data_prep.split import prompt_of
 from tasks.language.text import encode_responses, encode_whole_prompts
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.language.vocabulary import special_tokens
 from tasks.records.records import Comparison, Demonstration, Prompt, turns_of
 

@@ -28,8 +28,8 @@ from tasks.data_prep.sources.rows import Row
 from tasks.data_prep.sources.sandbox import read_sandbox
 from tasks.data_prep.tokenizer import EOS, adopt_tokenizer, train_tokenizer
 from tasks.engine.config import ModelConfig
-from tasks.language.models import save_tokenizer
 from tasks.language.plain_layout import Layout
+from tasks.language.tokenizer import save_tokenizer
 from tasks.records.data import write_records, write_tables
 
 UNKNOWN_SHARE_WORTH_A_NOTICE = 0.01

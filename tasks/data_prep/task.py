@@ -5,13 +5,11 @@ import time
 
 from tasks.data_prep.job import DataPrepJob
 from tasks.data_prep.prepare import prepare
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 
 logger = logging.getLogger("plumbline")
 
 
-@stage("data preparation")
 def prepare_data(shop: Workshop, config: DataPrepJob) -> Metrics:
     """Read, clean, split and audit the data; train or adopt the tokenizer."""
     processes, began = shop.runtime.processes, time.monotonic()

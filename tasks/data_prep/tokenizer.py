@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable
-
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from tasks.engine.config import ModelConfig
 from tasks.engine.errors import DataError
-from tasks.language.models import check_tokenizer, load_tokenizer
+from tasks.language.tokenizer import check_tokenizer, load_tokenizer
+from tasks.language.types import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:  # imported where a tokenizer is trained
+    from tokenizers import Tokenizer
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 
@@ -37,6 +39,8 @@ def train_tokenizer(model: ModelConfig, texts: Iterable[str]) -> PreTrainedToken
     special = {"pad_token": PAD, "eos_token": EOS}
     if knobs.kind == "word_level":
         special["unk_token"] = UNKNOWN
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=train(texts, knobs.vocab_size), clean_up_tokenization_spaces=False, **special
     )
@@ -44,8 +48,10 @@ def train_tokenizer(model: ModelConfig, texts: Iterable[str]) -> PreTrainedToken
     return tokenizer
 
 
-def word_level(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def word_level(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     """One token per word between spaces: the most frequent words, ties in alphabetical order; the rest is unknown."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
     counts = Counter(word for text in texts for word in text.split())
     _require(bool(counts))
     special = [PAD, EOS, UNKNOWN]
@@ -57,12 +63,14 @@ def word_level(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def byte_pair(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def byte_pair(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     """Byte-level byte-pair encoding, as GPT-3's: every text can be written, nothing is unknown.
 
     Raises:
         DataError: no text, or a vocabulary too small for the 256 bytes and the special tokens.
     """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
     special = [PAD, EOS]
     if vocab_size <= 256 + len(special):
         raise DataError(

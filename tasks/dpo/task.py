@@ -2,7 +2,6 @@
 
 from tasks.dpo.config import DPOConfig
 from tasks.dpo.train import DPOLearner
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import save_adapter, trainable_copy
 from tasks.language.bases import load_base
@@ -16,7 +15,6 @@ HELD_OUT = {"valid": "", "valid_heldout_labelers": "_heldout_labelers", "valid_g
 """Held-out sets and how their metrics end."""
 
 
-@stage("DPO", cpus=1, gpus=1, divided=True)
 def train_dpo(shop: Workshop, config: DPOConfig) -> Metrics:
     """Train PPO's start on the rankings themselves; measure its implicit rewards on held-out ones."""
     tokenizer = PreparedData(shop.input("data")).tokenizer()

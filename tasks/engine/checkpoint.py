@@ -14,16 +14,15 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
-
-import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 from tasks.engine.digests import file_digest
 from tasks.engine.errors import Interrupted, TrainingDiverged
 from tasks.engine.os_errors import readable_os_errors
 from tasks.engine.ranks import here
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEPT = 2
 """Checkpoints that stay in the folder."""
@@ -65,7 +64,7 @@ class Inspection(NamedTuple):
 
     rows: list[dict[str, Any]]
     """One JSON object per example, with texts."""
-    tensors: dict[str, Tensor]
+    tensors: "dict[str, Tensor]"
     """The numbers behind them; the first dimension is the example."""
 
 
@@ -84,6 +83,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     Raises:
         ArtifactError: the file cannot be written, for instance because the disk is full.
     """
+    import torch  # here, and where one is read: whoever asks for the latest step needs none of it
+
     final = folder / f"step-{step:08d}.pt"
     with readable_os_errors(final):
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,8 @@ def latest_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
     A checkpoint whose bytes are not those that were written is named in the log, set aside under another name, and the
     one before it counts. Only tensors and plain values are unpickled, so a checkpoint from elsewhere cannot run code.
     """
+    import torch
+
     for step, path in reversed(_steps(folder)):
         problem = _damage(path)
         if problem is None:
@@ -233,6 +236,8 @@ def _give_up(learner: Learner, folder: Path, name: str, value: float) -> NoRetur
     """Keep what the step was made of, and say where."""
     step, kept = learner.completed_steps, ""
     if isinstance(learner, Inspectable) and here().first:
+        from safetensors.torch import save_file
+
         shown = learner.inspection()
         texts, numbers = folder / f"diverged-{step:08d}.jsonl", folder / f"diverged-{step:08d}.safetensors"
         with readable_os_errors(folder):

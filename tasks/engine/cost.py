@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-import torch
-
 OWN = Path("/proc/self")
 """What the kernel tells a process of itself, where there is such a folder; psutil cannot let the peak begin anew."""
 MIB = 2**20
@@ -18,16 +16,24 @@ class Meter:
     """
 
     def __init__(self, device: str) -> None:
-        self._device = torch.device(device)
+        self._device = device
         self._began = time.time()
-        if self._device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self._device)
-        self._known = self._device.type == "cuda" or _forget_peak()
+        if self._on_gpu:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(device)
+        self._known = self._on_gpu or _forget_peak()
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self._device.startswith("cuda")
 
     def read(self) -> dict[str, float]:
         """Seconds since the making, and the peak in MiB where it is known."""
         found = {"cost/seconds": time.time() - self._began}
-        if self._device.type == "cuda":
+        if self._on_gpu:
+            import torch
+
             found["cost/peak_mib"] = torch.cuda.max_memory_allocated(self._device) / MIB
         elif self._known and (peak := _peak_kib()) is not None:
             found["cost/peak_mib"] = peak / 1024

@@ -2,6 +2,8 @@
 
 from typing import Literal, NamedTuple
 
+from tasks.engine.errors import ModelError
+
 Severity = Literal["error", "warning", "notice"]
 
 
@@ -21,3 +23,14 @@ def error_from(text: str) -> Finding:
     """The finding of a refusal, whose sentence begins with the place that it is about."""
     where, colon, sentence = text.partition(": ")
     return Finding("error", where, sentence) if colon else Finding("error", "", text)
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Stop on errors, all in one message.
+
+    Raises:
+        ModelError: there is one.
+    """
+    errors = [str(finding) for finding in findings if finding.severity == "error"]
+    if errors:
+        raise ModelError("\n".join(errors))

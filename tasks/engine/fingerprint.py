@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.config import Config
@@ -25,6 +25,7 @@ EDGE = {
     "tasks.engine.gang",
     "tasks.engine.parent",
     "tasks.engine.checkpoint",
+    "tasks.engine.declared",
     "tasks.engine.digests",
     "tasks.engine.fingerprint",
     "tasks.engine.os_errors",
@@ -72,20 +73,28 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
+class _Code(NamedTuple):
+    """What counts of a file: which modules it names, and its code."""
+
+    names: frozenset[str]
+    digest: str
+
+
 @lru_cache(maxsize=4096)  # by text: files that did not change are parsed once, however many stages share them
-def _imported_names(text: str) -> frozenset[str]:
+def _read(text: str) -> _Code:
+    tree = ast.parse(text)
     found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found.update([node.module, *(f"{node.module}.{alias.name}" for alias in node.names)])
-    return frozenset(found)
+    return _Code(frozenset(found), _short_digest(ast.dump(_without_docstrings(tree))))
 
 
 def imported_modules(path: Path) -> set[str]:
     """Names of the modules of this project that a file imports, at any depth of its functions."""
-    names = _imported_names(path.read_text(encoding="utf-8"))
+    names = _read(path.read_text(encoding="utf-8")).names
     return {name for name in names if name.split(".")[0] == "tasks" and _module_path(name)}
 
 
@@ -103,6 +112,8 @@ def source_files(package: str, world: bool = True) -> dict[str, Path]:
         found = _module_path(name)
         if name in seen or name in EDGE or found is None or (f"{name}.".startswith(f"{WORLD}.") and not world):
             continue
+        if name == package:  # declares the stage: its title, and what it asks of a runner
+            continue
         seen[name] = found
         pending |= imported_modules(found)
     for path in sorted(folder.rglob("*.jinja")):
@@ -114,18 +125,13 @@ def _short_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=4096)
-def _code_digest(text: str) -> str:
-    return _short_digest(ast.dump(_without_docstrings(ast.parse(text))))
-
-
 @cache
 def source_digests(package: str, world: bool = True) -> dict[str, str]:
     """Module name -> digest of its code, comments and docstrings apart."""
     digests = {}
     for name, path in source_files(package, world).items():
         text = path.read_text(encoding="utf-8")
-        digests[name] = _code_digest(text) if path.suffix == ".py" else _short_digest(text)
+        digests[name] = _read(text).digest if path.suffix == ".py" else _short_digest(text)
     return digests
 
 

@@ -4,7 +4,6 @@ The stage's own process holds the locks, the MLflow run and the draft of the art
 the ranks. The first one has the stage's workshop; the others have one that writes nowhere.
 """
 
-import importlib
 import logging
 import logging.handlers
 import multiprocessing
@@ -61,8 +60,7 @@ class _Post(NamedTuple):
     folder: Path
     """Of the gang, as long as it is wanted."""
     parent: int
-    story: tuple[str, str]
-    """Module and name."""
+    story: Callable[..., Mapping[str, float]]
     devices: Sequence[str]
     sentences: Any
     """Queue of what the first rank logs."""
@@ -93,8 +91,7 @@ def run_ranks(
     try:
         with tempfile.TemporaryDirectory(prefix="plumbline-ranks-") as name:
             folder = Path(name)
-            told = (story.__module__, story.__qualname__)
-            post = _Post(folder, os.getpid(), told, devices, sentences, beats, processes)
+            post = _Post(folder, os.getpid(), story, devices, sentences, beats, processes)
             launch = LaunchConfig(
                 min_nodes=1,
                 max_nodes=1,
@@ -206,11 +203,9 @@ def _rank(post: _Post, shop: "Workshop", config: Any) -> dict[str, float]:
         logging.getLogger().handlers[:] = [logging.handlers.QueueHandler(post.sentences)]
     try:
         torch.set_num_threads(shop.runtime.threads)
-        module, name = post.story
-        found = getattr(importlib.import_module(module), name)
         with among(_together(post, number)), tempfile.TemporaryDirectory() as aside:
             own = shop.of_rank(post.devices[number], Path(aside) if number else None)
-            metrics = dict(getattr(found, "story", found)(own, config))
+            metrics = dict(post.story(own, config))
             own.log.flush()
             here().wait()  # nobody leaves while another may still ask
         # When the launcher has the metrics: a process group that is destroyed can wait for ever for its own threads.

@@ -9,9 +9,10 @@ is the same code on the same numbers. A stage that is not divided has one rank: 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -34,7 +35,7 @@ class Ranks:
         order = sorted(range(len(sizes)), key=lambda row: (-sizes[row], row))
         return sorted(order[self.number :: self.count])
 
-    def add(self, *tensors: Tensor) -> None:
+    def add(self, *tensors: "Tensor") -> None:
         """Put the sum over all ranks into each tensor, the same bits on every rank."""
 
     def gather(self, value: T) -> list[T]:

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import torch
 from filelock import FileLock, Timeout
 
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
@@ -144,6 +143,8 @@ def gpu_slots(store: ArtifactStore, device: str, sign: StopSign, count: int = 1)
     if not device.startswith("cuda"):
         yield [device] * count
         return
+    import torch
+
     names = [device] if ":" in device else [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if not names:
         raise ConfigError(f"runtime.device is {device}, and torch sees no GPU here; use runtime=cpu or another machine")
@@ -173,7 +174,7 @@ def run_stage(
     config: Configured,
     context: StageContext,
     inputs: Mapping[str, ArtifactRef],
-    story: Callable[[Workshop, Configured], Metrics],
+    load: Callable[[], Callable[[Workshop, Configured], Metrics]],
     *,
     package: str,
     divided: bool = False,
@@ -185,7 +186,8 @@ def run_stage(
         config: the stage's configuration.
         context: store, tracking, runtime.
         inputs: artifacts the stage reads.
-        story: fills ``workshop.folder`` and returns the stage's final metrics.
+        load: returns the stage's story, which fills ``workshop.folder`` and returns the stage's final metrics; called, and so
+            imported, only if there is a story to tell.
         package: the stage's package, whose source is part of the fingerprint.
         divided: whether ``runtime.processes`` ranks tell the story together.
 
@@ -194,7 +196,6 @@ def run_stage(
         Interrupted: the run was told to stop; a training stage has saved its state.
         TrainingDiverged: a training metric is no longer finite.
     """
-    torch.set_num_threads(context.runtime.threads)
     stage = str(name)
     store = store_at(context.store, context.shared)
     sign = StopSign(store.root, context.parent_run_id)
@@ -221,6 +222,10 @@ def run_stage(
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
             here = context.model_copy(update={"runtime": context.runtime.model_copy(update={"device": devices[0]})})
             shop = Workshop(name, made, store, inputs, draft.folder, memory.parent, log, here, sign, report)
+            story = load()
+            import torch  # what is found in the store does without
+
+            torch.set_num_threads(context.runtime.threads)
             began, meter = time.time(), Meter(here.runtime.device)
             told = story(shop, config) if count == 1 else told_by_ranks(story, shop, config, devices)
             draft.metrics = {metric: float(value) for metric, value in told.items()}

@@ -3,7 +3,6 @@
 import json
 
 from tasks.engine.artifacts import write_json
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.gate.champion import against_champion
 from tasks.gate.config import GateConfig
@@ -13,7 +12,6 @@ from tasks.results.decision import DECISION
 from tasks.results.sheet import read_sheet
 
 
-@stage("gate")
 def check_budget(shop: Workshop, config: GateConfig) -> Metrics:
     """Hold the comparison of all policies against the declared budget; leaves ``gate.json``, passed or not.
 

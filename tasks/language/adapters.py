@@ -25,10 +25,11 @@ from transformers.pytorch_utils import Conv1D
 from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.beside import spare_passes
-from tasks.language.four_bit import FourBitLinear, four_bit_layers, in_four_bits, replace
+from tasks.language.four_bit import FourBitLinear, four_bit_layers, replace
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.recompute import drawing
 from tasks.language.shards import is_divided, part_of, saved, whole
+from tasks.language.sizes import in_four_bits
 
 Precision = Literal["fp32", "bf16"]
 NAME = "default"

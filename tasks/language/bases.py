@@ -6,8 +6,8 @@ from transformers import PreTrainedModel
 
 from tasks.engine.config import AdapterConfig
 from tasks.language.adapters import quantise
-from tasks.language.four_bit import in_four_bits
 from tasks.language.models import load_policy
+from tasks.language.sizes import in_four_bits
 
 
 def load_base(folder: Path, device: str, adapter: AdapterConfig | None) -> PreTrainedModel:

@@ -35,8 +35,9 @@ from transformers.utils.logging import disable_progress_bar
 from tasks.engine.errors import ModelError
 from tasks.language.adapters import merged, twin
 from tasks.language.batches import pad_batch
-from tasks.language.loading import ONE_AT_A_TIME
-from tasks.language.models import HEAD_FILE, TRUNK, ScalarModel, load_checked, save_tokenizer
+from tasks.language.loading import HEAD_FILE, ONE_AT_A_TIME
+from tasks.language.models import TRUNK, ScalarModel, load_checked
+from tasks.language.tokenizer import save_tokenizer
 
 logger = logging.getLogger("plumbline")
 

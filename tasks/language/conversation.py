@@ -3,9 +3,8 @@
 import sys
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
 from tasks.language.chat_layout import ChatLayout
+from tasks.language.types import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def context_of(model: PreTrainedModel) -> int:

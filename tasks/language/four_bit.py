@@ -15,14 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ConfigError
+from tasks.language.sizes import FOUR_BIT_BLOCK
 
-BLOCK = 64
-"""Weights that share a scale."""
 KIND = "nf4"
-BYTES = 0.5 + 4 / BLOCK
-"""Of one weight: its code, and its part of the scale."""
 
 
 class FourBitLinear(nn.Linear):
@@ -39,7 +35,7 @@ class FourBitLinear(nn.Linear):
         self.turned = isinstance(layer, Conv1D)
         values = values.t().contiguous() if self.turned else values.contiguous()
         self.out_features, self.in_features = values.shape
-        codes, state = load_bitsandbytes().quantize_4bit(values, blocksize=BLOCK, quant_type=KIND)
+        codes, state = load_bitsandbytes().quantize_4bit(values, blocksize=FOUR_BIT_BLOCK, quant_type=KIND)
         self.weight = nn.Parameter(codes, requires_grad=False)
         self.scales = nn.Parameter(state.absmax, requires_grad=False)
         self.bias = layer.bias
@@ -49,7 +45,9 @@ class FourBitLinear(nn.Linear):
         package, shape = load_bitsandbytes(), (self.out_features, self.in_features)
         # As one row: its CPU kernel gives rows that are no multiple of a block the scales of others.
         row = torch.Size((1, shape[0] * shape[1]))
-        how = package.QuantState(self.scales.data, shape=row, dtype=torch.float32, blocksize=BLOCK, quant_type=KIND)
+        how = package.QuantState(
+            self.scales.data, shape=row, dtype=torch.float32, blocksize=FOUR_BIT_BLOCK, quant_type=KIND
+        )
         found: Tensor = package.dequantize_4bit(self.weight.data, how)
         return found.reshape(shape)
 
@@ -83,11 +81,6 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient @ context.layer.values().to(gradient.dtype), None
-
-
-def in_four_bits(adapter: AdapterConfig | None) -> bool:
-    """Whether what an adapter is beside is kept in 4 bits."""
-    return adapter is not None and adapter.base == "4bit"
 
 
 def replace(network: nn.Module, name: str, layer: nn.Module) -> None:

@@ -2,6 +2,7 @@
 whether this program reads it as it reads itself."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.errors import ModelError
-from tasks.engine.findings import Finding
+from tasks.engine.findings import Finding, refuse
 from tasks.language.agreement import largest_disagreement
 from tasks.language.loading import ONE_AT_A_TIME, check_files, given_of
-from tasks.language.models import load_policy, load_tokenizer
+from tasks.language.models import load_policy
+from tasks.language.tokenizer import load_tokenizer
 from tasks.language.vocabulary import cut_rows_without_text, rows_for_text, rows_of
 
 READ_BEFORE_A_RUN = 3 * 2**30
@@ -61,19 +63,20 @@ def inspect_model(
     if size <= READ_BEFORE_A_RUN:
         found += _of_weights(key, folder)
         if not any(finding.severity == "error" for finding in found):
-            found += _of_reading(key, folder)
+            with _one_thread():
+                found += _of_reading(key, folder)
     return found
 
 
-def refuse(findings: list[Finding]) -> None:
-    """Stop on errors, all in one message.
-
-    Raises:
-        ModelError: there is one.
-    """
-    errors = [str(finding) for finding in findings if finding.severity == "error"]
-    if errors:
-        raise ModelError("\n".join(errors))
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take many times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

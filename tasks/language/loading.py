@@ -23,6 +23,8 @@ stays off for good.
 """
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
 """A folder with none of these has no tokenizer."""
+HEAD_FILE = "scalar_head.safetensors"
+"""Of a reward model's folder: the head beside its trunk."""
 LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks)\.(\d+)\.")
 """The number of a layer in the name of a tensor."""
 POINTER = b"version https://git-lfs"

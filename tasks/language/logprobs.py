@@ -11,9 +11,7 @@ from transformers import PreTrainedModel
 from tasks.language.batches import TokenBatch
 from tasks.language.families import hidden_states, logits_of, trunk_of
 from tasks.language.shards import reading
-
-LOGITS_PER_CHUNK = 2**26
-"""Logits held at a time (256 MiB in fp32). More are computed piece by piece, and again in the backward pass."""
+from tasks.language.sizes import LOGITS_PER_CHUNK
 
 
 class TokenStatistics(NamedTuple):

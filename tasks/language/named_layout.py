@@ -1,9 +1,8 @@
 """The layout that a name stands for, once the tokenizer is known: for prompts that come in behind data preparation."""
 
-from transformers import PreTrainedTokenizerBase
-
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
 from tasks.language.plain_layout import BARE, Layout, PlainLayout
+from tasks.language.types import PreTrainedTokenizerBase
 
 
 def laid_out(prompts: list[str], prompt_layout: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from transformers import PreTrainedTokenizerBase
-
 from tasks.language.chat_layout import PROBE, ChatLayout, Turn
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.language.vocabulary import special_tokens
 
 

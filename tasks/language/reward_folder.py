@@ -1,13 +1,16 @@
 """A reward model that is given by its folder."""
 
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from tasks.engine.digests import file_digest
 from tasks.engine.errors import ModelError
-from tasks.language.models import HEAD_FILE, ScalarModel
+from tasks.language.loading import HEAD_FILE
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.language.vocabulary import rows_for_text, rows_of
+
+if TYPE_CHECKING:
+    from tasks.language.models import ScalarModel
 
 INDEPENDENT_KNOB = "evaluation.judges.independent_reward_model"
 
@@ -44,13 +47,15 @@ def check_other_weights(folder: Path, optimised: Path, knob: str = INDEPENDENT_K
 
 def load_reward_model(
     folder: Path, device: str, tokenizer: PreTrainedTokenizerBase, knob: str = INDEPENDENT_KNOB
-) -> ScalarModel:
+) -> "ScalarModel":
     """A reward model given by its folder; it must know the ids that this tokenizer gives to text. ``knob`` is where it was
     named.
 
     Raises:
         ModelError: there is none, or its embedding has too few rows.
     """
+    from tasks.language.models import ScalarModel
+
     model = ScalarModel.load(folder.expanduser(), device).eval()
     known, needed = rows_of(model.backbone), rows_for_text(tokenizer)
     if known < needed:

@@ -7,8 +7,7 @@ prompt and response comes what the tokenizer needs to start a new word, decided 
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-from transformers import PreTrainedTokenizerBase
-
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.language.vocabulary import special_tokens
 
 _joints: "WeakKeyDictionary[PreTrainedTokenizerBase, str]" = WeakKeyDictionary()

@@ -4,7 +4,7 @@ A tokenizer without padding of its own gets a ``<|pad|>`` behind its last id, wh
 the embedding and never counted. Other models have rows for ids that the tokenizer does not know, to fill a round number.
 """
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from tasks.language.types import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:

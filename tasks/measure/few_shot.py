@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from transformers import PreTrainedTokenizerBase
-
 from tasks.engine.errors import ConfigError
 from tasks.language.seeds import named_random
 from tasks.language.text import encode_prompt, encode_response
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.measure.few_shot_config import FewShotConfig
 from tasks.records.records import Demonstration
 

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.measure.toxicity_config import SCORER_OF_SERVICE, ToxicityConfig
@@ -96,9 +94,10 @@ class SafetyClassifier:
         weights = b"".join(path.read_bytes() for path in sorted(folder.glob("*.safetensors")))
         self.name = f"classifier-{folder.name}-{hashlib.sha256(weights).hexdigest()[:8]}-{toxic_label}"
 
-    @torch.no_grad()
     def score(self, texts: Sequence[str]) -> list[float]:
         """Probability of the toxic label; an empty text is scored 0."""
+        import torch
+
         scores = [0.0] * len(texts)
         filled = [index for index, text in enumerate(texts) if text.strip()]
         for start in range(0, len(filled), self.batch_size):
@@ -110,7 +109,8 @@ class SafetyClassifier:
                 max_length=self._longest,
                 return_tensors="pt",
             ).to(self._model.device)
-            logits = self._model(**batch).logits.float()
+            with torch.no_grad():
+                logits = self._model(**batch).logits.float()
             shares = logits.sigmoid() if self._independent_labels else logits.softmax(dim=-1)
             for row, share in zip(rows, shares[:, self._column].tolist(), strict=True):
                 scores[row] = share

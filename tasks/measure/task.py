@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
-from tasks.language.models import ScalarModel, load_policy, load_tokenizer
+from tasks.language.models import ScalarModel, load_policy
 from tasks.language.reward_folder import check_other_weights, load_reward_model
+from tasks.language.tokenizer import load_tokenizer
 from tasks.measure.benchmarks import Subject
 from tasks.measure.config import MeasureConfig
 from tasks.measure.policy_sheet import Yardsticks
@@ -27,7 +27,6 @@ PARTS = 4  # what policy_sheet.evaluate_policy announces
 INDEPENDENT_INPUT = "independent_reward_model"
 
 
-@stage("evaluation of a policy", cpus=1, gpus=1, divided=True)
 def evaluate_policy(shop: Workshop, config: MeasureConfig) -> Metrics:
     """Responses, judges' scores, KL, benchmarks, perplexity, toxicity and truthfulness of one policy.
 

@@ -19,13 +19,13 @@ from tasks.engine.errors import DataError
 from tasks.language.adapters import load_trained_state, snapshot, trained_state
 from tasks.language.descent import Descent, constant
 from tasks.language.masked import masked_mean, scale_to_unit_variance, whiten
-from tasks.language.models import check_tokenizer
 from tasks.language.optimization import Ema, linear_warmup
 from tasks.language.packing import RowCursor, encode_documents, pack_documents
 from tasks.language.precision import autocast
 from tasks.language.seeds import named_generator
 from tasks.language.shards import divide, whole
 from tasks.language.text import decode_response, encode_prompt
+from tasks.language.tokenizer import check_tokenizer
 from tasks.ppo import statistics
 from tasks.ppo.advantages import GROUP_ESTIMATORS, generalised_advantages
 from tasks.ppo.config import PPOConfig

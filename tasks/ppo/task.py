@@ -8,7 +8,6 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.artifacts import write_json
-from tasks.engine.caching import stage
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError
 from tasks.engine.stage import Metrics, Workshop
@@ -33,7 +32,6 @@ LAST_ITERATIONS = 5
 INDEPENDENT = "independent_reward_model"
 
 
-@stage("PPO", cpus=2, gpus=1, divided=True)
 def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
     """Optimise the policy against the reward model, or the declared list of rewards, held near PPO-init.
 

@@ -2,7 +2,6 @@
 
 import torch
 
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.inspect import context_of, make_fit
 from tasks.language.models import load_policy, new_causal_lm, save_policy
@@ -13,7 +12,6 @@ from tasks.pretrain.train import PretrainLearner, valid_metrics, validation_loss
 from tasks.records.data import PreparedData
 
 
-@stage("base model", cpus=2, gpus=1, divided=True)
 def train_base(shop: Workshop, config: PretrainJob) -> Metrics:
     """Adopt the model that the configuration names, or build one and train it on the pretraining text."""
     data = PreparedData(shop.input("data"))

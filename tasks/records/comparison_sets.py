@@ -16,7 +16,7 @@ from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
 
 from tasks.engine.errors import DataError
-from tasks.records.data import FEATURES, read_records
+from tasks.records.data import columns_of, read_records
 from tasks.records.records import Comparison
 
 SET_NAMES = ("train", "valid", "valid_heldout_labelers", "valid_gold")
@@ -30,8 +30,10 @@ def write_comparisons(folder: Path, sets: Mapping[str, Sequence[Comparison]]) ->
         if name not in SET_NAMES:
             raise DataError(f"comparison set {name!r}: expected one of {', '.join(SET_NAMES)}")
         if comparisons:
-            dataset = Dataset.from_list([_row(comparison) for comparison in comparisons], features=FEATURES[Comparison])
-            with ArrowWriter(features=FEATURES[Comparison], path=str(folder / f"{name}.arrow")) as writer:
+            dataset = Dataset.from_list(
+                [_row(comparison) for comparison in comparisons], features=columns_of(Comparison)
+            )
+            with ArrowWriter(features=columns_of(Comparison), path=str(folder / f"{name}.arrow")) as writer:
                 writer.write_table(dataset.data.table)
                 writer.finalize()
 

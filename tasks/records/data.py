@@ -15,19 +15,21 @@ written. Equal records give equal bytes.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from operator import eq
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from datasets import Dataset, Features, List, Value
-from datasets.arrow_writer import ArrowWriter
 from pyarrow import Table, concat_tables, ipc, memory_map
-from transformers import PreTrainedTokenizerBase
 
 from tasks.engine.errors import DataError
-from tasks.language.models import load_tokenizer, save_tokenizer
+from tasks.language.tokenizer import load_tokenizer, save_tokenizer
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.records.records import BenchmarkItem, Comparison, Demonstration, Document, Prompt, Record
+
+if TYPE_CHECKING:  # imported where a file is opened or written
+    from datasets import Features
 
 Split = Literal["train", "valid"]
 SPLITS: tuple[Split, ...] = ("train", "valid")
@@ -126,6 +128,8 @@ class OnDisk(Sequence[RecordType]):
     """Records in a file, which the system's page cache holds: each is made when it is asked for, and again the next time."""
 
     def __init__(self, path: Path, kind: type[RecordType]) -> None:
+        from datasets import Dataset
+
         self._rows, self._kind = Dataset.from_file(str(path)), kind
 
     def __len__(self) -> int:
@@ -177,14 +181,18 @@ def write_prepared_data(folder: Path, records: PreparedRecords, tokenizer: PreTr
     save_tokenizer(tokenizer, folder / "tokenizer")
 
 
-_PROMPT = {name: Value("string") for name in ("prompt_id", "owner_id", "text", "kind", "metadata")}
-FEATURES = {
+@cache
+def columns_of(kind: type[Record]) -> "Features":
+    """Columns of the files that a kind of record is kept in."""
+    from datasets import Features, List, Value
+
     # metadata is JSON text: as a struct every prompt would get every other prompt's keys
-    Prompt: Features(_PROMPT),
-    Demonstration: Features({**_PROMPT, "response": Value("string"), "labeler_id": Value("string")}),
-    Comparison: Features(
-        {
-            **_PROMPT,
+    prompt = {name: Value("string") for name in ("prompt_id", "owner_id", "text", "kind", "metadata")}
+    known = {
+        Prompt: prompt,
+        Demonstration: {**prompt, "response": Value("string"), "labeler_id": Value("string")},
+        Comparison: {
+            **prompt,
             "completions": List(Value("string")),
             "ranks": List(Value("int32")),
             "labeler_id": Value("string"),
@@ -193,19 +201,16 @@ FEATURES = {
             "quality": List(Value("int32")),
             "flags": List(List(Value("string"))),
             "seconds": Value("float64"),
-        }
-    ),
-    Document: Features({"text": Value("string"), "source": Value("string")}),
-    BenchmarkItem: Features(
-        {
+        },
+        Document: {"text": Value("string"), "source": Value("string")},
+        BenchmarkItem: {
             **{name: Value("string") for name in ("item_id", "task", "form", "context")},
             "choices": List(Value("string")),
             "answer": Value("int32"),
             "references": List(Value("string")),
-        }
-    ),
-}
-"""Columns of the files that each kind of record is kept in."""
+        },
+    }
+    return Features(known[kind])
 
 
 def write_records(folder: Path, role: str, split: str, records: Sequence[Record]) -> None:
@@ -218,7 +223,7 @@ def write_records(folder: Path, role: str, split: str, records: Sequence[Record]
 
 def table_of(records: Sequence[Record]) -> Table:
     """Records of one kind as a table; at least one."""
-    return Table.from_pylist(list(_rows(records)), schema=FEATURES[type(records[0])].arrow_schema)
+    return Table.from_pylist(list(_rows(records)), schema=columns_of(type(records[0])).arrow_schema)
 
 
 def write_tables(path: Path, kind: type[Record], tables: Iterable[Table]) -> None:
@@ -226,7 +231,9 @@ def write_tables(path: Path, kind: type[Record], tables: Iterable[Table]) -> Non
 
     However the tables divide the rows, the file's bytes are the same.
     """
-    features = FEATURES[kind]
+    from datasets.arrow_writer import ArrowWriter
+
+    features = columns_of(kind)
     batches = _even(table.select(list(features)).replace_schema_metadata() for table in tables if len(table))
     first = next(batches, None)
     if first is None:

@@ -1,19 +1,19 @@
 """Rankings as training sees them: ordered pairs, token sequences, whole prompts in batches."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol
-
-import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from tasks.engine.errors import DataError
 from tasks.engine.ranks import here
 from tasks.language.seeds import named_random
 from tasks.language.text import encode_prompt, encode_response
 from tasks.language.token_table import TokenTable
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.records.choices import Margin
 from tasks.records.records import Comparison
+
+if TYPE_CHECKING:  # who counts rankings needs no tensors
+    from torch import Tensor
 
 TieNormaliser = Literal["all_pairs", "surviving_pairs"]
 
@@ -21,10 +21,10 @@ TieNormaliser = Literal["all_pairs", "surviving_pairs"]
 class RankedPairs(NamedTuple):
     """Every ordered pair of a batch of ranked prompts; indices point into the concatenated completions."""
 
-    winners: Tensor  # (M,) int64
-    losers: Tensor  # (M,) int64
-    weights: Tensor  # (M,) fp64, 1/Z of the pair's prompt
-    distances: Tensor  # (M,) int64, places between loser and winner; neighbours are 1 apart
+    winners: "Tensor"  # (M,) int64
+    losers: "Tensor"  # (M,) int64
+    weights: "Tensor"  # (M,) fp64, 1/Z of the pair's prompt
+    distances: "Tensor"  # (M,) int64, places between loser and winner; neighbours are 1 apart
 
 
 def ordered_pairs(ranks: Sequence[int]) -> list[tuple[int, int]]:
@@ -88,6 +88,8 @@ def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser)
         tie_normaliser: ``all_pairs`` divides by K(K-1)/2, so a ranking with ties weighs less, as the formula is
             printed; ``surviving_pairs`` divides by the pairs that are left.
     """
+    import torch
+
     winners: list[int] = []
     losers: list[int] = []
     weights: list[float] = []
@@ -113,7 +115,7 @@ def rank_pairs(rankings: Sequence[Sequence[int]], tie_normaliser: TieNormaliser)
 SMALLEST_STEP, LARGEST_MARGIN = 1.0 / 3.0, 1.0
 
 
-def margins(distances: Tensor, kind: Margin) -> Tensor:
+def margins(distances: "Tensor", kind: Margin) -> "Tensor":
     """(M,) places between the two of each pair -> (M,) fp64, how far apart their scores should be.
 
     ``none`` asks for nothing. ``rank`` asks for 0 between neighbours, 1/3 with one place between them, 2/3 with two, and 1 with
@@ -121,6 +123,8 @@ def margins(distances: Tensor, kind: Margin) -> Tensor:
 
     Source: Llama 2 (arXiv:2307.09288) section 3.2.2 and appendix A.3.3; that a place counts as a rating is our reading.
     """
+    import torch
+
     if kind == "none":
         return torch.zeros_like(distances, dtype=torch.float64)
     return ((distances.double() - 1.0) * SMALLEST_STEP).clamp(max=LARGEST_MARGIN)

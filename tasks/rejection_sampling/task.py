@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from tasks.engine.caching import stage
 from tasks.engine.errors import NothingToLearn
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy
@@ -19,7 +18,6 @@ from tasks.rejection_sampling.config import SamplesConfig
 from tasks.rejection_sampling.pick import Candidate, pick_best, pick_by_lot
 
 
-@stage("rejection sampling", cpus=1, gpus=1)
 def draw_samples(shop: Workshop, config: SamplesConfig) -> Metrics:
     """Sample the policy on RL prompts; write the reward model's choice, and as many responses chosen by lot.
 

@@ -4,6 +4,9 @@ from typing import Any
 
 from tasks.engine.config import Config
 
+POLICY = "policy"
+"""Folder of the model in the artifact."""
+
 
 class ReleaseJob(Config):
     """The policy of one run, to be described."""

@@ -7,22 +7,19 @@ from pathlib import Path
 
 import yaml
 
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.release.card import SETTINGS, CardInputs, model_card
-from tasks.release.config import ReleaseJob
+from tasks.release.config import POLICY, ReleaseJob
 from tasks.release.mlmodel import write_mlmodel
 from tasks.results.comparison import COMPARISON, PolicyComparison
 from tasks.results.decision import DECISION, GateDecision
 
-POLICY = "policy"
 DEFAULTS = ({"runtime": "cpu"}, {"tracking": "local"}, {"sweep": "tradeoff"})
 """Groups of ``conf/`` that say nothing about the policy; whoever trains it again has their own."""
 HOOKS = tuple({f"override hydra/{group}": name} for group, name in (("output", "runs"), ("callbacks", "sweep")))
 """What ``conf/rlhf.yaml`` sets of Hydra: where its folders lie, and what a multirun calls."""
 
 
-@stage("release")
 def release_policy(shop: Workshop, config: ReleaseJob) -> Metrics:
     """The policy's model folder, with a model card and the settings to train it again.
 

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 
 from tasks.chat.model import ChatModel, answer_cache
-from tasks.engine.caching import stage
 from tasks.engine.errors import DataError
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.readable import reader
@@ -18,7 +17,6 @@ from tasks.revise.revise import KNOB, WITHOUT, Step, changed, revise
 REVISIONS = "revisions.jsonl"
 
 
-@stage("critique and revision")
 def revise_demonstrations(shop: Workshop, config: ReviseConfig) -> Metrics:
     """The prepared data with more demonstrations: responses that a chat model has criticised and revised.
 

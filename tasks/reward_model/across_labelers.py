@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from tasks.engine.artifacts import write_json
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.records.comparison_sets import read_comparisons
 from tasks.records.data import PreparedData
@@ -14,7 +13,6 @@ from tasks.reward_model.job import AcrossLabelersJob
 from tasks.reward_model.train import RewardLearner
 
 
-@stage("reward model across labelers", cpus=1, gpus=1)
 def validate_across_labelers(shop: Workshop, config: AcrossLabelersJob) -> Metrics:
     """Train one reward model per group of labelers without that group, and measure it on both (InstructGPT 4.1).
 

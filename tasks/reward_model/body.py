@@ -7,8 +7,9 @@ from transformers import PreTrainedTokenizerBase
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ModelError
 from tasks.language.adapters import attach
-from tasks.language.models import ScalarModel, load_tokenizer
+from tasks.language.models import ScalarModel
 from tasks.language.seeds import named_generator
+from tasks.language.tokenizer import load_tokenizer
 from tasks.reward_model.config import RewardModelConfig
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from tasks.engine.artifacts import write_json
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import save_adapter
 from tasks.language.classifier import save_reward_model
@@ -24,7 +23,6 @@ ACCURACY = {
 }
 
 
-@stage("reward model", cpus=2, gpus=1, divided=True)
 def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     """Train a scalar head on a trunk, set the zero of its scores, measure it on held-out rankings."""
     data = PreparedData(shop.input("data"))
@@ -43,7 +41,6 @@ def train_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     return metrics | _accuracy(shop, learner, sets)
 
 
-@stage("reward model on new responses", cpus=1, gpus=1)
 def validate_reward_model(shop: Workshop, config: RewardModelConfig) -> Metrics:
     """Measure the reward model of the round before on this round's rankings: what the policy has learnt to write since."""
     data = PreparedData(shop.input("data"))

@@ -13,10 +13,12 @@ from tasks.engine.stage import Workshop
 from tasks.language.chat_layout import ChatLayout, has_template
 from tasks.language.classifier import load_classifier
 from tasks.language.inspect import context_of
-from tasks.language.models import HEAD_FILE, ScalarModel, add_pad_token, load_tokenizer
+from tasks.language.loading import HEAD_FILE
+from tasks.language.models import ScalarModel
 from tasks.language.plain_layout import BARE, Layout, PlainLayout
 from tasks.language.scorer import score_rows
 from tasks.language.text import encode_prompt, encode_response
+from tasks.language.tokenizer import add_pad_token, load_tokenizer
 from tasks.records.records import Prompt, turns_of
 from tasks.rewards.config import RewardModelPart
 

@@ -9,7 +9,6 @@ from statistics import fmean
 
 from transformers import PreTrainedModel
 
-from tasks.engine.caching import stage
 from tasks.engine.ranks import here
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.adapters import attach, save_adapter
@@ -32,7 +31,6 @@ from tasks.sft.train import SFTLearner
 logger = logging.getLogger("plumbline")
 
 
-@stage("supervised fine-tuning", cpus=1, gpus=1, divided=True)
 def fine_tune(shop: Workshop, config: SFTConfig) -> Metrics:
     """Train on demonstrations, with or without a share of pretraining text.
 
@@ -90,7 +88,6 @@ def _demonstrations(shop: Workshop, data: PreparedData) -> Sequence[Demonstratio
     return found
 
 
-@stage("choice of the SFT epoch", cpus=1, gpus=1)
 def select_epoch(shop: Workshop, config: SFTConfig) -> Metrics:
     """Keep the epoch whose samples on validation prompts the reward model scores highest (InstructGPT C.1)."""
     data = PreparedData(shop.input("data"))

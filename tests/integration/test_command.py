@@ -43,6 +43,13 @@ def answer(module: str, *arguments: str) -> tuple[str, str, list[str]]:
         ("flows.rlhf", ["--cfg", "job", "seed=7"], "seed: 7"),
         ("flows.evaluate", ["--help"], "beside the run's SFT policy"),
         ("flows.study", ["--cfg", "job", "workers=7"], "workers: 7"),
+        ("flows.rlhf", ["--explain", "scale=miniature", "tracking.root=/nowhere/at/all"], "15 of 15 stages will run"),
+        ("flows.store", ["--help"], "what it would delete"),
+        ("flows.doctor", ["--help"], "as of flows.rlhf"),
+        ("flows.layouts", ["--help"], "usage"),
+        ("flows.agreement", ["--help"], "usage"),
+        ("flows.chat", ["--help"], "another policy beside it"),
+        ("flows.serve", ["--help"], "usage"),
     ],
 )
 def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments: list[str], words: str) -> None:

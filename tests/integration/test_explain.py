@@ -5,20 +5,19 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prefect import Task
 
 from flows.ask.explain import CACHED, Foreseen, explain, plan_of
 from flows.ask.timing.before import written_before
 from flows.config import RLHFConfig, load
 from flows.instructgpt import instructgpt
-from flows.run.promotion import gate_stage, release_stage
+from flows.run.release import gate_stage, release_stage
 from tasks.engine import fingerprint as fingerprints
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import Config
 from tasks.engine.context import StageName
+from tasks.engine.declared import Stage
 from tasks.results.decision import DECISION
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -41,11 +40,9 @@ class Filler:
         self.store, self.passes = store, passes
         self.futures: dict[str, ArtifactRef] = {}
 
-    def __call__(
-        self, task: Task[..., Any], group: str, config: Config, about: str = "", **inputs: ArtifactRef
-    ) -> ArtifactRef:
+    def __call__(self, task: Stage, group: str, config: Config, about: str = "", **inputs: ArtifactRef) -> ArtifactRef:
         stage = str(StageName(group=group, about=about))
-        depends_on = fingerprints.dependencies(task.package, config, inputs)  # type: ignore[attr-defined]
+        depends_on = fingerprints.dependencies(task.package, config, inputs)
         made = fingerprints.fingerprint(depends_on)
         with self.store.publish(stage, made, inputs, depends_on) as draft:
             (draft.folder / "result.txt").write_text(made)

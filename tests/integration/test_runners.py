@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -19,6 +18,7 @@ from mlflow import MlflowClient
 from flows.config import load
 from flows.process.leftovers import is_gone, this_process
 from flows.process.runners import make_runner, resources_of
+from tasks.engine.declared import Stage
 from tasks.engine.errors import ConfigError
 from tests.integration.processes import hears_ctrl_c
 
@@ -174,7 +174,7 @@ def test_a_process_is_gone_only_when_it_is_known_to_be() -> None:
 def test_ray_without_a_gpu_is_refused_instead_of_waiting_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     pytest.importorskip("prefect_ray")
-    asked = SimpleNamespace(resources={"cpus": 2, "gpus": 1}, divided=True)
+    asked = Stage("PPO", "tasks.ppo.task:train_ppo", cpus=2, gpus=1, divided=True)
     runtime = load(["runtime=gpu", "runtime.runner=ray"]).runtime
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     with (
@@ -195,12 +195,12 @@ def test_ray_without_a_gpu_is_refused_instead_of_waiting_for_ever(monkeypatch: p
         resources_of(asked, two),
     ):
         pass
-    with resources_of(SimpleNamespace(resources=asked.resources, divided=False), two):
+    with resources_of(asked._replace(divided=False), two):
         assert RemoteOptionsContext.get().current_remote_options["num_gpus"] == 1
 
 
 def test_dask_has_one_gpu_a_worker() -> None:
-    asked = SimpleNamespace(resources={"cpus": 2, "gpus": 1}, divided=True)
+    asked = Stage("PPO", "tasks.ppo.task:train_ppo", cpus=2, gpus=1, divided=True)
     runtime = load(["runtime=gpu", "runtime.runner=dask", "runtime.processes=2"]).runtime
     with (
         pytest.raises(ConfigError, match=r"runtime\.processes is 2 with runtime\.runner=dask"),

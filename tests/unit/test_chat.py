@@ -68,7 +68,7 @@ def test_the_model_reads_its_own_layout_and_the_whole_conversation(
         seen.append(list(prompt))
         return tokenizer("Yes?", add_special_tokens=False)["input_ids"]
 
-    monkeypatch.setattr("flows.chat.stream", draw)
+    monkeypatch.setattr("tasks.language.generation.stream", draw)
     tokenizer = chat_tokenizer(FAMILIES["chatml"])
     talks = partner(model_folder(tmp_path))
     assert list(talks.answer("Hi"))[-1] == "Yes?"

@@ -13,9 +13,7 @@ from flows.ask.arithmetic.shapes import Shape, Shapes
 from flows.config import RLHFConfig
 from flows.roads import GROUPED
 from tasks.engine.config import AdapterConfig
-from tasks.language.four_bit import BYTES as FOUR_BITS
-from tasks.language.four_bit import in_four_bits
-from tasks.language.logprobs import LOGITS_PER_CHUNK
+from tasks.language.sizes import FOUR_BIT_BYTES, LOGITS_PER_CHUNK, in_four_bits
 from tasks.ppo.config import PPOConfig
 
 FP32, BF16 = 4, 2
@@ -86,7 +84,7 @@ def trained_network(name: str, parameters: int, adapter: int | None, frozen: int
 def base_bytes(shape: Shape, parameters: int, adapter: AdapterConfig | None, each: int) -> int:
     """Of weights that are not trained: ``each``, and in 4 bits what an adapter has beside it so."""
     rounded = sum(layer.fan_in * layer.fan_out for layer in shape.linear) if in_four_bits(adapter) else 0
-    return each * (parameters - rounded) + int(FOUR_BITS * rounded)
+    return each * (parameters - rounded) + int(FOUR_BIT_BYTES * rounded)
 
 
 def merging_bytes(shape: Shape, adapter: AdapterConfig | None) -> int:

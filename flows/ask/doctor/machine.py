@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-import torch
 
 from flows.ask.arithmetic.memory import FP32, GIB
 from flows.ask.doctor.finding import found
@@ -27,6 +26,8 @@ def precision(patient: Patient) -> Iterator[Finding]:
     if runtime.precision != "bf16":
         return
     if patient.on_gpu:
+        import torch
+
         fine = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         fine = runtime.device != "cpu" or not CPUINFO.is_file() or bf16_units() is not None
@@ -84,6 +85,8 @@ def memory(patient: Patient) -> Iterator[Finding]:
 def device_memory(device: str) -> tuple[int, int]:
     """Bytes in all and free now; of a container, what it is given."""
     if device.startswith("cuda"):
+        import torch
+
         free, total = torch.cuda.mem_get_info(device)
         return int(total), int(free)
     memory = psutil.virtual_memory()

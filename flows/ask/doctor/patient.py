@@ -4,9 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from transformers import PreTrainedTokenizerBase
-
 from flows.ask.arithmetic.counts import Counts, Rows, training_rows
 from flows.ask.arithmetic.memory import StageMemory, stage_memory
 from flows.ask.arithmetic.shapes import Shapes, shapes_of
@@ -16,9 +13,9 @@ from flows.config import RLHFConfig
 from tasks.data_prep.layouts import layout_of
 from tasks.data_prep.tokenizer import adopt_tokenizer
 from tasks.engine.errors import PlumblineError
-from tasks.engine.findings import Finding
-from tasks.language.inspect import refuse
+from tasks.engine.findings import Finding, refuse
 from tasks.language.plain_layout import Layout
+from tasks.language.types import PreTrainedTokenizerBase
 
 Outcome = TypeVar("Outcome")
 
@@ -105,4 +102,8 @@ class Patient:
     @property
     def on_gpu(self) -> bool:
         """Whether the run asks for a GPU that is there."""
-        return self.config.runtime.device.startswith("cuda") and torch.cuda.is_available()
+        if not self.config.runtime.device.startswith("cuda"):
+            return False
+        import torch
+
+        return torch.cuda.is_available()

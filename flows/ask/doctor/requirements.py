@@ -8,13 +8,14 @@ from flows.config import RLHFConfig
 from flows.evaluation_config import EvaluationConfig
 from flows.lengths import misfits
 from flows.process import environment
+from flows.run.reproduce import looks_local
 from tasks.chat.model import ChatModel, answer_cache
 from tasks.compare.judges.asked import pair_judges
 from tasks.comparisons.labelers.hired import check_labelers
 from tasks.data_prep.enough import no_documents
 from tasks.data_prep.sources.folder import benchmark_task, choose_files
 from tasks.engine.errors import ConfigError, DataError, ModelError
-from tasks.engine.findings import Finding
+from tasks.engine.findings import Finding, refuse
 from tasks.engine.os_errors import probe
 from tasks.language.loading import check_files
 from tasks.language.reward_folder import check_reward_model
@@ -32,13 +33,13 @@ def check_folders(config: RLHFConfig) -> None:
 
 def check_device(device: str, processes: int = 1) -> None:
     """The device must be one that torch sees, with a GPU for every process that shares a stage."""
-    import torch
-
     kind, _, index = device.partition(":")
     if kind == "cpu" and not index:
         return
     if kind != "cuda" or (index and not index.isdigit()):
         raise ConfigError(f"runtime.device: found {device!r}, expected cpu, cuda or cuda:N")
+    import torch
+
     count = torch.cuda.device_count()
     if count <= int(index or 0):
         raise ConfigError(f"runtime.device: {device} asked for, torch sees {count} GPUs; use runtime=cpu")
@@ -104,7 +105,7 @@ def check_model_folder(key: str, name: str) -> None:
         ModelError: everything that is wrong with it.
     """
     check_folder(key, name)
-    from tasks.language.inspect import inspect_model, refuse
+    from tasks.language.inspect import inspect_model
 
     refuse(inspect_model(key, name))
 
@@ -217,7 +218,7 @@ def check_dropout(config: RLHFConfig) -> None:
     name = config.model.name_or_path
     if not asked or name is None or not (Path(name).expanduser() / "config.json").is_file():
         return
-    from flows.ask.arithmetic.shapes import network_config, without_weights
+    from flows.ask.arithmetic.networks import network_config, without_weights
     from tasks.language.families import residual_branches
 
     try:
@@ -289,16 +290,13 @@ def check_measures(config: EvaluationConfig, context_tokens: int) -> None:
     from tasks.measure.few_shot import read_prefix
     from tasks.measure.refusals import read_refusal_prompts
     from tasks.measure.safety import check_toxicity
-    from tasks.measure.suite.run import check_suite
 
-    check_suite(config.suite, context_tokens)
+    if config.suite.tasks:
+        from tasks.measure.suite.run import check_suite
+
+        check_suite(config.suite, context_tokens)
     check_toxicity(config.toxicity)
     if config.few_shot.file is not None:
         read_prefix(config.few_shot.file)
     if config.refusal_prompts is not None:
         read_refusal_prompts(Path(config.refusal_prompts).expanduser())
-
-
-def looks_local(name: str) -> bool:
-    """Whether a model's name is a folder here rather than a name on a hub."""
-    return name.startswith(("/", ".", "~")) or Path(name).expanduser().exists()

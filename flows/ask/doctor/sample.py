@@ -6,8 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedTokenizerBase
-
 from flows.config import RLHFConfig
 from tasks.data_prep.clean import Cleaner, Table
 from tasks.data_prep.crew import Crew
@@ -24,6 +22,7 @@ from tasks.data_prep.sources.records import SourceRecords
 from tasks.data_prep.split import AnySplit, prompt_of
 from tasks.data_prep.tokenizer import EOS, train_tokenizer
 from tasks.language.plain_layout import BARE, Layout
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.records.records import Comparison, Demonstration, Document, Prompt, turns_of
 
 ROWS = 2_000

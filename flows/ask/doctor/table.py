@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable
 
-import torch
-
 from flows.ask.doctor import batches, chat, data, labels, machine, model, requirements, servers, texts, versions
 from flows.ask.doctor.patient import Patient
 from tasks.engine.errors import PlumblineError
@@ -99,18 +97,14 @@ CHECKS: dict[str, tuple[Check, ...]] = {
 
 def examine(patient: Patient) -> dict[str, list[Finding]]:
     """Area -> what its checks found; a sentence is reported once, by the first check that meets it."""
-    threads, found = torch.get_num_threads(), dict[str, list[Finding]]()
-    torch.set_num_threads(1)  # threads that wait for each other on a busy machine take many times as long
+    found = dict[str, list[Finding]]()
     told: list[str] = []
-    try:
-        for area, checks in CHECKS.items():
-            found[area] = []
-            for finding in (finding for check in checks for finding in _findings(check, patient)):
-                if not any(sentence.endswith(str(finding)) for sentence in told):
-                    found[area].append(finding)
-                    told += [str(finding)] if finding.severity == "error" else []
-    finally:
-        torch.set_num_threads(threads)
+    for area, checks in CHECKS.items():
+        found[area] = []
+        for finding in (finding for check in checks for finding in _findings(check, patient)):
+            if not any(sentence.endswith(str(finding)) for sentence in told):
+                found[area].append(finding)
+                told += [str(finding)] if finding.severity == "error" else []
     return found
 
 

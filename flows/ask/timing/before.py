@@ -1,14 +1,11 @@
 """How long responses were in earlier runs from the same start: what the store measured is better than any guess."""
 
-from typing import Any
-
-from prefect import Task
-
 from flows.config import RLHFConfig
 from flows.instructgpt import instructgpt
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import Config
 from tasks.engine.context import StageName
+from tasks.engine.declared import Stage
 from tasks.engine.fingerprint import dependencies, fingerprint
 
 
@@ -20,14 +17,15 @@ class StoredStages:
         self.stages: dict[str, ArtifactRef | None] = {}
 
     def __call__(
-        self, task: Task[..., ArtifactRef], group: str, config: Config, about: str = "", **inputs: ArtifactRef | None
+        self, task: Stage, group: str, config: Config, about: str = "", **inputs: ArtifactRef | None
     ) -> ArtifactRef | None:
         """Look up one stage, whose inputs must be there."""
         stage, found = str(StageName(group=group, about=about)), None
         known = {name: ref for name, ref in inputs.items() if ref is not None}
         if known.keys() == inputs.keys():
-            package: Any = task.package  # type: ignore[attr-defined]
-            found = self._store.find(stage, fingerprint(dependencies(package, config, known, self._store.root.parent)))
+            found = self._store.find(
+                stage, fingerprint(dependencies(task.package, config, known, self._store.root.parent))
+            )
         self.stages[stage] = found
         return found
 

@@ -2,12 +2,10 @@
 
 import os
 
-import torch
-
-from flows.ask.arithmetic.shapes import Shapes, network_config, shapes_of
+from flows.ask.arithmetic.shapes import Shapes, shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.timing.before import written_before
-from flows.ask.timing.rates import MeasuredModel, Rates, Trial, rates_here
+from flows.ask.timing.rates import Rates, Trial
 from flows.ask.timing.schedule import Planned, StageKind, planned
 from flows.ask.timing.tokens import Lengths, lengths_of
 from flows.ask.timing.work import START, Work, work_of
@@ -27,9 +25,9 @@ def time_lines(config: RLHFConfig) -> list[str]:
     Raises:
         PlumblineError: a size or data that cannot be known.
     """
-    if config.runtime.device.startswith("cuda") and not torch.cuda.is_available():
-        return [f"not estimated: runtime.device is {config.runtime.device}, and torch sees no GPU here"]
     patient, shapes = Patient(config), shapes_of(config)
+    if config.runtime.device.startswith("cuda") and not patient.on_gpu:
+        return [f"not estimated: runtime.device is {config.runtime.device}, and torch sees no GPU here"]
     of_data, measured = lengths_of(patient), written_before(config)
     lengths = of_data if measured is None else of_data._replace(written=measured)
     known = (
@@ -74,12 +72,22 @@ def stages_of(patient: Patient, shapes: Shapes, lengths: Lengths, rates: Rates) 
 def ranks_of(runtime: RuntimeConfig) -> int:
     """Processes of one stage that have a device, or the cores for their threads, to themselves."""
     cuda = runtime.device.startswith("cuda")
-    there = torch.cuda.device_count() if cuda else (os.cpu_count() or 1) // runtime.threads
+    there = gpus_here() if cuda else (os.cpu_count() or 1) // runtime.threads
     return max(1, min(runtime.processes, there))
+
+
+def gpus_here() -> int:
+    """That torch sees."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def rates_of(config: RLHFConfig, shapes: Shapes, lengths: Lengths) -> Rates:
     """Of this machine, on a batch shaped like the run's."""
+    from flows.ask.arithmetic.networks import network_config
+    from flows.ask.timing.measuring import MeasuredModel, rates_here
+
     rows = min(config.runtime.generation_batch, config.ppo.episodes_per_iteration, MOST_ROWS)
     batch = Trial(max(1, round(lengths.asked)), max(1, round(lengths.response)), rows)
     learner = MeasuredModel(network_config(config), shapes.policy.parameters, adapter_of(config))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from flows.config import RLHFConfig
 from flows.instructgpt import instructgpt
+from tasks.engine.declared import Stage
 
 
 class Planned(NamedTuple):
@@ -42,7 +43,7 @@ class Timetable:
         self._free = [0.0] * workers
         self.stages: list[Planned] = []
 
-    def __call__(self, task: Any, group: str, config: Any, about: str = "", **inputs: Planned) -> Planned:
+    def __call__(self, task: Stage, group: str, config: Any, about: str = "", **inputs: Planned) -> Planned:
         """Timetable one stage."""
         ready = max((stage.ends for stage in inputs.values()), default=0.0)
         begins = max(ready, heapq.heappop(self._free))

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from transformers import PreTrainedTokenizerBase
-
 from tasks.comparisons.config import ComparisonsConfig, LabelerName
 from tasks.comparisons.labelers.chat import ChatLabeler
 from tasks.comparisons.labelers.function import FunctionLabeler
@@ -14,6 +12,7 @@ from tasks.comparisons.labelers.reward_model import Teacher
 from tasks.comparisons.labelers.simulated import SimulatedLabelers
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import DataError
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.sandbox.labelers import Panel
 
 

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
-from tasks.comparisons.disputed import scores_of
 from tasks.comparisons.labelers.config import TeacherConfig
 from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
 from tasks.engine.config import RuntimeConfig
 from tasks.language.reward_folder import check_reward_model, load_reward_model
+from tasks.language.types import PreTrainedTokenizerBase
 from tasks.records.rankings import SequenceLimits
 
 KNOB = "comparisons.reward_model.folder"
@@ -42,6 +40,8 @@ class Teacher(Labeler):
         Raises:
             ModelError: the model does not know the policy's tokens.
         """
+        from tasks.comparisons.disputed import scores_of  # torch
+
         assert self._tokenizer is not None
         model = load_reward_model(self._folder, self._runtime.device, self._tokenizer, KNOB)
         found = scores_of(model, [item.candidates for item in items], self._tokenizer, self._limits, self._runtime)

@@ -13,9 +13,10 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.language.batches import TokenBatch
 from tasks.language.families import logits_of, trunk_of
-from tasks.language.logprobs import LOGITS_PER_CHUNK, log_probs_of, states_before_response
+from tasks.language.logprobs import log_probs_of, states_before_response
 from tasks.language.scorer import read_rows
 from tasks.language.seeds import named_generator
+from tasks.language.sizes import LOGITS_PER_CHUNK
 from tasks.language.speaker import Speaker
 from tasks.language.text import encode_prompt
 from tasks.measure.benchmarks import Subject

@@ -19,7 +19,8 @@ from flows.ask.arithmetic.memory import (
     stage_memory,
     training_bytes,
 )
-from flows.ask.arithmetic.shapes import Shape, Shapes, shape_of, shapes_of
+from flows.ask.arithmetic.networks import scratch_config, shape_of
+from flows.ask.arithmetic.shapes import Shape, Shapes, scratch_shape, shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.dry_run import page
 from flows.config import RLHFConfig, load
@@ -58,6 +59,15 @@ def test_the_published_counts_are_printed() -> None:
         "2,048,000 pretraining examples (8 per episode) of 2,048 tokens, gradients times 27.8",
     ):
         assert line in text, f"missing: {line}"
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["model=scratch"], ["model.architecture.tie_embeddings=false", "model.architecture.heads=8"]]
+)
+def test_a_model_from_scratch_is_counted_as_transformers_builds_it(overrides: list[str]) -> None:
+    model = load(overrides).model
+    counted = scratch_shape(model)
+    assert counted == shape_of(scratch_config(model), counted.origin)
 
 
 def test_all_rounds_are_counted() -> None:

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from flows.ask.arithmetic.counts import Counts, Rows
-from flows.ask.arithmetic.shapes import network_config, shapes_of
+from flows.ask.arithmetic.networks import network_config
+from flows.ask.arithmetic.shapes import shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.dry_run import dry_run
+from flows.ask.timing import measuring
 from flows.ask.timing import page as timing_page
-from flows.ask.timing import rates as measuring
+from flows.ask.timing.measuring import MeasuredModel, rates_here
 from flows.ask.timing.page import ranks_of, show, stages_of
-from flows.ask.timing.rates import MeasuredModel, Rates, Trial, rates_here
+from flows.ask.timing.rates import Rates, Trial
 from flows.ask.timing.schedule import planned
 from flows.ask.timing.tokens import Lengths
 from flows.ask.timing.work import Work, work_of

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tasks.compare import compare_rounds
 from tasks.compare.rounds import accuracy_in, rounds_figure, rows_of
-from tasks.compare.task import compare_rounds
 from tasks.engine.artifacts import ArtifactStore
+from tasks.engine.caching import as_task
 from tasks.engine.context import StageContext, StageName
 from tasks.results.rounds import Rounds
 from tests.unit import tiny_models
@@ -45,7 +46,7 @@ def test_the_stage_reads_sheets_and_accuracies(tmp_path: Path) -> None:
     context = StageContext(
         store=str(store.root), tracking_uri="", experiment_id="", parent_run_id="", runtime=tiny_models.runtime()
     )
-    ref = compare_rounds.fn(StageName(group="rounds"), CONFIG.compared, context, refs)
+    ref = as_task(compare_rounds).fn(StageName(group="rounds"), CONFIG.compared, context, refs)
     rounds = Rounds.model_validate_json((store.open(ref) / "rounds.json").read_text())
     assert [(row.accuracy_before, row.accuracy) for row in rounds.rows] == [(None, 0.7), (0.5, 0.75)]
     assert (store.open(ref) / "rounds.svg").is_file()

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from flows.config import load
+from tasks.comparisons import sample_responses
 from tasks.comparisons.config import SamplingConfig
 from tasks.comparisons.disputed import disputed_share, most_disputed, overrated, scores_of
 from tasks.comparisons.drawn import read_drawn
 from tasks.comparisons.job import SamplingJob
 from tasks.comparisons.sample import Candidates
-from tasks.comparisons.task import sample_responses
 from tasks.engine.artifacts import ArtifactRef
+from tasks.engine.caching import as_task
 from tasks.engine.context import StageName
 from tasks.engine.errors import ConfigError
 from tasks.language.models import ScalarModel
@@ -62,7 +63,7 @@ class Disputed(House):
         knobs = config(**(SMALL | {"prompts_from": "rl_prompts", "completions_max": 4} | changes))
         job = SamplingJob(sampling=knobs.part(SamplingConfig), round=2, policy="ppo, round 1")
         name = StageName(group="candidates", about="round_2")
-        made = sample_responses.fn(name, job, self.context, self._inputs() | self.judges)
+        made = as_task(sample_responses).fn(name, job, self.context, self._inputs() | self.judges)
         assert isinstance(made, ArtifactRef)
         manifest = self.store.manifest(made.stage, made.fingerprint)
         assert manifest is not None

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from prefect.states import State
 
+from tasks.comparisons import collect_comparisons, sample_responses
 from tasks.comparisons.config import SamplingConfig
 from tasks.comparisons.job import ComparisonsJob, SamplingJob
-from tasks.comparisons.task import collect_comparisons, sample_responses
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
-from tasks.engine.caching import AWAITING_LABELS, CACHED
+from tasks.engine.caching import AWAITING_LABELS, CACHED, as_task
 from tasks.engine.context import StageContext, StageName
 from tasks.engine.errors import DataError
 from tasks.language.models import save_policy
@@ -48,7 +48,7 @@ class House:
     def sample(self, number: int = 1, **changes: Any) -> ArtifactRef:
         knobs = config(**(SMALL | {"labelers": ["people"], "prompts_from": "rl_prompts"} | changes))
         job = SamplingJob(sampling=knobs.part(SamplingConfig), round=number, policy="sft")
-        made = sample_responses.fn(StageName(group="candidates"), job, self.context, self._inputs())
+        made = as_task(sample_responses).fn(StageName(group="candidates"), job, self.context, self._inputs())
         return made.data if isinstance(made, State) else made
 
     def collect(self, number: int = 1, labelers: tuple[str, ...] = ("people",), **given: Any) -> Any:
@@ -56,7 +56,7 @@ class House:
         knobs = config(**(SMALL | {"labelers": [*labelers], "prompts_from": "rl_prompts", "function": PLANTED} | given))
         job = ComparisonsJob(comparisons=knobs, round=number, policy="sft")
         source = self._inputs() if "candidates" not in inputs else {"data": self.data}
-        return collect_comparisons.fn(StageName(group="comparisons"), job, self.context, source | inputs)
+        return as_task(collect_comparisons).fn(StageName(group="comparisons"), job, self.context, source | inputs)
 
     def _inputs(self) -> dict[str, ArtifactRef]:
         return {"data": self.data, "policy": self.policy}

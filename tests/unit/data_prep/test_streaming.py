@@ -170,6 +170,6 @@ def test_the_stage_says_how_many_rows_a_second_it_prepared(tmp_path: Path, caplo
         runtime=tiny_models.runtime(),
     )
     with caplog.at_level(logging.INFO, logger="plumbline"):
-        run_stage(StageName(group="data_prep"), job, context, {}, prepare_data.story, package="tasks.data_prep")
+        run_stage(StageName(group="data_prep"), job, context, {}, lambda: prepare_data, package="tasks.data_prep")
     (line,) = [record.message for record in caplog.records if "rows/s" in record.message]
     assert line.startswith("data_prep: 216 rows in ")

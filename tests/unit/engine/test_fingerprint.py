@@ -46,6 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in (tmp_path / "tasks", stage):
         (folder / "__init__.py").write_text("")
     (stage / "train.py").write_text("from tasks import shared\n\ndef f():\n    return shared.X\n")
+    (stage / "other.py").write_text("from tasks.toy import train\nV = train.f\n")
     (tmp_path / "tasks" / "shared.py").write_text("from tasks.deep import Y\nX = 1\n")
     (tmp_path / "tasks" / "deep.py").write_text("Y = 2\n")
     (tmp_path / "tasks" / "unrelated.py").write_text("Z = 3\n")
@@ -64,6 +65,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("stage.py", "print('edge')\n", False),
         ("toy/task.py", "print('new')\n", True),
         ("toy/new.py", "W = 1\n", True),
+        ("toy/__init__.py", "title = 'declared'\n", False),
     ],
 )
 def test_which_edits_change_the_source(project: Path, file: str, text: str, changes: bool) -> None:

@@ -81,7 +81,9 @@ def of(
     runtime = where.runtime.model_copy(update={"processes": count})
     surroundings = where.model_copy(update={"runtime": runtime})
     knobs = Knobs(steps=steps)
-    return run_stage(StageName(group="ppo"), knobs, surroundings, {}, story, package="tasks.ppo", divided=True).ref
+    return run_stage(
+        StageName(group="ppo"), knobs, surroundings, {}, lambda: story, package="tasks.ppo", divided=True
+    ).ref
 
 
 def pids(root: Path) -> dict[int, int]:

@@ -70,7 +70,7 @@ def train(shop: Workshop) -> Mapping[str, float]:
 
 def ppo(where: StageContext, story: Callable[[Workshop], Mapping[str, float]] = train) -> ArtifactRef:
     return run_stage(
-        StageName(group="ppo"), Knobs(steps=STEPS), where, {}, lambda shop, _: story(shop), package="tasks.ppo"
+        StageName(group="ppo"), Knobs(steps=STEPS), where, {}, lambda: lambda shop, _: story(shop), package="tasks.ppo"
     ).ref
 
 
@@ -248,6 +248,22 @@ def test_two_that_need_the_same_artifact_at_once_build_it_once(tmp_path: Path) -
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
     assert (tmp_path / "built").read_text() == "once\n"
+
+
+def test_the_story_of_what_the_store_has_is_not_loaded(tmp_path: Path) -> None:
+    def story(shop: Workshop, _: Knobs) -> Mapping[str, float]:
+        (shop.folder / "done").touch()
+        return {}
+
+    def load() -> Callable[[Workshop, Knobs], Mapping[str, float]]:
+        loaded.append("story")
+        return story
+
+    loaded: list[str] = []
+    where = context(tmp_path, tracked=False)
+    for found in (False, True):
+        assert run_stage(StageName(group="toy"), Knobs(steps=1), where, {}, load, package="tasks.gate").found is found
+    assert loaded == ["story"]
 
 
 def test_one_that_waits_for_another_builder_can_be_told_to_stop(tmp_path: Path) -> None:

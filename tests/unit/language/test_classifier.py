@@ -21,7 +21,8 @@ from transformers import (
 from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
 from tasks.language.classifier import load_classifier, save_reward_model
-from tasks.language.models import ScalarModel, add_pad_token
+from tasks.language.models import ScalarModel
+from tasks.language.tokenizer import add_pad_token
 from tests.unit import tiny
 
 SHAPE: dict[str, Any] = {

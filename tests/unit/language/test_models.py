@@ -25,16 +25,9 @@ from tasks.language.batches import pad_batch
 from tasks.language.dropout import residual_dropout
 from tasks.language.families import residual_branches, tokens_per_branch, trunk_of
 from tasks.language.logprobs import response_logprobs
-from tasks.language.models import (
-    ScalarModel,
-    add_pad_token,
-    check_tokenizer,
-    load_policy,
-    load_tokenizer,
-    new_causal_lm,
-    save_policy,
-)
+from tasks.language.models import ScalarModel, load_policy, new_causal_lm, save_policy
 from tasks.language.precision import autocast
+from tasks.language.tokenizer import add_pad_token, check_tokenizer, load_tokenizer
 from tests.unit.families import build
 from tests.unit.tiny import EOS, FAMILIES, bpe_tokenizer, gpt2, llama, word_tokenizer
 

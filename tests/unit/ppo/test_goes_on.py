@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.caching import as_task
 from tasks.engine.context import StageContext, StageName
 from tasks.language.models import save_policy
-from tasks.ppo.task import train_ppo
+from tasks.ppo import train_ppo
 from tasks.records.data import PreparedRecords, write_prepared_data
 from tests.unit import tiny_models
 from tests.unit.ppo import tiny
@@ -37,6 +38,6 @@ def test_kl_is_measured_to_ppo_init_wherever_the_policy_starts(tmp_path: Path, g
     context = StageContext(
         store=str(store.root), tracking_uri="", experiment_id="", parent_run_id="", runtime=tiny.runtime()
     )
-    ref = train_ppo.fn(StageName(group="ppo_ptx"), tiny.config(), context, inputs)
+    ref = as_task(train_ppo).fn(StageName(group="ppo_ptx"), tiny.config(), context, inputs)
     first = json.loads((store.open(ref) / "history.json").read_text())[0]
     assert (abs(first["objective/kl"]) > 0.1) == goes_on, first["objective/kl"]

@@ -11,12 +11,12 @@ import torch
 from flows.config import load
 from tasks.engine.errors import DataError
 from tasks.language.batches import pad_batch
-from tasks.language.models import save_tokenizer
 from tasks.language.named_layout import laid_out
-from tasks.reward_model.ask_questions import scored
+from tasks.language.tokenizer import save_tokenizer
 from tasks.reward_model.best_of_many import ScoredQuestion, accuracy_by_subset, credit, ties
 from tasks.reward_model.job import QuestionsJob
 from tasks.reward_model.question_files import QuestionRow, read_questions
+from tasks.reward_model.questions import scored
 from tests.unit import tiny_models as tiny
 from tests.unit.reward_model.test_train import scalar_model
 

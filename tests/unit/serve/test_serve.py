@@ -191,7 +191,7 @@ def test_the_command_tells_how_to_ask(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[dict[str, Any]] = []
-    monkeypatch.setattr(command.uvicorn, "run", lambda app, **how: started.append(how))
+    monkeypatch.setattr("uvicorn.run", lambda app, **how: started.append(how))
     port = free_port()
     command.main([f"model={folder}", "--port", str(port)])
     told = capsys.readouterr().out

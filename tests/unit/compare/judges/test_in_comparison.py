@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from flows.evaluation_config import EvaluationConfig
+from tasks.compare import compare_policies
 from tasks.compare.compare import compare_sheets
-from tasks.compare.task import FOR_HUMANS, compare_policies
+from tasks.compare.task import FOR_HUMANS
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.caching import as_task
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.context import StageContext, StageName
 from tasks.results.comparison import COMPARISON, REPORT, PolicyComparison
@@ -198,7 +200,7 @@ def run(folder: Path, config: EvaluationConfig, sheets: dict[str, PolicySheet]) 
         run_config={"seed": 7},
     )
     return store.open(
-        compare_policies.fn(StageName(group="evaluation"), config.compared, context, published(store, sheets))
+        as_task(compare_policies).fn(StageName(group="evaluation"), config.compared, context, published(store, sheets))
     )
 
 

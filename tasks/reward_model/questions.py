@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from tasks.engine.artifacts import write_json
-from tasks.engine.caching import stage
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel
 from tasks.language.named_layout import laid_out
@@ -15,7 +14,6 @@ from tasks.reward_model.job import QuestionsJob
 from tasks.reward_model.question_files import TIES, QuestionRow, read_questions
 
 
-@stage("reward model on questions", cpus=1, gpus=1)
 def ask_questions(shop: Workshop, config: QuestionsJob) -> Metrics:
     """Share of questions whose right answer scores highest, by subset, and how equally right answers are treated."""
     rows = read_questions(Path(config.file).expanduser())
