@@ -16,8 +16,9 @@ HINT = "libtcmalloc-minimal4"
 """Debian's and Ubuntu's package."""
 
 
-def found() -> str | None:
-    """The name that the dynamic linker knows tcmalloc by; None where it is not installed, or this is not Linux."""
+def preloaded() -> str | None:
+    """What stages preload: the name that the dynamic linker knows tcmalloc by; None where it is not installed, or this is not
+    Linux."""
     if sys.platform != "linux":
         return None
     return next((library for name in NAMES if (library := ctypes.util.find_library(name))), None)
@@ -28,7 +29,7 @@ def tcmalloc() -> Iterator[None]:
     """What is started inside this context allocates with tcmalloc, where it is installed. Whoever preloads an allocator of his
     own keeps that."""
     before = os.environ.get("LD_PRELOAD")
-    library = found()
+    library = preloaded()
     if library is None or "malloc" in (before or ""):
         yield
         return

@@ -1,6 +1,7 @@
 """This machine: precision, cores, memory, disk, and the file system below the databases."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from flows.ask.arithmetic.memory import FP32, GIB
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
 from flows.ask.processor import CPUINFO, bf16_units
+from flows.process.allocator import HINT, preloaded
 from flows.resolvers import available_cores
 from tasks.engine.errors import PlumblineError
 from tasks.engine.findings import Finding, Severity
 
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "lustre", "beegfs", "fuse.gcsfuse", "fuse.s3fs")
 """File systems on which SQLite's locks are not to be trusted."""
+LARGE = 10_000_000
+"""Parameters from which on a step is more than its overhead."""
 PROGRAM = int(0.6 * GIB)
 """Of one process with torch, transformers and MLflow, before any model."""
 
@@ -55,6 +59,25 @@ def cores(patient: Patient) -> Iterator[Finding]:
             f"{runtime.threads} threads in each of {ranks}{runtime.max_workers} workers",
             f"no more than this machine's {there} cores",
             f"set runtime.threads={there // (processes * workers)}{fewer} runtime.max_workers={workers}",
+        )
+
+
+def allocator(patient: Patient) -> Iterator[Finding]:
+    """Long rows of a larger model wait for the C library's allocator."""
+    runtime = patient.config.runtime
+    if runtime.device != "cpu" or runtime.runner != "processes" or sys.platform != "linux" or preloaded() is not None:
+        return
+    try:
+        large = patient.shapes[0].parameters >= LARGE
+    except PlumblineError:  # the checks of the model tell
+        return
+    if large:
+        yield found(
+            "notice",
+            "runtime.runner",
+            "no tcmalloc on this system",
+            "it: training on long rows is up to 1.4 times as fast, with less memory",
+            f"install it (`apt install {HINT}`); stages use it where it is",
         )
 
 

@@ -30,6 +30,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         _required(lambda patient: requirements.check_engine(patient.config)),
         machine.precision,
         machine.cores,
+        machine.allocator,
         machine.memory,
         machine.disk,
         machine.file_system,

@@ -449,6 +449,15 @@ FAULTS = [
         "warning",
     ),
     Fault(
+        "slow_allocator",
+        f.both(
+            f.patched("flows.ask.doctor.machine.preloaded", lambda: None),
+            f.patched("flows.ask.doctor.machine.LARGE", 0),
+        ),
+        ("no tcmalloc", "apt install libtcmalloc-minimal4"),
+        "notice",
+    ),
+    Fault(
         "more_threads_than_cores",
         f.given("runtime.threads=512"),
         ("512 threads in each of 1 workers", "2 cores", "set runtime.threads=2 runtime.max_workers=1"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.process import allocator
-from flows.process.allocator import found, tcmalloc
+from flows.process.allocator import preloaded, tcmalloc
 
 STAND_IN = "libBrokenLocale.so.1"
 """Part of the C library that nobody else loads."""
@@ -25,7 +25,7 @@ def nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_started_inside_has_it_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator, "found", lambda: STAND_IN)
+    monkeypatch.setattr(allocator, "preloaded", lambda: STAND_IN)
     assert loads() == "False"
     with tcmalloc():
         assert loads() == "True"
@@ -33,7 +33,7 @@ def test_what_is_started_inside_has_it_and_nothing_else_does(monkeypatch: pytest
 
 
 def test_an_allocator_of_ones_own_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator, "found", lambda: STAND_IN)
+    monkeypatch.setattr(allocator, "preloaded", lambda: STAND_IN)
     for own, expected in (("libjemalloc.so.2", "libjemalloc.so.2"), ("libm.so.6", f"libm.so.6 {STAND_IN}")):
         monkeypatch.setenv("LD_PRELOAD", own)
         with tcmalloc():
@@ -43,14 +43,14 @@ def test_an_allocator_of_ones_own_stays(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_without_it_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.util.find_library", lambda _: None)
-    assert found() is None
+    assert preloaded() is None
     with tcmalloc():
         assert "LD_PRELOAD" not in os.environ
 
 
 def test_it_is_found_by_the_names_that_the_linker_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.util.find_library", {"tcmalloc": "libtcmalloc.so.4"}.get)
-    assert found() == "libtcmalloc.so.4"
+    assert preloaded() == "libtcmalloc.so.4"
 
 
 PROGRAM = """
@@ -63,7 +63,7 @@ def look():
     Path(sys.argv[1]).write_text(Path("/proc/self/maps").read_text())
 
 if __name__ == "__main__":
-    allocator.found = lambda: sys.argv[2]
+    allocator.preloaded = lambda: sys.argv[2]
     runners.warm_up()
     process = multiprocessing.get_context("forkserver").Process(target=look)
     process.start()
