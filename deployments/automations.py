@@ -6,7 +6,6 @@ scheduled again, and goes on from its last checkpoint with the same bytes as if 
 The command may be given again: it replaces what it made.
 """
 
-import argparse
 import os
 from datetime import timedelta
 from uuid import UUID
@@ -22,6 +21,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
 from deployments.render import TAG
+from flows.parser import Parser
 
 MOST_CRASHES = 5
 """A run that crashes as often does so for a reason of its own, such as too little memory."""
@@ -156,7 +156,7 @@ def install(silent_seconds: float, crashed_seconds: float) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m deployments.automations", description=__doc__)
+    parser = Parser(prog="python -m deployments.automations", description=__doc__)
     parser.add_argument(
         "--silent-seconds",
         type=float,

@@ -4,7 +4,6 @@
 ``PREFECT_API_URL``.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from flows.process import environment  # noqa: F401  first: Prefect reads the environment when it is imported
 
 from deployments.render import TAG, deployment  # isort: skip
+from flows.parser import Parser
 from tasks.engine.errors import ConfigError, PlumblineError
 
 NAME = "served"
@@ -24,7 +24,7 @@ def arguments(typed: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: no server is named, or the overrides do not compose to a valid configuration.
     """
-    parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
+    parser = Parser(prog="python -m deployments.serve", description=__doc__)
     parser.add_argument("--cron", help="when to run, such as '0 2 * * *'; without it, by hand")
     parser.add_argument("overrides", nargs="*", help="of the pipeline's configuration")
     given = parser.parse_intermixed_args(typed)

@@ -5,7 +5,6 @@ person and with the majority, beside the agreement of people with each other, wh
 much. `longer` reads nothing and prefers the longer response: a judge that does no better than it is not worth asking.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from flows.config import load
+from flows.parser import Parser
 from flows.process import environment  # noqa: F401  first: sets where the answers lie
 from flows.terminal import console
 from tasks.chat.model import answer_cache
@@ -61,7 +61,7 @@ def _cells(row: Agreement) -> list[str]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.agreement", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m flows.agreement", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="JSONL of pairs with labels, plain or gzipped")
     parser.add_argument("--judge", choices=("longer", "chat"), default="longer")
     parser.add_argument("overrides", nargs="*", help="for chat: evaluation.judges.chat.model=... and the like")

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from flows import terminal
 from flows.config import load
+from flows.parser import Parser
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.tools.policies import find_policy
 from flows.tracking_config import TrackingConfig
@@ -197,7 +198,7 @@ def partners_of(given: argparse.Namespace, settings: dict[str, str], tracking: T
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.chat", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m flows.chat", description=__doc__.splitlines()[0])
     parser.add_argument("settings", nargs="+", metavar="model=...", help="and the run's tracking.*, if it changed them")
     parser.add_argument("--compare", nargs="?", const="", metavar="FOLDER", help="another policy beside it; alone: SFT")
     parser.add_argument("--system", help="system message")

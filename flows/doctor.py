@@ -3,12 +3,12 @@
 The overrides are those of ``flows.rlhf``, which makes the same checks before every run. Nothing is trained or kept.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 
 from flows.config import load
+from flows.parser import Parser
 from flows.process import environment
 from flows.terminal import console
 from tasks.engine.config import refuse_passwords
@@ -43,7 +43,7 @@ def doctor(overrides: Sequence[str]) -> int:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.doctor", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="python -m flows.doctor", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("overrides", nargs="*", help="as of flows.rlhf: experiment=..., data_prep.folder=..., ...")
     arguments = parser.parse_args()
     assert environment.HOME

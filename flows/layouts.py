@@ -4,12 +4,12 @@ The arithmetic is that of ``--dry-run``, on the paper's recipe in bf16 with laye
 trained, and no GPU is needed.
 """
 
-import argparse
 from typing import NamedTuple
 
 from flows.ask.arithmetic.memory import GIB, StageMemory, stage_memory
 from flows.ask.arithmetic.shapes import shapes_of
 from flows.config import load
+from flows.parser import Parser
 
 WIDE = ["dry_run.policy.n_layer=86", "dry_run.policy.n_embd=8192", "dry_run.policy.n_head=64"]
 POLICIES = {
@@ -66,7 +66,7 @@ def table() -> str:
 
 def main() -> None:
     """Command line."""
-    argparse.ArgumentParser(prog="python -m flows.layouts", description=(__doc__ or "").splitlines()[0]).parse_args()
+    Parser(prog="python -m flows.layouts", description=(__doc__ or "").splitlines()[0]).parse_args()
     print(table())
 
 

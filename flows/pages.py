@@ -3,12 +3,12 @@
 Both read the databases that the pipeline writes, and listen on this machine only.
 """
 
-import argparse
 import os
 import socket
 import sys
 
 from flows.config import load
+from flows.parser import Parser
 from flows.process import environment  # first: sets where the databases lie
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.engine.os_errors import probe
@@ -54,11 +54,11 @@ def command(page: str, port: int, overrides: list[str]) -> list[str]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.pages", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m flows.pages", description=__doc__.splitlines()[0])
     parser.add_argument("page", choices=sorted(PORTS))
     parser.add_argument("--port", type=int, help="default: 4200 for prefect, 5000 for mlflow")
     parser.add_argument("overrides", nargs="*", help="the run's overrides, if they changed tracking.*")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     port = given.port or PORTS[given.page]
     try:
         check_port(port)

@@ -4,7 +4,6 @@
 of unfinished stages. It shows what it would delete; `--delete` does it.
 """
 
-import argparse
 import re
 import shutil
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from flows.process import environment  # noqa: F401  first: sets where everything lies
 
 from flows.config import load  # isort: skip
+from flows.parser import Parser
 from flows.tools.references import References
 from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import ArtifactError, PlumblineError
@@ -206,7 +206,7 @@ def _clock(seconds: float) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.store", description=__doc__)
+    parser = Parser(prog="python -m flows.store", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "list": "every artifact, its size, when it was made, by which MLflow run, and who refers to it",

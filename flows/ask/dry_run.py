@@ -7,7 +7,16 @@ the functions that training itself uses; only times rest on a measurement, of a 
 from typing import NamedTuple
 
 from flows.ask.arithmetic.counts import Counts, Rows, fine_tuning, optimisation, preference, ranking, training_rows
-from flows.ask.arithmetic.memory import GIB, MIB, NetworkMemory, StageMemory, ppo_networks, stage_memory
+from flows.ask.arithmetic.memory import (
+    GIB,
+    MIB,
+    NetworkMemory,
+    StageMemory,
+    gradients_at_once,
+    ppo_networks,
+    stage_memory,
+    state_bytes,
+)
 from flows.ask.arithmetic.shapes import Shape, Shapes, shapes_of
 from flows.ask.processor import advice
 from flows.ask.timing.page import time_lines
@@ -44,7 +53,7 @@ def dry_run(config: RLHFConfig) -> None:
 def page(config: RLHFConfig) -> str:
     """The whole text."""
     rows, shapes = training_rows(config), shapes_of(config)
-    state = sum(network.total for network in ppo_networks(config, shapes))
+    state = state_bytes(ppo_networks(config, shapes))
     unit = Unit("GiB", GIB) if state >= GIB else Unit("MiB", MIB)
     sections = [
         ("training rows", data_lines(rows)),
@@ -203,11 +212,13 @@ def network_table(config: RLHFConfig, shapes: Shapes, unit: Unit) -> list[str]:
     """Networks down, kinds of memory across."""
     networks = ppo_networks(config, shapes)
     everything = NetworkMemory("total", *(sum(column) for column in list(zip(*networks, strict=True))[1:]))
+    everything = everything._replace(gradients=gradients_at_once(networks))
     lines = [f"{'':<20}" + "".join(f"{name:>12}" for name in ("weights", "gradients", "Adam", "average", "total"))]
     for network in [*networks, everything]:
         numbers = (network.weights, network.gradients, network.adam, network.average, network.total)
         lines.append(f"{network.name:<20}" + "".join(f"{unit.show(number):>12}" for number in numbers))
-    return lines
+    several = sum(network.gradients > 0 for network in networks) > 1
+    return [*lines, *["gradients of policy and value model are never there at once: the larger counts"] * several]
 
 
 def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit, comparisons: Rows | None = None) -> list[str]:
@@ -223,7 +234,8 @@ def peak_table(config: RLHFConfig, shapes: Shapes, unit: Unit, comparisons: Rows
     networks = ppo_networks(config, shapes)
     if config.ppo.adapter is not None:  # whose size does not follow the model's
         return lines
-    per_parameter = sum(network.total / network.parameters for network in networks)
+    per_parameter = sum((network.total - network.gradients) / network.parameters for network in networks)
+    per_parameter += max(network.gradients / network.parameters for network in networks)
     largest = card / per_parameter / 1e9
     return [
         *lines,

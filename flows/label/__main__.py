@@ -1,6 +1,5 @@
 """The page on which people rank responses: `python -m flows.label`; `python -m flows.label add NAME` prints a labeler's link."""
 
-import argparse
 import logging
 import re
 import sys
@@ -14,6 +13,7 @@ from flows.label.formats import FORMATS, export_labels, import_labels
 from flows.label.tokens import Labelers
 from flows.label.waiting import wake_meanwhile, wake_runs
 from flows.pages import check_port
+from flows.parser import Parser
 from flows.process import environment
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.engine.os_errors import probe, readable_os_errors
@@ -78,9 +78,9 @@ def chosen(home: Path, batch_id: str) -> LabelBatch:
     return read_batch(batch_folder(home, batch_id or known[0]))
 
 
-def arguments() -> argparse.ArgumentParser:
+def arguments() -> Parser:
     """What can be typed."""
-    parser = argparse.ArgumentParser(prog="python -m flows.label", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m flows.label", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "serve": "the page; the same as no command",

@@ -3,11 +3,11 @@
 ``model`` may also be the MLflow id of a run, or a registered version such as ``models:/plumbline-policy@champion``.
 """
 
-import argparse
 import sys
 
 from flows.config import load
 from flows.pages import check_port
+from flows.parser import Parser
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.tools.policies import find_policy
 from tasks.engine.errors import PlumblineError
@@ -16,9 +16,9 @@ PORT = 8000
 OWN = "127.0.0.1"
 
 
-def arguments() -> argparse.ArgumentParser:
+def arguments() -> Parser:
     """What can be typed."""
-    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m flows.serve", description=__doc__.splitlines()[0])
     parser.add_argument("settings", nargs="+", metavar="model=...", help="and the run's tracking.*, if it changed them")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")

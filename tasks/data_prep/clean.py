@@ -53,6 +53,7 @@ class Cleaner:
                 for role in roles:
                     for number in table[role, split].tolist():
                         self._held_out.add(number)
+        self._name_several_labelers(table)
         return table
 
     def split_documents(self) -> dict[AnySplit, Numbers]:
@@ -76,6 +77,17 @@ class Cleaner:
             for rule, count in rules.items():
                 row.read += count
                 row.drop(rule, rest.first_left_out[role, rule], count)
+
+    def _name_several_labelers(self, table: Table) -> None:
+        """Note the prompts whose responses several people ranked, each by name: these rankings repeat nothing."""
+        facts = self._shelf.facts[np.concatenate([rows for (role, _), rows in table.items() if role == "comparisons"])]
+        named = facts[facts["labeler"] > 0]
+        judged = named[_shared(named["ballot"], named["labeler"])]
+        if len(judged):
+            self._shelf.rest.notices.append(
+                f"comparisons: {len(np.unique(judged['asked']))} prompts were ranked by several labelers: {len(judged)} "
+                "rankings of the same responses, none of which repeats another"
+            )
 
     def drop(self, role: str, split: str, rule: str, numbers: Numbers, goes: NDArray[np.bool_]) -> Numbers:
         """Count the rows that a rule drops; returns the others."""
@@ -127,7 +139,8 @@ class Cleaner:
         asked, asked_count = _numbered(facts["asked"])
         said, said_count = _numbered(facts["same"]) if several else (asked, asked_count)
         seen, kept_prompts = np.zeros(said_count, np.bool_), np.zeros(asked_count, np.bool_)
-        votes = _contested(facts["ballot"], facts["order"]) & several
+        unnamed = facts["labeler"] == 0
+        votes = unnamed & _shared(np.where(unnamed, facts["ballot"], 0), facts["order"]) & several
         why = np.zeros(len(numbers), np.int8)
         for place, number in enumerate(numbers.tolist()):
             if number in self._held_out:
@@ -151,8 +164,8 @@ def _numbered(digests: NDArray[np.uint64]) -> tuple[NDArray[np.int64], int]:
     return numbers, len(distinct)
 
 
-def _contested(ballots: NDArray[np.uint64], orders: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Whether each ranking is of a ballot on which unnamed rankings differ."""
-    both = np.unique(np.stack([ballots, orders], axis=1), axis=0)[:, 0]
-    ballot, count = np.unique(both, return_counts=True)
-    return np.isin(ballots, ballot[(count > 1) & (ballot > 0)])
+def _shared(firsts: NDArray[np.uint64], seconds: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each row has its first in common with a row that has another second."""
+    both = np.unique(np.stack([firsts, seconds], axis=1), axis=0)[:, 0]
+    first, count = np.unique(both, return_counts=True)
+    return np.isin(firsts, first[count > 1])

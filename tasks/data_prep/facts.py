@@ -20,7 +20,8 @@ FACTS = np.dtype(
         ("text", np.uint64),  # digest of the prompt
         ("asked", np.uint64),  # digest of the request before the layout, normalised
         ("same", np.uint64),  # equal for rows that say the same
-        ("ballot", np.uint64),  # what unnamed people voted on; 0 for all else
+        ("ballot", np.uint64),  # the responses that are ranked, and their prompt; 0 for all else
+        ("labeler", np.uint64),  # who ranked them; 0 if unnamed, and for all else
         ("order", np.uint64),  # of a ranking
         ("key", np.uint64),  # of the request's beginnings
         ("pii", np.uint8),  # one bit for each rule that finds personal data
@@ -47,7 +48,7 @@ class How(NamedTuple):
 
 def facts_of_document(document: Document, how: How) -> tuple[object, ...]:
     """Repetitions of a text stay together: they have one key."""
-    return (owner_key(document.text, how.seed), 0, 0, 0, 0, 0, 0, 0, 0)
+    return (owner_key(document.text, how.seed), 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def facts_of(
@@ -63,17 +64,17 @@ def facts_of(
     prompt, request = prompt_of(record), normalise(asked)
     heads, key = beginnings(asked, how.words, how.fraction)
     wanted = digest(request)
-    same, ballot, order, signs = wanted, 0, 0, 0
+    same, ballot, labeler, order, signs = wanted, 0, 0, 0, 0
     if isinstance(record, Comparison):
         ranking = _order(record)
         same, order = digest(repr((request, record.labeler_id, ranking))), digest(repr(ranking))
-        if record.labeler_id == UNKNOWN_LABELER:
-            ballot = digest(repr((normalise(prompt.text), *sorted(record.completions))))
+        ballot = digest(repr((normalise(prompt.text), *sorted(record.completions))))
+        labeler = 0 if record.labeler_id == UNKNOWN_LABELER else digest(record.labeler_id)
         signs = SAME_RESPONSE * compares_with_itself(record) + ORDERS * orders_something(record)
     found = pii_rules([prompt.text, *responses_of(record)]) if how.pii else []
     bits = sum(1 << place for place, rule in enumerate(RULES) if rule in found)
     owner = owner_key(prompt.owner_id, how.seed)
-    return (owner, digest(prompt.text), wanted, same, ballot, order, key, bits, signs), heads
+    return (owner, digest(prompt.text), wanted, same, ballot, labeler, order, key, bits, signs), heads
 
 
 def _order(comparison: Comparison) -> tuple[tuple[int, str], ...]:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+UNNAMED = ("comparisons", "duplicate")
+"""Role and rule of equal rankings, which are several people's judgments only where each is named."""
 MOVED = "became_test_prompts"
 """No loss: prompts of test owners, which are good for testing."""
 WORTH_A_LINE = 0.03
@@ -63,4 +65,5 @@ def sentence(rule: str, count: int, of: int, role: str, example: str) -> str:
     """What a rule took away from a role, with the place of the first such row."""
     known = RULES[rule]
     place = f"; the first is {example}" if example else ""
-    return f"{count} of {of} {role} are left out by the rule {rule}: they {known.rows}{place}; {known.remedy}"
+    people = ", or name the labeler of each row if several people ranked the same" if (role, rule) == UNNAMED else ""
+    return f"{count} of {of} {role} are left out by the rule {rule}: they {known.rows}{place}; {known.remedy}{people}"

@@ -24,8 +24,8 @@ def test_an_eighth_of_what_stays_is_on_each_of_eight() -> None:
     found = stages(*SHARED)
     assert found["sft"].state == 16 * POLICY // 8  # weights, gradients, two moments
     assert found["reward_model"].state == -(-16 * JUDGE // 8)
-    # Policy 20 with its average, reference 4, reward model 4, value model 16.
-    ours = 20 * POLICY + 4 * POLICY + 4 * JUDGE + 16 * JUDGE
+    # Policy 16 with its average, reference 4, reward model 4, value model 12, and the larger of their two gradients.
+    ours = 16 * POLICY + 4 * POLICY + 4 * JUDGE + 12 * JUDGE + 4 * JUDGE
     alone = 4 * JUDGE if load([*SHARED]).independent_reward_model != "none" else 0
     assert found["ppo"].state == alone - (-ours // 8)
 

@@ -6,6 +6,7 @@ What stays (weights, gradients, optimizer, average) is exact. What comes and goe
 estimate: attention kernels and activation functions differ in what they keep.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from flows.ask.arithmetic.shapes import Shape, Shapes
@@ -21,8 +22,11 @@ LOGIT_COPIES = 3
 """Logits, their log-softmax, and the gradient of one of them."""
 HEAP = 1.6
 """Of a processor's memory, what activations take for each byte in use: pages that come back in pieces stay with the process.
-Measured with glibc on fine-tuning, reward model and DPO (``python -m tests.benchmarks.memory``);
-PPO's update showed none."""
+Measured with glibc (``python -m tests.benchmarks.memory``) where a step takes several passes: what is kept, such as gradients,
+lies between the pieces of the pass before, and the next one finds no room in one piece. PPO without pretraining gradients
+showed none where a minibatch was one pass."""
+MAPPED = 32 * MIB
+"""A block from this size on is the system's own and goes back to it whole: glibc's largest threshold."""
 COMPARED_GRADIENTS = 3
 """Copies that the statistics of PPO-ptx make: the policy's gradient, what the pretraining loss added, their product."""
 
@@ -115,6 +119,16 @@ def ppo_networks(config: RLHFConfig, shapes: Shapes, ppo: PPOConfig | None = Non
     return networks
 
 
+def gradients_at_once(networks: Sequence[NetworkMemory]) -> int:
+    """Of the networks of PPO: the policy takes its step before the value model's backward pass begins."""
+    return max(network.gradients for network in networks)
+
+
+def state_bytes(networks: Sequence[NetworkMemory]) -> int:
+    """What stays of the networks of PPO, with the gradients that are there at once."""
+    return sum(network.total - network.gradients for network in networks) + gradients_at_once(networks)
+
+
 def frozen_bytes(config: RLHFConfig) -> int:
     """Of one weight that is not trained."""
     return BF16 if config.runtime.frozen_precision == "bf16" else FP32
@@ -144,7 +158,7 @@ def stage_memory(
     # A row longer than the budget makes a micro-batch of its own; a prompt's completions always share one.
     row = max(budget, sft.prompt_tokens + sft.response_tokens)
     group = max(budget, ranked_together * (ranked.prompt_tokens + ranked.response_tokens))
-    step = training_bytes(policy, row, precision, sft.adapter, recompute, heap) + logit_bytes(policy, row)
+    step = training_bytes(policy, row, precision, sft.adapter, recompute, heap) + logit_bytes(policy, row, heap)
     learning = max(step, merged)
     scoring = training_bytes(judge, group, precision, ranked.adapter, recompute, heap)
     stages = [
@@ -160,7 +174,8 @@ def stage_memory(
             both += network_memory("reference", policy.parameters, trained=False, each=each).total
         ranked_tokens = knobs.prompt_tokens + knobs.response_tokens
         read = max(budget, ranked_together * ranked_tokens)
-        working = training_bytes(policy, read, precision, knobs.adapter, recompute, heap) + logit_bytes(policy, read)
+        working = training_bytes(policy, read, precision, knobs.adapter, recompute, heap)
+        working += logit_bytes(policy, read, heap)
         stages.append(StageMemory(name, precision, both, working, ""))
     stages += [StageMemory(name, precision, fine_tuned, learning, "") for name in config.sampling_runs]
     main = next(iter(config.ppo_runs))
@@ -191,36 +206,41 @@ def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, p
     policy, judge = shapes
     budget, recompute = config.runtime.tokens_per_microbatch, config.runtime.gradient_checkpointing
     episode = max(budget, ppo.prompt_tokens + ppo.response_tokens, ppo.ptx_row_tokens if ppo.gamma > 0 else 0)
-    own = adapter_size(policy, ppo.adapter)
-    one_gradient = FP32 * (policy.parameters if own is None else own) if ppo.gamma > 0 else 0
+    networks, divided = ppo_networks(config, shapes, ppo), config.runtime.shard == "full"
+    ranks = config.runtime.processes if divided else 1
+    own, valued = (sum(n.gradients for n in networks if n.name == name) // ranks for name in ("policy", "value model"))
+    kept_apart = own if ppo.gamma > 0 else 0  # the policy's gradient, while the pretraining loss goes backward
     sampled = config.runtime.generation_batch * (ppo.prompt_tokens + ppo.response_tokens)
-    # The policy's own gradient is kept apart while the pretraining loss goes backward.
-    update = (
-        training_bytes(policy, episode, precision, ppo.adapter, recompute) + logit_bytes(policy, episode) + one_gradient
-    )
+    of_rank = ppo.minibatch_size * (ppo.prompt_tokens + ppo.response_tokens) / config.runtime.processes
+    several = ppo.gamma > 0 or of_rank > budget
+    heap = HEAP if several and config.runtime.device == "cpu" else 1.0
     moments = {
         "sampling": cache_bytes(policy, sampled, precision, ppo.adapter),
-        "policy update": update,
-        "value update": training_bytes(judge, episode, precision, ppo.adapter, recompute) if ppo.reads_values else 0,
-        "gradient statistics": COMPARED_GRADIENTS * one_gradient,
+        "policy update": own
+        + kept_apart
+        + training_bytes(policy, episode, precision, ppo.adapter, recompute, heap)
+        + logit_bytes(policy, episode, heap),
+        "value update": valued + training_bytes(judge, episode, precision, ppo.adapter, recompute, heap)
+        if ppo.reads_values
+        else 0,
+        "gradient statistics": own + COMPARED_GRADIENTS * kept_apart,
         "merging the adapter": merging_bytes(policy, ppo.adapter),
     }
-    networks = ppo_networks(config, shapes, ppo)
     if in_four_bits(ppo.adapter) and config.ppo.rewards.own is not None:  # read in full, then rounded
         moments["reading the reward model"] = FP32 * judge.scalar_parameters
-    state = sum(network.total for network in networks)
-    if config.runtime.shard == "full":
+    state, at_once = state_bytes(networks), max(own, valued)
+    if divided:
         # Further reward models of an ensemble and the one that only watches are whole on each rank.
         alone = [network for network in networks if network.name == "second RM"]
         alone += [network for network in networks if network.name == "reward model"][1:]
         apart = sum(network.total for network in alone)
-        state = apart - (apart - state) // config.runtime.processes
+        state = apart - (apart - state) // ranks
         moments["sampling"] += FP32 * policy.parameters  # the policy is put together for it
-        moments["policy update"] += gathered_bytes(policy) - one_gradient + one_gradient // config.runtime.processes
+        moments["policy update"] += gathered_bytes(policy)
         moments["value update"] += gathered_bytes(judge) if ppo.reads_values else 0
-        moments["gradient statistics"] //= config.runtime.processes
     largest = max(moments, key=lambda moment: moments[moment])
-    return StageMemory(name, precision, state, moments[largest], largest)
+    # What stays has the larger of the two gradients in it; each moment was counted with its own.
+    return StageMemory(name, precision, state, moments[largest] - at_once, largest)
 
 
 def training_bytes(
@@ -249,9 +269,10 @@ def adapter_size(shape: Shape, adapter: AdapterConfig | None) -> int | None:
     return None if adapter is None else shape.adapter_parameters(adapter)
 
 
-def logit_bytes(shape: Shape, tokens: int) -> int:
+def logit_bytes(shape: Shape, tokens: int, heap: float = 1.0) -> int:
     """Logits are made piece by piece."""
-    return LOGIT_COPIES * FP32 * min(tokens * shape.vocabulary, LOGITS_PER_CHUNK)
+    piece = FP32 * min(tokens * shape.vocabulary, LOGITS_PER_CHUNK)
+    return int(LOGIT_COPIES * piece * (heap if piece < MAPPED else 1.0))
 
 
 def cache_bytes(shape: Shape, tokens: int, precision: str, adapter: AdapterConfig | None = None) -> int:

@@ -16,6 +16,9 @@ and Singhal and others (arXiv:2310.03716) found reward models that had learnt li
 FEWEST_PAIRS = 30
 MANY_TIES = 0.5
 CONTRADICTED = 0.1
+DISAGREED = 0.5
+"""Share of pairs that several labelers rank both ways above which it is a warning; ours: two who toss coins disagree as often,
+InstructGPT's labelers did on 27 %."""
 
 
 class Labels(NamedTuple):
@@ -81,22 +84,33 @@ def length_bias(patient: Patient) -> Iterator[Finding]:
 
 
 def contradictions(patient: Patient) -> Iterator[Finding]:
-    """The same two responses, ranked both ways."""
+    """The same two responses, ranked both ways: by one labeler, or by several, who may well disagree."""
     if patient.sample is None:
         return
-    seen: defaultdict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
+    seen: defaultdict[tuple[str, frozenset[str]], dict[str, set[str]]] = defaultdict(dict)
     for row in patient.sample.comparisons:
         for winner, loser in ordered_pairs(row.ranks):
             first, second = row.completions[winner], row.completions[loser]
-            seen[row.prompt.text, frozenset((first, second))].add(first)
-    both = sum(len(winners) > 1 for winners in seen.values())
-    if share(both, len(seen)) > CONTRADICTED:
+            seen[row.prompt.text, frozenset((first, second))].setdefault(row.labeler_id, set()).add(first)
+    alone = [winners for labelers in seen.values() for winners in labelers.values()]
+    both = sum(len(winners) > 1 for winners in alone)
+    if share(both, alone) > CONTRADICTED:
         yield found(
             "warning",
             "comparisons",
-            f"{both} of {len(seen)} pairs ranked both ways",
+            f"{both} of {len(alone)} pairs ranked both ways",
             "at most a tenth",
             "look at who disagrees (give the rows a labeler), or check that ranks count from 1, the best",
+        )
+    several = [set().union(*labelers.values()) for labelers in seen.values() if len(labelers) > 1]
+    apart = sum(len(winners) > 1 for winners in several)
+    if len(several) >= FEWEST_PAIRS and share(apart, several) > CONTRADICTED:
+        yield found(
+            "warning" if share(apart, several) > DISAGREED else "notice",
+            "comparisons",
+            f"{apart} of {len(several)} pairs that several labelers ranked, ranked both ways",
+            "about a quarter where two ranked each",
+            "where it is much more, look at who disagrees, and whether their ranks count from 1, the best",
         )
 
 

@@ -125,8 +125,10 @@ class Row:
         return prompt
 
     def labeler(self) -> str:
-        """Who wrote or judged it: ``labeler``, else ``author``, else unknown."""
-        return self.text("labeler", default=self.label("author") or UNKNOWN_LABELER)
+        """Who wrote or judged it: ``labeler``, else ``annotator`` (a name or a number), else ``author``, else unknown."""
+        number = self.fields.get("annotator")
+        annotator = str(number) if type(number) is int else self.label("annotator")
+        return self.text("labeler", default=annotator or self.label("author") or UNKNOWN_LABELER)
 
     def _no_text(self, name: str, value: Any) -> DataError:
         if value is None and name not in self.fields:

@@ -345,6 +345,20 @@ FAULTS = [
         "warning",
     ),
     Fault(
+        "labelers_who_rank_the_other_way",
+        f.data(
+            comparisons=[
+                *({**row, "labeler": "kim"} for row in f.pairs(range(60, 100))),
+                *(
+                    {**row, "chosen": row["rejected"], "rejected": row["chosen"], "annotator": "lee"}
+                    for row in f.pairs(range(60, 100))
+                ),
+            ]
+        ),
+        ("pairs that several labelers ranked", "ranked both ways", "look at who disagrees"),
+        "warning",
+    ),
+    Fault(
         "few_pairs", f.data(comparisons=f.pairs(range(60, 72))), ("ordered pairs to train on", "rank more"), "warning"
     ),
     Fault(

@@ -116,6 +116,34 @@ def test_a_run_that_the_command_line_has_checked_is_not_checked_again_but_the_ne
         check(config)
 
 
+def test_several_labelers_of_one_item_are_named_and_neither_repeat_nor_contradict(
+    scene: tuple[faulty.Scene, Path],
+) -> None:
+    """Fifty pairs that two rank, who differ on every fourth; and the same rows without names."""
+    at, root = scene
+
+    def ranked(name: dict[str, str], other: dict[str, str]) -> list[dict[str, object]]:
+        first = [{**row, **name} for row in faulty.pairs(range(60, 110))]
+        turned = [
+            {**row, **other} | ({"chosen": row["rejected"], "rejected": row["chosen"]} if place % 4 == 0 else {})
+            for place, row in enumerate(faulty.pairs(range(60, 110)))
+        ]
+        return [*first, *turned]
+
+    faulty.write(at.data / "comparisons.jsonl", ranked({"labeler": "kim"}, {"annotator": "lee"}))
+    found = found_in(at, root)
+    assert {severity for severity, _ in found} == {"notice"}
+    several, apart = (sentence for _, sentence in found if "several labelers" in sentence)
+    assert re.search(r"comparisons: (\d\d) prompts were ranked by several labelers: \d+ rankings of the same", several)
+    assert re.search(r"1\d of \d\d pairs that several labelers ranked, ranked both ways", apart)
+    faulty.write(at.data / "comparisons.jsonl", ranked({}, {}))
+    found = found_in(at, root)
+    assert any("left out by the rule duplicate: they repeat another row" in sentence for _, sentence in found)
+    assert any("or name the labeler of each row" in sentence for _, sentence in found)
+    assert any(severity == "warning" and "pairs ranked both ways" in sentence for severity, sentence in found)
+    assert not any("several labelers" in sentence for _, sentence in found)
+
+
 def test_long_files_are_read_from_their_beginning(scene: tuple[faulty.Scene, Path]) -> None:
     at, root = scene
     faulty.write(at.data / "rl_prompts.jsonl", [{"prompt": f"{VERBS[i % 10]} case {i} ?"} for i in range(ROWS + 5)])

@@ -10,7 +10,15 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from flows.ask.arithmetic.counts import fine_tuning, optimisation, ranking, training_rows
-from flows.ask.arithmetic.memory import HEAP, cache_bytes, network_memory, ppo_networks, stage_memory, training_bytes
+from flows.ask.arithmetic.memory import (
+    HEAP,
+    StageMemory,
+    cache_bytes,
+    network_memory,
+    ppo_networks,
+    stage_memory,
+    training_bytes,
+)
 from flows.ask.arithmetic.networks import scratch_config, shape_of
 from flows.ask.arithmetic.shapes import Shape, Shapes, scratch_shape, shapes_of
 from flows.ask.doctor.patient import Patient
@@ -23,6 +31,7 @@ from tasks.language.families import hidden_states, trunk_of
 from tasks.language.models import ScalarModel, new_causal_lm, save_policy
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.task import load_networks
+from tests.benchmarks import memory
 from tests.unit import tiny
 from tests.unit.language.test_adapters import LORA, draws
 from tests.unit.ppo import tiny as tiny_ppo
@@ -179,6 +188,60 @@ def test_ppo_holds_what_the_arithmetic_says() -> None:
     ]
 
 
+def test_gradients_of_policy_and_value_model_are_never_there_at_once() -> None:
+    learner = tiny_ppo.learner()
+    networks = learner.networks
+    steps: list[tuple[str, set[str]]] = []
+
+    def look(name: str) -> Any:
+        def found(*_: object) -> None:
+            alive = {
+                other
+                for other in ("policy", "value_model")
+                if any(p.grad is not None for p in getattr(networks, other).parameters())
+            }
+            steps.append((name, alive))
+
+        return found
+
+    for name, descent in zip(("policy", "value_model"), learner.optimizers, strict=True):
+        descent.optimizer.register_step_pre_hook(look(name))
+    learner.step()
+    assert {name for name, _ in steps} == {"policy", "value_model"}
+    assert all(alive == {name} for name, alive in steps)
+
+
+def test_the_peak_of_ppo_by_hand() -> None:
+    """Llamas from scratch on a processor: in PPO-ptx, two gradients of the policy lie beside a pass, and none of the value
+    model."""
+    # (4096 words + 6 layers of 4 and 3 matrices and 2 norms + the last norm) of width 384, and a head with its bias
+    policy = 4096 * 384 + 6 * (4 * 384**2 + 3 * 384 * 1024 + 2 * 384) + 384
+    scalar = policy + 384 + 1
+    # weights, two moments, average; reference; reward model; weights, two moments; gradient and its copy
+    kept = 4 * (4 * policy + policy + scalar + 3 * scalar + 2 * policy)
+    # a pass of 1,024 tokens, in pieces below 32 MiB
+    activations, logits = 1024 * 6 * (9 * 384 + 4 * 1024) * 4, 3 * 1024 * 4096 * 4
+    _, *_, plain_ppo, ppo_ptx = memory.CASES
+    assert memory.forecast(ppo_ptx) == pytest.approx(kept + 1.6 * (activations + logits), abs=2)
+    found = ppo_of(ppo_ptx)
+    assert found.state == 4 * (4 * policy + policy + scalar + 3 * scalar + scalar)  # the larger gradient of the two
+    assert found.largest == "policy update"
+
+    policy = 4096 * 640 + 3 * (4 * 640**2 + 3 * 640 * 1728 + 2 * 640) + 640
+    scalar = policy + 640 + 1
+    kept = 4 * (5 * policy + 4 * scalar + policy)
+    # 8 rows of 256 tokens are one pass; logits of 32 MiB a piece leave no pages behind
+    activations, logits = 2048 * 3 * (9 * 640 + 4 * 1728) * 4, 3 * 2048 * 4096 * 4
+    assert memory.forecast(plain_ppo) == kept + activations + logits
+    twice = plain_ppo._replace(overrides=(*plain_ppo.overrides, "ppo.minibatch_size=16"))
+    assert memory.forecast(twice) == pytest.approx(kept + 1.6 * activations + logits, abs=2)
+
+
+def ppo_of(case: memory.Case) -> StageMemory:
+    config = load([*memory.SHARED, *case.overrides])
+    return stage_memory(config, shapes_of(config), "fp32")[-1]
+
+
 def unwatched(*overrides: str) -> tuple[RLHFConfig, Shapes]:
     config = load(["independent_reward_model=none", *overrides])
     return config, shapes_of(config)
@@ -321,8 +384,10 @@ def test_precision_changes_what_comes_and_goes_not_what_stays() -> None:
 def test_what_fits_is_said() -> None:
     text = plain(page(paper("1_3b", "runtime.generation_batch=8", "reward_model.body=null")))
     assert re.search(r"sft 19.6 .* fits ", text)
-    assert "48 bytes per parameter when all 5 networks have one size: at most 1.8 billion" in text
-    assert re.search(r"ppo 4,051.5 .* the state alone is 50.6 cards", plain(page(paper("175b"))))
+    # policy 16 with its average, reference 4, two reward models 8, value model 12, and one gradient of 4 at a time
+    assert "44 bytes per parameter when all 5 networks have one size: at most 2.0 billion" in text
+    # 24 bytes of each of the policy's 174,604,259,328 parameters, whose gradient is the larger, 20 of the judge's 6,658,408,449
+    assert re.search(r"ppo 4,026.7 .* the state alone is 50.3 cards", plain(page(paper("175b"))))
     assert re.search(r"ppo .* fits", plain(page(load([]))))
 
 

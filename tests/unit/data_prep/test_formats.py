@@ -282,11 +282,20 @@ def test_mistakes(tmp_path: Path, role: str, row: dict[str, Any], message: str) 
 def test_fields_that_no_result_depends_on_may_hold_anything(tmp_path: Path) -> None:
     odd = [{"name": "x"}, ["a"], "", 7, None, float("nan")]
     rows = [
-        {"prompt": f"p{place}", "response": "r", "author": value, "kind": value, "source": value, "license": value}
+        {
+            "prompt": f"p{place}",
+            "response": "r",
+            "author": value,
+            "annotator": value,
+            "kind": value,
+            "source": value,
+            "license": value,
+        }
         for place, value in enumerate(odd)
     ]
     found = taken(tmp_path, "demonstrations.jsonl", *rows).demonstrations
-    assert {(item.labeler_id, item.prompt.kind) for item in found} == {("unknown", "")}
+    # a number is an annotator's name; nothing else that is no text is one
+    assert {(item.labeler_id, item.prompt.kind) for item in found} == {("unknown", ""), ("7", "")}
     texts = taken(tmp_path, "pretrain.jsonl", *({"text": "t", "source": value} for value in odd)).documents
     assert {item.source for item in texts} == {"unknown"}
     lone = '{"text": "t", "meta": "\\ud83d", "meta": 1, "id": ' + "9" * 40 + "}"

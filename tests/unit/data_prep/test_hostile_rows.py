@@ -24,6 +24,7 @@ NAMES = (
     *("completion_a", "completion_b", "messages", "conversations", "instruction", "input", "output", "shots", "text"),
     *("author", "owner_id", "kind", "models", "query", "choices", "gold", "question", "answers", "mc1_targets", "role"),
     *("content", "from", "value", "context", "target", "context_options", "continuation", "source", "overall_score"),
+    "annotator",
 )
 SCALARS: tuple[Any, ...] = (
     *("a text", "", " ", "\ud83d", "\udcb2 x", "\0", "\ufeff", "a" * 300, EOS, "user", "assistant", "tie", "a"),

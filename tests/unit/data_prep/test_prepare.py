@@ -331,6 +331,7 @@ def test_opposite_votes_of_unnamed_people_all_stay_in_both_layouts(tmp_path: Pat
     best = [item.completions[item.ranks.index(1)] for item in data.comparisons("train")]
     assert best == ["the dog", "the cat", "the cat"]
     assert dropped(audit, "comparisons", "train") == {}
+    assert not any("several labelers" in notice for notice in audit["notices"])  # who they are is not known
 
 
 def test_equal_votes_of_one_person_are_one_however_they_are_written(tmp_path: Path) -> None:
@@ -345,6 +346,55 @@ def test_equal_votes_of_one_person_are_one_however_they_are_written(tmp_path: Pa
     data, audit = run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
     assert [item.ranks for item in data.comparisons("train")] == [[1, 2, 2], [1, 1, 2]]
     assert dropped(audit, "comparisons", "train") == {"duplicate": 1}
+
+
+def test_rankings_by_several_named_labelers_are_judgments_and_not_repetitions(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+
+    def row(prompt: str, best: str = "a", worst: str = "b", **who: Any) -> dict[str, Any]:
+        return {"prompt": prompt, "chosen": best, "rejected": worst, "owner_id": train, **who}
+
+    rows = [
+        *(row("all agree", labeler="kim"), row("all agree", annotator="lee"), row("all agree", annotator=7)),
+        *(row("they differ", labeler="kim"), row("they differ", "b", "a", labeler="lee")),
+        {
+            "prompt": "one row",
+            "completion_a": "a",
+            "completion_b": "b",
+            "labels": {"x": "a", "y": "a"},
+            "owner_id": train,
+        },
+        # none of these is an item that several labelers judged
+        *(row("said twice", labeler="kim"), row("said twice", labeler="kim")),
+        *(row("unnamed twice"), row("unnamed twice")),
+        *(row("mind changed", labeler="kim"), row("mind changed", "b", "a", labeler="kim")),
+        *(row("other responses", labeler="kim"), row("other responses", "a", "c", labeler="lee")),
+        *(row("one unnamed", labeler="kim"), row("one unnamed")),
+        row("valid", owner_id=valid),
+    ]
+    data, audit = run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
+    kept = [item.prompt.text for item in data.comparisons("train")]
+    assert [kept.count(prompt) for prompt in dict.fromkeys(kept)] == [3, 2, 2, 1, 1, 2, 2, 2]
+    assert dropped(audit, "comparisons", "train") == {"duplicate": 2}
+    examples = next(row for row in audit["rows"] if (row["role"], row["split"]) == ("comparisons", "train"))["examples"]
+    assert examples == {"duplicate": "comparisons.jsonl:8"}
+    assert [notice for notice in audit["notices"] if "several" in notice] == [
+        "comparisons: 3 prompts were ranked by several labelers: 7 rankings of the same responses, none of which repeats "
+        "another"
+    ]
+
+
+def test_repetitions_within_several_labelers_rankings_stay_repetitions(tmp_path: Path) -> None:
+    train, valid = owner_in("train"), owner_in("valid")
+    rows = [
+        {"prompt": "vote", "chosen": "a", "rejected": "b", "labeler": name, "owner_id": train}
+        for name in ("kim", "lee", "kim", "lee", "lee")
+    ]
+    rows.append({"prompt": "valid", "chosen": "a", "rejected": "b", "owner_id": valid})
+    data, audit = run(own_data(write(tmp_path / "in", {"comparisons.jsonl": rows})), tmp_path / "out")
+    assert [item.labeler_id for item in data.comparisons("train")] == ["kim", "lee"]
+    assert dropped(audit, "comparisons", "train") == {"duplicate": 3}
+    assert any("1 prompts were ranked by several labelers: 2 rankings" in notice for notice in audit["notices"])
 
 
 def test_a_text_that_is_preferred_to_itself_is_dropped_and_counted(tmp_path: Path) -> None:

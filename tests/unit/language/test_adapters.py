@@ -238,6 +238,8 @@ def test_a_checkpoint_is_what_is_trained() -> None:
     assert torch.equal(logits(other), logits(model))
     with pytest.raises(ModelError, match="delete the checkpoint"):
         load_trained_state(llama(), state)
+    with pytest.raises(ModelError, match="differs from LlamaForCausalLM in 1 tensors"):
+        load_trained_state(other, dict(list(state.items())[1:]))
     whole = llama()
     assert trained_state(whole).keys() == whole.state_dict().keys()
 
