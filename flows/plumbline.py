@@ -19,6 +19,7 @@ COMMANDS = {
     "pages": "the page of Prefect or MLflow",
     "label": "the page on which people rank responses, and its files",
     "agreement": "a judge beside people's verdicts",
+    "debate": "a judge's accuracy with and without arguments for both responses",
 }
 
 

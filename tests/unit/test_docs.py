@@ -27,6 +27,7 @@ ELSEWHERE = {
     r"python -m flows\.serve model=": "tests/unit/serve/test_serve.py",
     r"python -m flows\.pages (prefect|mlflow)( --port 5001)?$": "tests/browser/test_pages.py",
     r"python -m flows\.agreement pairs\.jsonl --judge longer\|chat": "tests/integration/test_judges.py",
+    r"python -m flows\.debate (run|pairs)=": "tests/unit/debate/test_debate.py",
     r"python -m flows\.chat (model=|--help)": "tests/unit/test_chat.py",
     r"python -m deployments\.render": "tests/integration/test_deployment.py",
     r"python -m deployments\.serve": "tests/integration/test_deployment.py, tests/unit/test_deployments.py",
