@@ -4,7 +4,6 @@ Two sides argue for two responses to the same prompt, and a judge who knows less
 say, in both orders. Prints the accuracy of both, what the arguments changed, and a conclusion by a rule that was fixed before.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -17,6 +16,7 @@ from flows.debate.config import parse_debate
 from flows.debate.talk import of_pairs
 from flows.debate.world import of_run
 from flows.misspelt import KEYS
+from flows.parser import Parser
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.terminal import console
 from tasks.engine.errors import ConfigError, PlumblineError
@@ -48,7 +48,7 @@ def transcript(title: str, told: Pair, truth: int, alone: float, debated: float)
 
 def main(typed: list[str]) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.debate", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m flows.debate", description=__doc__.splitlines()[0])
     parser.add_argument("settings", nargs="+", metavar="run=...|pairs=...", help="and values of conf/debate.yaml")
     screen, lines, orders, effects = console(), list[str](), dict[str, OrderEffects](), dict[str, DebateEffect]()
     try:
