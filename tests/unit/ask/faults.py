@@ -370,7 +370,7 @@ FAULTS = [
     ),
     Fault(
         "next_turn_in_response",
-        f.data(demonstrations=answered(response=lambda row: f"{row['response']}\n\nHuman: why ?")),
+        f.data(demonstrations=answered(response=lambda row: f"{row['response'][:12]}\n\nHuman: why ?")),
         ("go on with a turn of the user", "give the rows as messages"),
         "warning",
     ),

@@ -324,7 +324,7 @@ def test_the_group_reaches_the_stages_that_train_and_no_others() -> None:
         config, found = load(["train_dpo=true", *overrides]), {}
 
         def run(task: Any, group: str, knobs: Any, about: str = "", **inputs: Any) -> str:
-            found[f"{group}/{about}/{task.name}"] = knobs.fingerprint_fields()
+            found[f"{group}/{about}/{task.title}"] = knobs.fingerprint_fields()
             return group
 
         instructgpt(config, run)
