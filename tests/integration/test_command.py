@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +44,7 @@ def answer(module: str, *arguments: str) -> tuple[str, str, list[str]]:
         ("flows.rlhf", ["--cfg", "job", "seed=7"], "seed: 7"),
         ("flows.evaluate", ["--help"], "beside the run's SFT policy"),
         ("flows.study", ["--cfg", "job", "workers=7"], "workers: 7"),
-        ("flows.rlhf", ["--explain", "scale=miniature", "tracking.root=/nowhere/at/all"], "15 of 15 stages will run"),
+        ("flows.rlhf", ["--explain", "scale=miniature", "tracking.root=HOME"], "15 of 15 stages will run"),
         ("flows.store", ["--help"], "what it would delete"),
         ("flows.doctor", ["--help"], "as of flows.rlhf"),
         ("flows.layouts", ["--help"], "usage"),
@@ -52,8 +53,10 @@ def answer(module: str, *arguments: str) -> tuple[str, str, list[str]]:
         ("flows.serve", ["--help"], "usage"),
     ],
 )
-def test_help_is_given_before_anything_heavy_is_imported(module: str, arguments: list[str], words: str) -> None:
-    output, code, heavy = answer(module, *arguments)
+def test_help_is_given_before_anything_heavy_is_imported(
+    module: str, arguments: list[str], words: str, tmp_path: Path
+) -> None:
+    output, code, heavy = answer(module, *(word.replace("HOME", str(tmp_path)) for word in arguments))
     assert words in output and code == "" and heavy == []
 
 
