@@ -114,11 +114,11 @@ def test_every_road_is_a_point_with_numbers_of_its_own(first: StudyOutcome, root
 
 def test_every_brake_is_a_point_that_tells_how_often_it_held(first: StudyOutcome, root: Path) -> None:
     nothing_else = ["grid.gammas=[]", "grid.comparison_prompts=[]", "grid.sft_epochs=0"]
-    braked = ["grid.brakes=[stop]", "grid.braked_episodes=160"]
+    braked = ["grid.brakes=[stop]", "grid.braked_episodes=160"]  # five iterations, of which gold can choose
     outcome = study(config_for(root, *nothing_else, *braked), "command")
     assert not outcome.failed and list(outcome.findings) == ["brake"]
     found = {name: item for name, item in records(root).items() if "over-optimised" in name or "healthy" in name}
     assert len(found) == 4
     held = {name for name, item in found.items() if "brake/interventions" in item["metrics"]}
     assert held == {"over-optimised brake=stop seed=1", "healthy brake=stop seed=1"}
-    assert [len(item["history"]) for name, item in sorted(found.items())] == [2, 5, 5, 5]  # iterations of 32; gold chooses of five scorings
+    assert [len(item["history"]) for name, item in sorted(found.items())] == [2, 5, 5, 5]
