@@ -17,6 +17,7 @@ from tasks.engine.ranks import here
 from tasks.language.decoding import PackedReader, PaddedReader, columns_first
 from tasks.language.families import logits_of, packs, trunk_of
 from tasks.language.logprobs import TokenStatistics, scaled
+from tasks.language.precision import rounded_once
 from tasks.language.room import Room, nothing, sampling_room
 
 COMPACT_BELOW = 0.8
@@ -96,7 +97,7 @@ def sample(
     was_training = model.training
     model.eval()
     try:
-        with columns_first(model):
+        with rounded_once(model), columns_first(model):
             for start in range(0, len(order), batch_size):
                 room.fit([order[start : start + batch_size]], write, nothing)
     finally:

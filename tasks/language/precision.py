@@ -23,18 +23,20 @@ def autocast(runtime: RuntimeConfig) -> Iterator[None]:
 
 
 @contextmanager
-def rounded_once(model: PreTrainedModel, runtime: RuntimeConfig) -> Iterator[None]:
-    """Under ``autocast``, have a model's frozen linear layers rounded once instead of in every product; no output changes.
+def rounded_once(model: PreTrainedModel) -> Iterator[None]:
+    """Under autocast, have a model's frozen linear layers rounded once instead of in every product; no output changes.
 
     Autocast remembers only what it rounded of weights that are trained. One token's products with all others, as under an
     adapter, are then mostly the rounding. It costs half of those weights' memory for as long as it lasts.
     """
+    kind = model.device.type
     with ExitStack() as stack:
-        if runtime.precision == "bf16" and not is_divided(model):
+        if torch.is_autocast_enabled(kind) and not is_divided(model):
+            half = torch.get_autocast_dtype(kind)
             for layer in model.modules():
                 if isinstance(layer, nn.Linear | Conv1D) and _is_rounded_anew(layer.weight):
                     stack.callback(setattr, layer, "weight", layer.weight)
-                    layer.weight = nn.Parameter(layer.weight.bfloat16(), requires_grad=False)
+                    layer.weight = nn.Parameter(layer.weight.to(half), requires_grad=False)
         yield
 
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.config import RuntimeConfig
 from tasks.language.generation import Sampled, sample
-from tasks.language.precision import autocast, rounded_once
+from tasks.language.precision import autocast
 from tasks.language.room import Room, sampling_room
 
 NO_TOKEN = -1
@@ -64,7 +64,7 @@ class Speaker:
         with_statistics: bool = False,
     ) -> Sampled:
         """The same with what the model thought of each token."""
-        with autocast(self.runtime), rounded_once(self.model, self.runtime):
+        with autocast(self.runtime):
             return sample(
                 self.model,
                 prompts,

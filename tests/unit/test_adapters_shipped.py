@@ -1,5 +1,6 @@
 """What a stage that trains an adapter leaves in its artifact: a plain model, and the adapter on the base it was trained on."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tasks.dpo import train_dpo
 from tasks.dpo.config import DPOConfig
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.caching import as_task
 from tasks.engine.context import StageContext, StageName
 from tasks.engine.declared import Stage
@@ -33,12 +34,7 @@ ADAPTER = LORA.model_dump()
 def made_by(task: Stage, knobs: Any, tmp_path: Path) -> Path:
     """The folder of what a stage makes of tiny inputs, where frozen weights are rounded to bf16."""
     store = ArtifactStore(tmp_path / "artifacts")
-
-    def put(stage: str, write: Any) -> ArtifactRef:
-        with store.publish(stage, "f" * 20, {}, {}) as draft:
-            write(draft.folder)
-        assert draft.ref is not None
-        return draft.ref
+    put = partial(tiny.published, store)
 
     records = PreparedRecords(
         rl_prompts={"train": tiny_ppo.prompts()},

@@ -118,6 +118,17 @@ def test_a_small_model_too(tmp_path: Path, reads: int, context: int, response: i
     assert (config.runtime.threads, config.runtime.max_workers) == (len(os.sched_getaffinity(0)), 1)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "rate"), [([], 1e-5), (["adapter=lora"], 5e-5), (["adapter=lora", "ppo.adapter=null"], 1e-5)]
+)
+def test_ppo_of_a_small_model_takes_the_rate_of_what_it_trains(
+    tmp_path: Path, overrides: list[str], rate: float
+) -> None:
+    model = model_that_reads(tmp_path / "model", max_position_embeddings=512)
+    config = load(["experiment=small_model", "data_prep.folder=/data", model, *overrides])
+    assert config.ppo.policy_adam.learning_rate == rate
+
+
 @pytest.mark.parametrize("name", ["own_data", "small_model", "instructgpt_1_3b"])
 def test_every_experiment_has_a_miniature(tmp_path: Path, name: str) -> None:
     model = model_that_reads(tmp_path / "model", max_position_embeddings=96)

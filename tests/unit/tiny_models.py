@@ -1,5 +1,7 @@
 """Random one-layer models over a dozen words, and the real sandbox configurations cut down to them."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.config import RuntimeConfig
 from tasks.records.records import Demonstration, Document, Prompt
 from tests import shipped as conf
@@ -112,3 +115,11 @@ def documents(count: int) -> list[Document]:
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def published(store: ArtifactStore, stage: str, write: Callable[[Path], object]) -> ArtifactRef:
+    """An artifact that ``write`` fills, where a stage under test reads it."""
+    with store.publish(stage, "f" * 20, {}, {}) as draft:
+        write(draft.folder)
+    assert draft.ref is not None
+    return draft.ref

@@ -76,7 +76,7 @@ def allocator(patient: Patient) -> Iterator[Finding]:
             "notice",
             "runtime.runner",
             "no tcmalloc on this system",
-            "it: training on long rows is up to 1.4 times as fast, with less memory",
+            "it: training on long rows took a quarter less time with it, and less memory",
             f"install it (`apt install {HINT}`); stages use it where it is",
         )
 

@@ -24,7 +24,6 @@ from tasks.language.generation import sample
 from tasks.language.loading import ONE_AT_A_TIME
 from tasks.language.logprobs import response_logprobs
 from tasks.language.precision import autocast
-from tasks.language.recompute import recomputing
 
 FILE = "rates.json"
 SECONDS = 2.5
@@ -77,7 +76,7 @@ def measure(learner: MeasuredModel, runtime: RuntimeConfig, batch: Trial, machin
                 response_logprobs(model, given, 1.0)
 
         def train(given: TokenBatch) -> None:
-            with autocast(runtime), recomputing(runtime.gradient_checkpointing):
+            with autocast(runtime):
                 loss = response_logprobs(model, given, 1.0).mean()
             loss.backward()  # type: ignore[no-untyped-call]
 

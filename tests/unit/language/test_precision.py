@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 from tasks.language.adapters import attach
-from tasks.language.precision import rounded_once
+from tasks.language.precision import autocast, rounded_once
 from tasks.language.speaker import Speaker
 from tests.unit import tiny_models as tiny
 from tests.unit.families import PACKED, PADDED, build
@@ -66,7 +66,7 @@ def test_the_weights_return_whatever_happens() -> None:
     model = attach(build("llama"), LORA, draws())
     before = {name: (id(part), part.data_ptr(), part.dtype) for name, part in model.named_parameters()}
     inside = model.model.layers[0].mlp.up_proj.base_layer
-    with pytest.raises(KeyError), rounded_once(model, BF16):
+    with pytest.raises(KeyError), autocast(BF16), rounded_once(model):
         assert inside.weight.dtype == torch.bfloat16
         assert model.model.embed_tokens.weight.dtype == torch.float32
         assert all(part.dtype == torch.float32 for part in model.parameters() if part.requires_grad)
@@ -76,5 +76,5 @@ def test_the_weights_return_whatever_happens() -> None:
 
 def test_what_is_trained_and_what_is_in_full_precision_is_left_alone() -> None:
     for model, runtime in ((build("llama"), BF16), (attach(build("llama"), LORA, draws()), tiny.runtime())):
-        with rounded_once(model, runtime):
+        with autocast(runtime), rounded_once(model):
             assert all(part.weight.dtype == torch.float32 for part in model.modules() if isinstance(part, nn.Linear))

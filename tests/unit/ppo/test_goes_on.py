@@ -1,12 +1,12 @@
 """A later round's PPO: the policy starts where the last round's ended, and its KL is measured to PPO-init."""
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tasks.engine.artifacts import ArtifactRef, ArtifactStore
+from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.caching import as_task
 from tasks.engine.context import StageContext, StageName
 from tasks.language.models import save_policy
@@ -19,12 +19,7 @@ from tests.unit.ppo import tiny
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_kl_is_measured_to_ppo_init_wherever_the_policy_starts(tmp_path: Path, goes_on: bool) -> None:
     store = ArtifactStore(tmp_path / "artifacts")
-
-    def put(stage: str, write: Any) -> ArtifactRef:
-        with store.publish(stage, "f" * 20, {}, {}) as draft:
-            write(draft.folder)
-        assert draft.ref is not None
-        return draft.ref
+    put = partial(tiny_models.published, store)
 
     records = PreparedRecords(rl_prompts={"train": tiny.prompts()}, documents={"train": tiny_models.documents(20)})
     tokenizer = tiny_models.tokenizer()
