@@ -14,7 +14,7 @@ from tasks.language.families import packed_states
 
 
 class PackedReader:
-    """Reads prompts one behind another, without padding; every new token then sees its own row's cache.
+    """Reads prompts one behind another, without padding and each once; every new token then sees its own row's cache.
 
     Row b's prompt ends in column W - 1 of the cache, W being the longest prompt, so that new tokens share a column.
     """
@@ -25,25 +25,30 @@ class PackedReader:
     def __init__(self, trunk: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         self.trunk = trunk
         device = trunk.device
-        self.lengths = [len(prompt) for prompt in prompts]
-        lengths, width = torch.tensor(self.lengths, device=device), max(self.lengths)
-        self.ids = torch.tensor([token for prompt in prompts for token in prompt], device=device)
-        self.last = lengths.cumsum(0) - 1  # of each prompt, among all tokens
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
+        self.lengths = [len(prompt) for prompt in numbers]  # of the U different prompts, which have N tokens
+        self.ids = torch.tensor([token for prompt in numbers for token in prompt], device=device)
+        self.token_positions = torch.cat([torch.arange(length, device=device) for length in self.lengths])
+        ends = torch.tensor(self.lengths, device=device).cumsum(0)
+        self.last = ends - 1  # of each prompt, among the N
+        self.of_row = torch.tensor([numbers[tuple(prompt)] for prompt in prompts], device=device)  # (B,) which of the U
+        lengths, width = torch.tensor(self.lengths, device=device)[self.of_row], max(self.lengths)
         self.positions = lengths - 1  # of the last token each row has read
         columns = torch.arange(width, device=device)
-        rows, places = (columns >= (width - lengths)[:, None]).nonzero(as_tuple=True)  # of every prompt token
-        self.token_positions = places - (width - lengths)[rows]
+        rows, places = (columns >= (width - lengths)[:, None]).nonzero(as_tuple=True)  # of every row's prompt tokens
+        sources = ends[self.of_row][rows] - (width - places)  # the same tokens among the N
         self.hidden: Tensor | None = None
         if min(self.lengths) < width:
             visible = torch.arange(width + max_new_tokens, device=device) >= (width - lengths)[:, None]
             zero = torch.zeros((), device=device)
             self.hidden = torch.where(visible, zero, -torch.inf)[:, None, None]  # (B, 1, 1, T)
         layers = trunk.config.get_text_config().num_hidden_layers
-        self.cache = Cache(layers=[_RowLayer(width + max_new_tokens, rows, places) for _ in range(layers)])
+        self.cache = Cache(layers=[_RowLayer(width + max_new_tokens, rows, places, sources) for _ in range(layers)])
 
     def read_prompts(self) -> Tensor:  # (B, D)
         """Final hidden state of each prompt's last token."""
-        return packed_states(self.trunk, self.ids, self.token_positions, self.lengths, self.last, self.cache)
+        states = packed_states(self.trunk, self.ids, self.token_positions, self.lengths, self.last, self.cache)
+        return states[self.of_row]
 
     def read(self, tokens: Tensor) -> Tensor:  # (B,) -> (B, D)
         """Final hidden states after one more token in every row."""
@@ -111,13 +116,13 @@ class PaddedReader:
 class _RowLayer(DynamicLayer):  # type: ignore[misc]  # the library is not typed
     """Keys and values of one layer, written in place instead of copied to a longer tensor at every token.
 
-    The first update brings those of all prompts, one behind another, and puts each into its row; later ones bring one
+    The first update brings those of all prompts, one behind another, and puts each into its rows; later ones bring one
     column of all rows.
     """
 
-    def __init__(self, capacity: int, rows: Tensor, places: Tensor) -> None:
+    def __init__(self, capacity: int, rows: Tensor, places: Tensor, sources: Tensor) -> None:
         super().__init__()
-        self.capacity, self.rows, self.places = capacity, rows, places
+        self.capacity, self.rows, self.places, self.sources = capacity, rows, places, sources
         self.length = 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -149,7 +154,7 @@ class _RowLayer(DynamicLayer):  # type: ignore[misc]  # the library is not typed
             dtype = torch.get_autocast_dtype(kind)
         shape = (rows, states.shape[1], self.capacity, states.shape[3])
         store = torch.zeros(shape, dtype=dtype, device=states.device)  # padding is read, if for nothing
-        store[self.rows, :, self.places] = states[0].transpose(0, 1).to(dtype)
+        store[self.rows, :, self.places] = states[0].transpose(0, 1).to(dtype)[self.sources]
         return store
 
 

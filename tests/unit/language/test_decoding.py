@@ -16,9 +16,10 @@ DRAWS = random.Random(9)
 PROMPTS = [[DRAWS.randrange(3, VOCABULARY) for _ in range(length)] for length in (1, 4, 7, 7, 2)]
 NEXT = [[DRAWS.randrange(3, VOCABULARY) for _ in range(6)] for _ in PROMPTS]
 EQUAL_LENGTHS = [prompt[:1] * 3 for prompt in PROMPTS]
+REPEATED = [PROMPTS[number] for number in (1, 2, 1, 4, 2)]
 
 
-@pytest.mark.parametrize("prompts", [PROMPTS, EQUAL_LENGTHS], ids=["mixed", "equal"])
+@pytest.mark.parametrize("prompts", [PROMPTS, EQUAL_LENGTHS, REPEATED], ids=["mixed", "equal", "repeated"])
 @pytest.mark.parametrize("family", [*PACKED, *PADDED])
 @torch.no_grad()
 def test_states_equal_those_of_whole_sequences(family: str, prompts: list[list[int]]) -> None:
@@ -37,6 +38,17 @@ def test_states_equal_those_of_whole_sequences(family: str, prompts: list[list[i
             running = [running[place] for place in kept]
             reader.keep(torch.tensor(kept))
         states = reader.read(torch.tensor([NEXT[row][step] for row in running]))
+
+
+@torch.no_grad()
+def test_a_prompt_of_several_rows_is_read_once() -> None:
+    trunk = trunk_of(llama())
+    tokens: list[int] = []
+    trunk.layers[0].mlp.register_forward_hook(lambda _module, inputs, _output: tokens.append(inputs[0].shape[1]))
+    reader = PackedReader(trunk, REPEATED, 6)
+    states = reader.read_prompts()
+    assert tokens == [len(PROMPTS[1]) + len(PROMPTS[2]) + len(PROMPTS[4])]
+    assert states.shape[0] == len(REPEATED) and torch.equal(states[0], states[2])
 
 
 def test_weights_lie_by_columns_inside_and_return_untouched() -> None:
