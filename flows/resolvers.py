@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from flows.ask.processor import bf16_units
+
 UNKNOWN = 2**31 - 1
 """For a hub name, and for a model that sets no limit: whatever else is asked decides."""
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
@@ -35,6 +37,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def precision_on(device: str) -> str:
+    """bf16 where products in it are the fast ones: on CUDA, and on a processor with units for it."""
+    return "bf16" if device.startswith("cuda") or (device == "cpu" and bf16_units()) else "fp32"
+
+
 def register() -> None:
     """Make the names below known to ``${...}``."""
     resolvers: dict[str, Callable[..., Any]] = {
@@ -43,6 +50,7 @@ def register() -> None:
         "minus": lambda one, other: int(one) - int(other),
         "context_of": context_of,
         "available_cores": available_cores,
+        "precision_on": precision_on,
         "if_set": lambda value, one, other: other if value is None else one,
         "when_built": lambda steps, adopted: 0 if adopted else int(steps),
     }

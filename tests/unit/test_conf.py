@@ -129,6 +129,25 @@ def test_ppo_of_a_small_model_takes_the_rate_of_what_it_trains(
     assert config.ppo.policy_adam.learning_rate == rate
 
 
+@pytest.mark.parametrize(
+    ("flags", "overrides", "expected"),
+    [
+        ("avx2 amx_bf16", [], ("bf16", "fp32")),
+        ("avx2 amx_bf16", ["adapter=lora"], ("bf16", "bf16")),
+        ("avx2 amx_bf16", ["adapter=lora", "runtime.precision=fp32"], ("fp32", "fp32")),
+        ("avx2", ["adapter=lora"], ("fp32", "fp32")),
+        ("avx2", ["runtime=gpu"], ("bf16", "fp32")),
+    ],
+)
+def test_a_small_model_computes_in_what_the_processor_multiplies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, overrides: list[str], expected: tuple[str, str]
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags\t: {flags}\n")
+    monkeypatch.setattr("flows.ask.processor.CPUINFO", tmp_path / "cpuinfo")
+    runtime = load(["experiment=small_model", "data_prep.folder=/data", "model.name_or_path=x", *overrides]).runtime
+    assert (runtime.precision, runtime.frozen_precision) == expected
+
+
 @pytest.mark.parametrize("name", ["own_data", "small_model", "instructgpt_1_3b"])
 def test_every_experiment_has_a_miniature(tmp_path: Path, name: str) -> None:
     model = model_that_reads(tmp_path / "model", max_position_embeddings=96)
