@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from flows.run.rounds import of_last_round
 from flows.tracking_config import TrackingConfig
+from tasks.engine.digests import MANIFEST
 from tasks.engine.errors import ArtifactError, ConfigError
 from tasks.engine.registry import artifacts_of, registered_version
 from tasks.results.policies import names_of
@@ -35,7 +36,7 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
     given = Path(name).expanduser()
     for folder in (given, given / POLICY):
         if (folder / "config.json").is_file():
-            return NamedPolicy(folder, None)
+            return NamedPolicy(folder, _sft_behind(folder, tracking))
     if name.startswith("models:/"):
         folder, run_id = registered_version(tracking.uri, name, tracking.open_store())
         made = of_last_round(artifacts_of(tracking.uri, run_id)) if run_id else {}
@@ -48,6 +49,21 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
             "a Hugging Face folder, the id that MLflow shows for a run, or models:/plumbline-policy@champion"
         )
     return NamedPolicy(policy, _folder(made, BASELINES, tracking, needed=False))
+
+
+def _sft_behind(folder: Path, tracking: TrackingConfig) -> Path | None:
+    """The SFT policy that a policy of the store was made from."""
+    place = folder.resolve().parent
+    if folder.name != POLICY or not (place / MANIFEST).is_file():
+        return None
+    store = tracking.open_store()
+    manifest = store.manifest(place.parent.name, place.name)
+    if manifest is None or place != store.folder(place.parent.name, place.name):
+        return None
+    for stage, fingerprint in store.copies():
+        if stage in BASELINES and (ref := store.find(stage, fingerprint)) and ref.digest in manifest.parents.values():
+            return store.open(ref) / POLICY
+    return None
 
 
 def _folder(made: dict[str, str], stages: list[str], tracking: TrackingConfig, needed: bool = True) -> Path | None:

@@ -12,7 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from flows.chat import Partner, answer_all, converse, partners_of
 from flows.config import load
+from flows.tools.policies import find_policy
 from flows.tracking_config import TrackingConfig
+from tasks.engine.artifacts import ArtifactRef
 from tasks.engine.errors import ConfigError
 from tasks.language.chat_layout import Turn
 from tasks.language.text import encode_prompt
@@ -146,3 +148,23 @@ def test_a_foreign_folder_has_no_sft_of_its_own(tmp_path: Path) -> None:
     given = argparse.Namespace(compare="", device="cpu", system=None, temperature=1.0, tokens=8, seed=1)
     with pytest.raises(ConfigError, match="--compare FOLDER"):
         partners_of(given, {"model": str(model_folder(tmp_path))}, load([]).tracking)
+
+
+def test_a_policy_of_the_store_is_compared_with_the_sft_that_it_was_made_from(tmp_path: Path) -> None:
+    tracking = load([f"tracking.root={tmp_path}"]).tracking
+    store = tracking.open_store()
+
+    def published(stage: str, fingerprint: str, seed: int, **parents: ArtifactRef) -> ArtifactRef:
+        with store.publish(stage, fingerprint, parents, {}) as draft:
+            model_folder(draft.folder / "policy", seed)
+        assert draft.ref is not None
+        return draft.ref
+
+    published("sft", "another", 2)
+    ours = published("sft", "ours", 1)
+    released = published("release-ppo", "it", 3, sft=ours)
+    policy = store.folder(released.stage, released.fingerprint) / "policy"
+    for name in (policy, policy.parent):  # as the run prints it, and its artifact
+        assert find_policy(str(name), tracking) == (policy, store.folder("sft", "ours") / "policy")
+    elsewhere = load([f"tracking.root={tmp_path / 'elsewhere'}"]).tracking
+    assert find_policy(str(policy), elsewhere).sft is None
