@@ -142,8 +142,17 @@ def _classifier(trunk: PreTrainedModel, model: ScalarModel, tokenizer: PreTraine
         made = _filled(LlamaForSequenceClassification, config, trunk, state, head, tokenizer)
     else:
         made, changed = _filled(kind, copy.deepcopy(trunk.config), trunk, state, weight, tokenizer), {}
-    _compare(made, model, tokenizer, constant)
+    _compare(made, _over(trunk, model), tokenizer, constant)
     return Classifier(made, changed)
+
+
+def _over(trunk: PreTrainedModel, model: ScalarModel) -> ScalarModel:
+    """The reward model on the trunk that is written: in training, frozen weights may compute in bf16."""
+    written = ScalarModel(trunk)
+    parts = {name: part.cpu() for name, part in model.head.state_dict().items()}
+    written.head.load_state_dict(parts)
+    written.score_bias.copy_(model.score_bias)
+    return written.eval()
 
 
 def _filled(
@@ -219,11 +228,11 @@ def _constant_layer(config: LlamaConfig, state: dict[str, Tensor], weight: Tenso
 
 def _compare(made: PreTrainedModel, model: ScalarModel, tokenizer: PreTrainedTokenizerBase, constant: float) -> None:
     """Say so where the family has no room for the constant."""
-    eos, device = int(tokenizer.eos_token_id), model.head.weight.device
+    eos = int(tokenizer.eos_token_id)
     ordinary = [place for place in range(min(8, made.get_input_embeddings().weight.shape[0])) if place != eos]
     rows = [[*ordinary[:2], eos], [*ordinary[::-1][:4], eos], [ordinary[-1], eos]]
     rows = [[place for place in row if place != tokenizer.pad_token_id] for row in rows]
-    ours = model.scores(pad_batch([row[:1] for row in rows], [row[1:] for row in rows], eos).to(device)).cpu()
+    ours = model.scores(pad_batch([row[:1] for row in rows], [row[1:] for row in rows], eos))
     theirs = torch.stack([made(input_ids=torch.tensor([row])).logits[0, 0] for row in rows])
     gap = float((ours - theirs).abs().max())
     if gap > SAME * max(1.0, float(ours.abs().max())):

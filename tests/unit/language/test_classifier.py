@@ -18,6 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
 from tasks.language.classifier import load_classifier, save_reward_model
@@ -135,6 +136,21 @@ def test_a_family_without_room_for_the_constant_says_so(tmp_path: Path, caplog: 
         save_reward_model(model, tiny.word_tokenizer(), tmp_path)
     assert "its scores are off by 1.75" in caplog.text
     assert torch.equal(our_scores(ScalarModel.load(tmp_path)), our_scores(model))
+
+
+def test_what_was_trained_beside_weights_in_bf16_is_opened_in_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = reward_model(tiny.llama(0))
+    adapter = AdapterConfig(rank=2, alpha=4, targets="all-linear", base="full", dropout=0.0, learning_rate_factor=1.0)
+    model = base.trainable_copy(adapter, torch.Generator().manual_seed(4), "bf16")
+    with caplog.at_level(logging.WARNING):
+        save_reward_model(model, tiny.word_tokenizer(), tmp_path)
+    assert not caplog.records  # the constant has its room; that training rounded is another matter
+    opened = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1).eval()
+    with torch.no_grad():
+        theirs = torch.cat([opened(input_ids=torch.tensor([row])).logits[:, 0] for row in ROWS])
+    torch.testing.assert_close(theirs, our_scores(ScalarModel.load(tmp_path)), atol=1e-6, rtol=1e-6)
 
 
 def test_somebody_elses_reward_model_scores_here_as_it_does_there(tmp_path: Path) -> None:
