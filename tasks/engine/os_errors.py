@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tasks.engine.errors import ArtifactError, PlumblineError
 
+PROBE = 1_000_000
+"""Bytes that a folder must take before a run."""
 REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again, nothing published was lost",
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again, nothing published was lost",
@@ -79,7 +81,7 @@ def readable_os_errors(place: Path) -> Iterator[None]:
         raise ArtifactError(f"{place} cannot be written: {remedy} ({first})") from error
 
 
-def probe(folder: Path, size: int = 1_000_000) -> None:
+def probe(folder: Path, size: int = PROBE) -> None:
     """Write a file of ``size`` bytes and take it away again; databases fail in unreadable ways where that is not possible.
 
     Raises:

@@ -15,6 +15,7 @@ from flows.process.allocator import HINT, preloaded
 from flows.resolvers import available_cores
 from tasks.engine.errors import PlumblineError
 from tasks.engine.findings import Finding, Severity
+from tasks.engine.os_errors import PROBE
 
 REMOTE = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "lustre", "beegfs", "fuse.gcsfuse", "fuse.s3fs")
 """File systems on which SQLite's locks are not to be trusted."""
@@ -138,7 +139,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if kept + 2 * checkpoint > free:
+    if kept + 2 * checkpoint > free >= PROBE:  # with less, the check of folders has told
         yield found(
             "warning" if kept + checkpoint <= free else "error",
             str(config.tracking.folder),
