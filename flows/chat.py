@@ -180,6 +180,9 @@ def partners_of(given: argparse.Namespace, settings: dict[str, str], tracking: T
     Raises:
         PlumblineError: one of them cannot be found or used.
     """
+    from flows.ask.doctor.requirements import check_device  # seconds of imports, for which --help does not wait
+
+    check_device(given.device, knob="--device", otherwise="--device cpu")
     named = find_policy(settings["model"], tracking)
     folders = [named.folder]
     if given.compare == "":

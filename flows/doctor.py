@@ -37,7 +37,10 @@ def doctor(overrides: Sequence[str]) -> int:
     checks = sum(map(len, CHECKS.values()))
     errors, warnings = found.count("error"), found.count("warning")
     seconds = time.monotonic() - started
-    screen.print(f"{checks} checks in {seconds:.1f} s: {errors} errors, {warnings} warnings", highlight=False)
+    screen.print(
+        f"{checks} checks in {seconds:.1f} s: {errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}",
+        highlight=False,
+    )
     return 1 if errors else 0
 
 

@@ -62,7 +62,8 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str
         ):
             return f"{item[:100]}: {group} is a group; choose one of its files, {group}=NAME, or a value in it, {group}.KEY=..."
         if re.fullmatch(r"[\w./-]+", item) and "missing EQUAL" in message:
-            return f"{item[:100]}: found a word alone, expected KEY=VALUE{did_you_mean(item, known) or ';'} {KEYS}"
+            meant = "; give it a value." if item in known else did_you_mean(item, known) or ";"
+            return f"{item[:100]}: found a word alone, expected KEY=VALUE{meant} {KEYS}"
     if key := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", message):
         parent = key[1].rpartition(".")[0]
         group = parent.rpartition(".")[2]

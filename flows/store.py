@@ -229,6 +229,10 @@ def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     try:
         tracking = load(given.overrides).tracking
+        if tracking.store is None and not tracking.artifacts.is_dir():
+            raise ArtifactError(
+                f"{tracking.artifacts}: no such folder, expected a store; give the run's tracking.root=..."
+            )
         store = tracking.open_store()
         if given.command == "verify":
             sys.exit(1 if verify(store) else 0)

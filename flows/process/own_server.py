@@ -61,10 +61,15 @@ class OwnServer:
             end = time.monotonic() + START_SECONDS
             while not answers(self.url):
                 status = self._process.poll()
-                if status is not None or time.monotonic() > end:
+                if status is not None:
                     raise ConfigError(
                         f"the local Prefect server did not start (exit status {status}, home {environment.HOME}); "
                         "look at `prefect server start` for the reason, or remove the folder's prefect/prefect.db"
+                    )
+                if time.monotonic() > end:
+                    raise ConfigError(
+                        f"the local Prefect server is still starting after {START_SECONDS:.0f} s, expected seconds: this machine "
+                        "is very busy; run the same command again when it is less so"
                     )
                 time.sleep(0.1)
         finally:

@@ -44,9 +44,11 @@ def main(typed: list[str]) -> None:
         import torch  # and what else takes seconds to import: a mistake in what was typed is answered before
         import uvicorn
 
+        from flows.ask.doctor.requirements import check_device
         from flows.serve.app import create_server
         from flows.serve.respondent import Respondent
 
+        check_device(given.device, knob="--device", otherwise="--device cpu")
         if given.threads is not None:
             torch.set_num_threads(given.threads)
         respondent = Respondent(folder, given.device, given.together, given.seed)

@@ -73,6 +73,11 @@ def test_help_is_given_before_anything_heavy_is_imported(
             "ppo.beta: not there, and tracking.run_name is computed from it; give it a",
         ),
         ("flows.rlhf", ["sed"], "sed: found a word alone, expected KEY=VALUE; did you mean seed?"),
+        (
+            "flows.rlhf",
+            ["ppo.beta"],
+            "ppo.beta: found a word alone, expected KEY=VALUE; give it a value. `--cfg job` prints every key",
+        ),
         ("flows.study", ["nonsense"], "nonsense: found a word alone, expected KEY=VALUE; `--cfg job` prints every key"),
         ("flows.study", ["scal=quick"], "scal: unknown key; did you mean scale?"),
         (

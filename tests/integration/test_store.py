@@ -230,6 +230,13 @@ def test_the_command_line_ends_with_the_status_of_what_it_found(
     assert "damaged or missing: 1;" in capsys.readouterr().out
 
 
+def test_a_root_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["store", "list", f"tracking.root={tmp_path / 'misspelt'}"])
+    with pytest.raises(SystemExit, match="misspelt/artifacts: no such folder, expected a store"):
+        module.main()
+    assert not (tmp_path / "misspelt").exists()
+
+
 def test_what_is_shared_is_listed_and_verified_and_only_copies_of_it_are_garbage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,19 @@ def test_a_foreign_folder_has_no_sft_of_its_own(tmp_path: Path) -> None:
         partners_of(given, {"model": str(model_folder(tmp_path))}, load([]).tracking)
 
 
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        ("banana", "--device: found 'banana', expected cpu, cuda or cuda:N"),
+        ("cuda:9", "--device: cuda:9 asked for, torch sees . GPUs; use --device cpu"),
+    ],
+)
+def test_a_device_that_is_not_there(tmp_path: Path, device: str, sentence: str) -> None:
+    given = argparse.Namespace(compare=None, device=device, system=None, temperature=1.0, tokens=8, seed=1)
+    with pytest.raises(ConfigError, match=sentence):
+        partners_of(given, {"model": str(model_folder(tmp_path))}, load([]).tracking)
+
+
 def test_a_policy_of_the_store_is_compared_with_the_sft_that_it_was_made_from(tmp_path: Path) -> None:
     tracking = load([f"tracking.root={tmp_path}"]).tracking
     store = tracking.open_store()

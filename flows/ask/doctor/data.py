@@ -7,7 +7,7 @@ from statistics import median
 
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
-from flows.ask.doctor.sample import FEWEST, share, typed
+from flows.ask.doctor.sample import FEWEST, share
 from flows.misspelt import did_you_mean
 from flows.run.data_account import accounts
 from tasks.data_prep.deduplicate import normalise
@@ -20,6 +20,7 @@ from tasks.data_prep.sources.folder import NO_ROLES, matches
 from tasks.data_prep.split import prompt_of
 from tasks.engine.findings import Finding
 from tasks.engine.inputs import files_below
+from tasks.records.records import turns_of
 from tasks.records.repeats import repeated
 
 KEY = "data_prep.folder"
@@ -168,7 +169,7 @@ def lengths(patient: Patient) -> Iterator[Finding]:
     if sample is None:
         return
     words = {
-        role: median(len(typed(row).split()) for row in rows)
+        role: median(sum(len(turn.content.split()) for turn in turns_of(prompt_of(row))) for row in rows)
         for (role, split), rows in sample.table.items()
         if split == "train" and len(rows) >= FEWEST
     }

@@ -31,18 +31,18 @@ def check_folders(config: RLHFConfig) -> None:
         probe(folder)
 
 
-def check_device(device: str, processes: int = 1) -> None:
-    """The device must be one that torch sees, with a GPU for every process that shares a stage."""
+def check_device(device: str, processes: int = 1, knob: str = "runtime.device", otherwise: str = "runtime=cpu") -> None:
+    """The device that ``knob`` asks for must be one that torch sees, with a GPU for every process that shares a stage."""
     kind, _, index = device.partition(":")
     if kind == "cpu" and not index:
         return
     if kind != "cuda" or (index and not index.isdigit()):
-        raise ConfigError(f"runtime.device: found {device!r}, expected cpu, cuda or cuda:N")
+        raise ConfigError(f"{knob}: found {device!r}, expected cpu, cuda or cuda:N")
     import torch
 
     count = torch.cuda.device_count()
     if count <= int(index or 0):
-        raise ConfigError(f"runtime.device: {device} asked for, torch sees {count} GPUs; use runtime=cpu")
+        raise ConfigError(f"{knob}: {device} asked for, torch sees {count} GPUs; use {otherwise}")
     if processes > (1 if index else count):
         raise ConfigError(
             f"runtime.processes: {processes} asked for with runtime.device={device}, which has {1 if index else count} of the "

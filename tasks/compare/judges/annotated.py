@@ -72,7 +72,8 @@ def read_annotated(path: Path) -> list[AnnotatedPair]:
     """
     path = path.expanduser()
     if not path.is_file():
-        raise DataError(f"cannot read {path} (there is no such file); give a JSONL file, plain or gzipped")
+        there = "it is a folder" if path.is_dir() else "there is no such file"
+        raise DataError(f"cannot read {path} ({there}); give a JSONL file, plain or gzipped")
     found = []
     for place, row in json_lines(path, str(path)):
         with at(place):
@@ -88,7 +89,9 @@ def _annotated(row: Any, place: str) -> AnnotatedPair:
     for name in ("prompt", "completion_a", "completion_b"):
         text = row.get(name)
         if not isinstance(text, str):
-            raise DataError(f"{place}: '{name}' is {text!r}; expected a text")
+            raise DataError(
+                f"{place}: '{name}' is {'missing' if text is None else type(text).__name__}; expected a text"
+            )
         if (found := text_problem(text)) is not None:
             raise DataError(f"{place}: '{name}' {found}; expected text that UTF-8 can write")
     labels = row.get("labels")

@@ -479,7 +479,7 @@ FAULTS = [
     ),
     Fault(
         "too_little_disk",
-        f.patched("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000})()),
+        f.patched("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1_000_000})()),
         ("GiB free", "flows.store gc"),
     ),
     Fault(

@@ -86,7 +86,7 @@ def test_the_page_and_the_exit_status(scene: tuple[faulty.Scene, Path], capsys: 
     (at.model / "model.safetensors").unlink()
     assert doctor([*faulty.command_line(at, root), "ppo.beta=0"]) == 1
     shown = capsys.readouterr().out
-    assert "model 1 wrong" in shown and "batches 1 doubtful" in shown and " 1 errors, 1 warnings" in shown
+    assert "model 1 wrong" in shown and "batches 1 doubtful" in shown and " 1 error, 1 warning\n" in shown
     assert shown.index("error model.name_or_path") < shown.index("warning ppo.beta")
 
 
@@ -142,6 +142,17 @@ def test_several_labelers_of_one_item_are_named_and_neither_repeat_nor_contradic
     assert any("or name the labeler of each row" in sentence for _, sentence in found)
     assert any(severity == "warning" and "pairs ranked both ways" in sentence for severity, sentence in found)
     assert not any("several labelers" in sentence for _, sentence in found)
+
+
+def test_prompts_are_compared_with_all_their_turns(scene: tuple[faulty.Scene, Path]) -> None:
+    at, root = scene
+
+    def talks(row: dict[str, object]) -> dict[str, object]:
+        turns = [(row["prompt"], "user"), ("yes", "assistant"), ("why ?", "user")]
+        return {**row, "prompt": [{"role": role, "content": content} for content, role in turns]}
+
+    faulty.write(at.data / "comparisons.jsonl", map(talks, faulty.pairs()))
+    assert not any("prompts of one kind" in sentence for _, sentence in found_in(at, root))
 
 
 def test_long_files_are_read_from_their_beginning(scene: tuple[faulty.Scene, Path]) -> None:

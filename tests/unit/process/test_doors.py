@@ -6,12 +6,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from flows import pages
-from flows.process import environment
+from flows.process import environment, own_server
 from flows.process.own_server import OwnServer
+from tasks.engine.errors import ConfigError
 
 ELSEWHERE = "http://evil.example"
 
@@ -50,6 +52,18 @@ def test_the_runs_own_prefect_server_is_closed_to_other_pages(tmp_path: Path, mo
             assert client._client.post("/task_runs/count", json={}).json() == 0
     finally:
         server.end()
+
+
+def test_a_server_that_takes_too_long_is_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = OwnServer.__new__(OwnServer)
+    server.url, server._process, server._one_at_a_time = "http://127.0.0.1:9/api", MagicMock(), MagicMock()
+    server._process.poll.return_value = None
+    monkeypatch.setattr(own_server, "START_SECONDS", 0.0)
+    with pytest.raises(ConfigError, match=r"still starting after 0 s.* run the same command again"):
+        server.wait_until_up()
+    server._process.poll.return_value = 3
+    with pytest.raises(ConfigError, match=r"did not start .exit status 3"):
+        server.wait_until_up()
 
 
 def test_both_pages_are_closed_to_other_pages_and_listen_here_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,8 @@ def test_a_judge_that_prefers_length_is_measured_against_people(name: str, tmp_p
     [
         ("{", "pairs.jsonl:2: found broken JSON"),
         ("[]", "pairs.jsonl:2: found list"),
-        ({"prompt": "p", "completion_a": "x"}, "pairs.jsonl:2: 'completion_b' is None; expected a text"),
+        ({"prompt": "p", "completion_a": "x"}, "pairs.jsonl:2: 'completion_b' is missing; expected a text"),
+        (row("x", "y", kim="a") | {"prompt": ["secret"]}, "pairs.jsonl:2: 'prompt' is list; expected a text$"),
         (row("x", "y"), "pairs.jsonl:2: 'labels' is {}"),
         (row("x", "y", kim="c"), "pairs.jsonl:2: label 'c' of kim; expected one of a, a-slightly"),
         (row("x", "y", kim=["a"]), r"pairs.jsonl:2: label \['a'\] of kim; expected one of a, a-slightly"),
@@ -68,6 +69,8 @@ def test_a_wrong_line_is_named(line: Any, message: str, tmp_path: Path) -> None:
 def test_no_file_and_an_empty_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         read_annotated(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="it is a folder"):
+        read_annotated(tmp_path)
     with pytest.raises(DataError, match="no pairs"):
         read_annotated(write(tmp_path / "pairs.jsonl", []))
     broken = tmp_path / "pairs.jsonl.gz"
