@@ -3,6 +3,7 @@
 Torch, Transformers, Prefect and MLflow take seconds to import. Hydra and the configuration's classes do not need them.
 """
 
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -67,6 +68,8 @@ def _hydra_alone(config_name: str, folder: Path) -> None:
     def main(_: DictConfig) -> None:
         """Never called: Hydra has answered."""
 
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     main.__module__ = f"flows.{config_name}"  # which gives the job its name
     hydra.main(config_path=str(folder), config_name=config_name, version_base="1.3")(main)()
 

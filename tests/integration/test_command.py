@@ -1,6 +1,7 @@
 """What the command lines answer before they import anything heavy, and how they say what was mistyped."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,13 @@ def test_help_is_given_before_anything_heavy_is_imported(
 def test_a_mistake_is_named_before_anything_heavy_is_imported(module: str, arguments: list[str], sentence: str) -> None:
     output, code, heavy = answer(module, *arguments)
     assert code.startswith("\nerror: ") and sentence in code and output == "" and heavy == []
+
+
+@pytest.mark.parametrize("question", ["--help", "--cfg job"])
+def test_a_reader_that_has_seen_enough_ends_the_answer(question: str) -> None:
+    line = f"{shlex.quote(sys.executable)} -m flows.rlhf {question} | true"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
 
 
 def test_hydra_s_paragraphs_become_one_sentence() -> None:
