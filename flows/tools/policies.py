@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from flows.run.rounds import of_last_round
 from flows.tracking_config import TrackingConfig
-from tasks.engine.digests import MANIFEST
 from tasks.engine.errors import ArtifactError, ConfigError
 from tasks.engine.registry import artifacts_of, registered_version
 from tasks.results.policies import names_of
@@ -54,15 +53,14 @@ def find_policy(name: str, tracking: TrackingConfig) -> NamedPolicy:
 def _sft_behind(folder: Path, tracking: TrackingConfig) -> Path | None:
     """The SFT policy that a policy of the store was made from."""
     place = folder.resolve().parent
-    if folder.name != POLICY or not (place / MANIFEST).is_file():
+    if folder.name != POLICY or place.parent.parent != tracking.artifacts.resolve():
         return None
     store = tracking.open_store()
     manifest = store.manifest(place.parent.name, place.name)
-    if manifest is None or place != store.folder(place.parent.name, place.name):
-        return None
+    parents = manifest.parents.values() if manifest is not None else ()
     for stage, fingerprint in store.copies():
-        if stage in BASELINES and (ref := store.find(stage, fingerprint)) and ref.digest in manifest.parents.values():
-            return store.open(ref) / POLICY
+        if stage in BASELINES and (ref := store.find(stage, fingerprint)) and ref.digest in parents:
+            return store.folder(stage, fingerprint) / POLICY
     return None
 
 

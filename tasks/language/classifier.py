@@ -149,8 +149,7 @@ def _classifier(trunk: PreTrainedModel, model: ScalarModel, tokenizer: PreTraine
 def _over(trunk: PreTrainedModel, model: ScalarModel) -> ScalarModel:
     """The reward model on the trunk that is written: in training, frozen weights may compute in bf16."""
     written = ScalarModel(trunk)
-    parts = {name: part.cpu() for name, part in model.head.state_dict().items()}
-    written.head.load_state_dict(parts)
+    written.head.load_state_dict(model.head.state_dict())
     written.score_bias.copy_(model.score_bias)
     return written.eval()
 

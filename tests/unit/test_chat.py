@@ -181,3 +181,4 @@ def test_a_policy_of_the_store_is_compared_with_the_sft_that_it_was_made_from(tm
         assert find_policy(str(name), tracking) == (policy, store.folder("sft", "ours") / "policy")
     elsewhere = load([f"tracking.root={tmp_path / 'elsewhere'}"]).tracking
     assert find_policy(str(policy), elsewhere).sft is None
+    assert not (tmp_path / "elsewhere").exists()
