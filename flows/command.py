@@ -16,10 +16,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig
 
-from flows.ask.flags import asked, take_flags
+from flows.ask.flags import FLAGS, asked, take_flags
 from flows.config import CONF, composed
-from flows.misspelt import refused
+from flows.misspelt import did_you_mean, refused
 from flows.sweep.plugins import require_plugins
+from tasks.engine.config import refuse_passwords
 from tasks.engine.errors import ConfigError, PlumblineError
 
 
@@ -39,9 +40,12 @@ def answer_early(
         answer: prints what the flags of ``flows.ask.flags`` ask for, of a command that has them.
     """
     try:
-        typed = take_flags(sys.argv[1:])
+        typed = take_flags(sys.argv[1:]) if answer is not None else sys.argv[1:]
+        refuse_passwords(typed)
         require_plugins(typed)
-        given = get_args_parser().parse_args(typed)
+        options = get_args_parser()
+        _refuse_misspelt_flags(typed, [*options._option_string_actions, *(FLAGS if answer is not None else ())])
+        given = options.parse_args(typed)
         if given.help or given.hydra_help or given.cfg or given.info or given.shell_completion:
             sys.argv[1:] = typed
             _hydra_alone(config_name, folder)
@@ -57,6 +61,18 @@ def answer_early(
         sys.exit(f"\nerror: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _refuse_misspelt_flags(typed: Sequence[str], known: Sequence[str]) -> None:
+    """Hydra's parser would answer with its whole usage.
+
+    Raises:
+        ConfigError: an option that nobody knows.
+    """
+    for word in typed:
+        name = word.partition("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            raise ConfigError(f"{name}: unknown option{did_you_mean(name, known) or ';'} --help prints what there is")
 
 
 def _brings_its_own(asked: Namespace) -> bool:

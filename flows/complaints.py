@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from pydantic import ValidationError
 
-from flows.misspelt import KEYS, did_you_mean, flat_values
+from flows.misspelt import did_you_mean, every_key, flat_values
 from tasks.engine.urls import without_password
 
 SHOWN = 200
@@ -42,12 +42,13 @@ def unresolved(error: OmegaConfBaseException) -> str:
     return f"{key}: {first}; check what stands in ${{...}}"
 
 
-def describe(error: ValidationError, given: Mapping[Any, Any] | None = None) -> str:
+def describe(error: ValidationError, given: Mapping[Any, Any] | None = None, command: str = "rlhf") -> str:
     """Pydantic's findings, one line each: path, what is wrong, what was found.
 
     Args:
         error: of the whole configuration.
         given: what was validated, with its interpolations: a value that follows another one is not told of beside it.
+        command: whose configuration it is.
     """
     raw = flat_values(given or {})
     found = {".".join(str(part) for part in item["loc"]) or "configuration": item for item in error.errors()}
@@ -58,7 +59,7 @@ def describe(error: ValidationError, given: Mapping[Any, Any] | None = None) -> 
             continue
         if item["type"] == "extra_forbidden":
             meant = did_you_mean(path, (key for key in raw if key != path))
-            lines.append(f"{path}: unknown key{meant or ';'} {KEYS}")
+            lines.append(f"{path}: unknown key{meant or ';'} {every_key(command)}")
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; every key is set in conf/")
         elif item["type"] == "value_error":

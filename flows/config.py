@@ -345,6 +345,6 @@ def composed(overrides: list[str] | None = None, config_name: str = "rlhf", fold
             except Exception as error:  # Hydra's own, and what it stumbles over: TypeError for ppo=[1]
                 groups = [path.name for path in folder.iterdir() if path.is_dir()]
                 known = [*flat_values(compose(config_name)), *groups]
-                raise ConfigError(refused(str(error), given, known)) from error
+                raise ConfigError(refused(str(error), given, known, config_name)) from error
     finally:
         GlobalHydra.instance().hydra = saved

@@ -76,7 +76,7 @@ def parse_evaluate(values: DictConfig) -> EvaluateConfig:
     try:
         return EvaluateConfig.model_validate(plain)
     except ValidationError as error:
-        raise ConfigError(describe(error, values)) from None
+        raise ConfigError(describe(error, values, "evaluate")) from None
 
 
 def evaluate_command(config: EvaluateConfig) -> str:

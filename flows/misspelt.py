@@ -7,7 +7,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-KEYS = "`--cfg job` prints every key"
+
+def every_key(command: str = "rlhf") -> str:
+    """Where the keys of a command's configuration can be read; ``store``, ``doctor`` and others take those of ``rlhf``."""
+    return (
+        "conf/debate.yaml has every key"
+        if command == "debate"
+        else f"`python -m flows.{command} --cfg job` prints every key"
+    )
 
 
 def flat_values(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
@@ -44,13 +51,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
-def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str:
+def refused(message: str, overrides: Iterable[str], known: Iterable[str], command: str = "rlhf") -> str:
     """One sentence instead of Hydra's paragraphs.
 
     Args:
         message: Hydra's.
         overrides: what was typed.
         known: every key there is, groups included.
+        command: whose configuration it is.
     """
     typed, known = " ".join(overrides), list(known)
     for item in overrides:
@@ -63,13 +71,13 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str]) -> str
             return f"{item[:100]}: {group} is a group; choose one of its files, {group}=NAME, or a value in it, {group}.KEY=..."
         if re.fullmatch(r"[\w./-]+", item) and "missing EQUAL" in message:
             meant = "; give it a value." if item in known else did_you_mean(item, known) or ";"
-            return f"{item[:100]}: found a word alone, expected KEY=VALUE{meant} {KEYS}"
+            return f"{item[:100]}: found a word alone, expected KEY=VALUE{meant} {every_key(command)}"
     if key := re.search(r"(?:Could not override|Could not delete from config\.) '([^']+)'", message):
         parent = key[1].rpartition(".")[0]
         group = parent.rpartition(".")[2]
         if {parent, group} <= set(known) and not any(other.startswith(f"{parent}.") for other in known):
             return f"{key[1]}: {parent} has no values as it is; choose {group}=NAME with it, one of the files of conf/{group}"
-        return f"{key[1]}: unknown key{did_you_mean(key[1], known) or ';'} {KEYS}"
+        return f"{key[1]}: unknown key{did_you_mean(key[1], known) or ';'} {every_key(command)}"
     if choice := re.search(r"Could not find '([^']+)/([^'/]+)'", message):
         group, name = choice.groups()
         there = re.findall(r"^\t([\w/.-]+)$", message, re.MULTILINE)

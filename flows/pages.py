@@ -10,8 +10,9 @@ import sys
 from flows.config import load
 from flows.parser import Parser
 from flows.process import environment  # first: sets where the databases lie
-from tasks.engine.errors import ConfigError, PlumblineError
+from tasks.engine.errors import ConfigError, PlumblineError, TrackingAway
 from tasks.engine.os_errors import probe
+from tasks.engine.tracking.server import client, runs_page
 
 PORTS = {"prefect": 4200, "mlflow": 5000}
 
@@ -52,6 +53,16 @@ def command(page: str, port: int, overrides: list[str]) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", *store, *doors]
 
 
+def runs(overrides: list[str]) -> str:
+    """Where MLflow's page shows this configuration's runs; empty before the first one."""
+    tracking = load(overrides).tracking
+    try:
+        found = client(tracking.uri).get_experiment_by_name(tracking.experiment)
+    except TrackingAway:  # whatever is wrong with the database, the server that is started next reports
+        return ""
+    return runs_page(found.experiment_id) if found is not None else ""
+
+
 def main() -> None:
     """Command line."""
     parser = Parser(prog="python -m flows.pages", description=__doc__.splitlines()[0])
@@ -66,7 +77,8 @@ def main() -> None:
         arguments = command(given.page, port, given.overrides)
     except PlumblineError as error:
         sys.exit(f"error: {error}")
-    print(f"{given.page}: http://127.0.0.1:{port}   (Ctrl-C ends it)", flush=True)
+    path = runs(given.overrides) if given.page == "mlflow" else ""
+    print(f"{given.page}: http://127.0.0.1:{port}/{path}   (Ctrl-C ends it)", flush=True)
     os.execv(arguments[0], arguments)
 
 

@@ -33,7 +33,11 @@ def main() -> None:
             )
         )
     elif name not in COMMANDS:
-        sys.exit(f"error: {name}: no such command; there are {', '.join(COMMANDS)}")
+        from flows.misspelt import did_you_mean
+
+        meant = did_you_mean(name, COMMANDS)
+        print(f"error: {name}: no such command, there are {', '.join(COMMANDS)}{meant}", file=sys.stderr)
+        sys.exit(2)
     else:
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, "-P", "-m", f"flows.{name}", *arguments])

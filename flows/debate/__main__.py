@@ -15,7 +15,6 @@ from rich.table import Table
 from flows.debate.config import parse_debate
 from flows.debate.talk import of_pairs
 from flows.debate.world import of_run
-from flows.misspelt import KEYS
 from flows.parser import Parser
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.terminal import console
@@ -67,7 +66,7 @@ def main(typed: list[str]) -> None:
         if file is not None:
             file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     except PlumblineError as error:
-        sys.exit(f"error: {error}".replace(KEYS, "conf/debate.yaml has every key"))
+        sys.exit(f"error: {error}")
     screen.print(effects_table(effects))
     for title, one in orders.items():
         screen.print(

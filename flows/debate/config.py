@@ -114,4 +114,4 @@ def parse_debate(overrides: Sequence[str]) -> DebateConfig:
     try:
         return DebateConfig.model_validate({**plain, **dict.fromkeys(unread)})
     except ValidationError as error:
-        raise ConfigError(describe(error, values)) from None
+        raise ConfigError(describe(error, values, "debate")) from None

@@ -146,4 +146,4 @@ def parse_study(values: DictConfig | dict[str, Any]) -> StudyConfig:
         plain = OmegaConf.to_container(values, resolve=True) if isinstance(values, DictConfig) else values
         return StudyConfig.model_validate(plain)
     except ValidationError as error:
-        raise ConfigError(describe(error, values).replace("flows.rlhf", "flows.study")) from None
+        raise ConfigError(describe(error, values, "study").replace("flows.rlhf", "flows.study")) from None

@@ -73,13 +73,20 @@ def test_help_is_given_before_anything_heavy_is_imported(
             ["~ppo.beta"],
             "ppo.beta: not there, and tracking.run_name is computed from it; give it a",
         ),
+        ("flows.rlhf", ["--explan"], "--explan: unknown option; did you mean --explain? --help prints what there is"),
+        ("flows.evaluate", ["--explain"], "--explain: unknown option; --help prints what there is"),
         ("flows.rlhf", ["sed"], "sed: found a word alone, expected KEY=VALUE; did you mean seed?"),
         (
             "flows.rlhf",
             ["ppo.beta"],
-            "ppo.beta: found a word alone, expected KEY=VALUE; give it a value. `--cfg job` prints every key",
+            "ppo.beta: found a word alone, expected KEY=VALUE; give it a value. `python -m flows.rlhf --cfg job` prints "
+            "every key",
         ),
-        ("flows.study", ["nonsense"], "nonsense: found a word alone, expected KEY=VALUE; `--cfg job` prints every key"),
+        (
+            "flows.study",
+            ["nonsense"],
+            "nonsense: found a word alone, expected KEY=VALUE; `python -m flows.study --cfg job` prints every key",
+        ),
         ("flows.study", ["scal=quick"], "scal: unknown key; did you mean scale?"),
         (
             "flows.study",
@@ -108,7 +115,7 @@ def test_hydra_s_paragraphs_become_one_sentence() -> None:
     said = {
         "Could not override 'expriment'.\nTo append use +": "expriment: unknown key; did you mean experiment?",
         "Could not override 'beta'.\nTo append use +": "beta: unknown key; did you mean ppo.beta or dpo.beta?",
-        "Could not override 'zzz'.\nTo append use +": "zzz: unknown key; `--cfg job` prints every key",
+        "Could not override 'zzz'.\nTo append use +": "zzz: unknown key; `python -m flows.rlhf --cfg job` prints every key",
         "Could not delete from config. 'ppo.bta' does not exist.": "ppo.bta: unknown key; did you mean ppo.beta?",
         "In 'rlhf': Could not find 'ppo/sandbx'\n\nAvailable options in 'ppo':\n\town_data\n\tsandbox\nConfig search path:\n": (
             "ppo=sandbx: no such choice, there are own_data, sandbox; did you mean sandbox?"

@@ -99,9 +99,10 @@ def test_overrides_may_follow_an_option(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(pages, "check_port", asked.append)
     monkeypatch.setattr(pages, "probe", lambda folder: None)
     monkeypatch.setattr(pages, "command", lambda *given: asked.extend(given) or ["server"])
+    monkeypatch.setattr(pages, "runs", lambda overrides: asked.append(overrides) or "")
     monkeypatch.setattr("os.execv", lambda *given: None)
     pages.main()
-    assert asked == [5001, "mlflow", 5001, ["tracking.folder=here"]]
+    assert asked == [5001, "mlflow", 5001, ["tracking.folder=here"], ["tracking.folder=here"]]
 
 
 def test_every_command_line_of_the_project_is_read_so() -> None:

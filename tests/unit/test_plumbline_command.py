@@ -25,7 +25,12 @@ def test_every_module_with_a_command_line_is_a_command() -> None:
     assert set(command.COMMANDS) == runnable - {"plumbline"}
 
 
-def test_an_unknown_command_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["plumbline", "rhlf"])
-    with pytest.raises(SystemExit, match="error: rhlf: no such command; there are rlhf, evaluate"):
+def test_an_unknown_command_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["plumbline", "chatt"])
+    with pytest.raises(SystemExit) as ended:
         command.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and told.startswith("error: chatt: no such command, there are rlhf, evaluate")
+    assert told.endswith("; did you mean chat?\n")

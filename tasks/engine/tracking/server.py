@@ -152,9 +152,14 @@ def probe(uri: str) -> None:
             raise TrackingAway(_sentence(uri, error)) from error
 
 
+def runs_page(experiment_id: str) -> str:
+    """Where MLflow shows an experiment's runs; a browser that is new to it would show what it has for GenAI."""
+    return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+
+
 def searches(experiment_id: str) -> str:
     """Markdown links to the searches of ``SEARCHES``, for the page of an experiment."""
-    page = f"#/experiments/{experiment_id}/runs?{{}}"
+    page = runs_page(experiment_id) + "&{}"
     asked = {"orderByKey": "metrics.`policy/win_rate_gold`", "orderByAsc": "false"}
     links = [f"[{name}]({page.format(urlencode(asked | {'searchFilter': one}))})" for name, one in SEARCHES.items()]
     return "Searches: " + " · ".join(links)

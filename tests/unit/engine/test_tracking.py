@@ -172,6 +172,7 @@ def test_a_new_experiment_is_of_model_training_and_its_searches_find_runs(contex
         for link in re.findall(r"\((#[^)]*)\)", tags["mlflow.note.content"])
     ]
     pipelines, passed, failed = (link["searchFilter"][0] for link in links)
+    assert {link["workflowType"][0] for link in links} == {"machine_learning"}
     here = [context.experiment_id]
     for words, change in ((passed, {"plumbline.gate": "passed"}), (pipelines, {}), (failed, {})):
         run = start_pipeline_run(context.tracking_uri, here[0], "one", {}, change)

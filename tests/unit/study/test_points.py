@@ -106,7 +106,7 @@ def test_a_point_waits_while_another_builds_what_both_need() -> None:
         (["grid.betas_with_ptx=[0,0.3]"], r"betas_with_ptx: found \[0.0, 0.3\], none above reference.beta \(0.3\)"),
         (["grid.pair_prompts=[5]"], r"comparison_prompts: .* lacks \[5.*\]"),
         (["seeds=[1,1]"], "give each once"),
-        (["+grid.alphas=[1]"], "grid.alphas: unknown key; `--cfg job` prints every key"),
+        (["+grid.alphas=[1]"], "grid.alphas: unknown key; `python -m flows.study --cfg job` prints every key"),
         (["rules.confidence=95"], "rules.confidence: .*less than 1"),
     ],
 )
