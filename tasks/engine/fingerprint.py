@@ -23,6 +23,7 @@ EDGE = {
     "tasks.engine.caching",
     "tasks.engine.collective",
     "tasks.engine.gang",
+    "tasks.engine.memory",
     "tasks.engine.parent",
     "tasks.engine.checkpoint",
     "tasks.engine.declared",

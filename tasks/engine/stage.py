@@ -18,6 +18,7 @@ from tasks.engine.cost import Meter
 from tasks.engine.digests import digest_if_changed, share_digests
 from tasks.engine.errors import ConfigError, Interrupted
 from tasks.engine.fingerprint import dependencies, fingerprint
+from tasks.engine.memory import give_back
 from tasks.engine.os_errors import readable_os_errors
 from tasks.engine.progress import Reporter
 from tasks.engine.ranks import here
@@ -215,6 +216,7 @@ def run_stage(
             reuse(name, config, context, inputs, found)
             return Found(found, True)
         with ExitStack() as stack:
+            stack.callback(give_back)
             stack.callback(sign.end_training, stage)
             count = context.runtime.processes if divided else 1
             devices = stack.enter_context(gpu_slots(store, context.runtime.device, sign, count))

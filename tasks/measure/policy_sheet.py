@@ -1,7 +1,7 @@
 """Measure one policy: its responses to the test prompts, what the judges say of them, and what it still knows."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -52,19 +52,29 @@ from tasks.rewards.rewards import Rewards
 from tasks.sandbox.world import World
 
 Progress = Callable[[str], None]
+CANDIDATES = "candidates"
+"""The set of responses that best-of-n chooses from."""
+
+
+class Said(NamedTuple):
+    """A set of responses, one to each prompt."""
+
+    prompts: Sequence[Prompt]
+    answers: Answers
 
 
 class Yardsticks(NamedTuple):
-    """What a policy is measured with: the policy its KL is taken to, and the reward models."""
+    """What a policy is measured with: the policy its KL is taken to, and the reward models. Each is read when it is asked, and
+    is gone before the next one is."""
 
-    reference: PreTrainedModel | None
+    reference: Callable[[], PreTrainedModel] | None
     """None when its vocabulary is another: log-probabilities of different tokens do not compare."""
-    reward: ScalarModel | None
+    reward: Callable[[], ScalarModel] | None
     tokenizer: PreTrainedTokenizerBase
     """Of the reward models and of the data."""
     rewards: Rewards | None = None
     """All parts of the reward that was optimised, where it is more than ``reward``."""
-    independent: ScalarModel | None = None
+    independent: Callable[[], ScalarModel] | None = None
     """A reward model that nobody optimised."""
     world: World | None = None
     """The embedded world, whose gold labeler knows the truth."""
@@ -86,22 +96,23 @@ def evaluate_policy(
     of best-of-n. ``on_progress`` is told the name of each part as it begins.
     """
     prompts = data.prompts_for_test()[: config.test_prompts]
-    judges = _judges(yardsticks, subject, config)
-    sets: dict[str, list[Response]] = {}
     on_progress("responses")
     before = _before(subject, data, config)
     sampled = _answer(subject, prompts, config, config.temperature, SAMPLED, before)
-    sets[SAMPLED] = _judge(sampled, prompts, judges)
-    greedy = _answer(subject, prompts, config, 0.0, GREEDY, before)
-    sets[GREEDY] = _judge(greedy, prompts, judges)
+    said = {SAMPLED: Said(prompts, sampled)}
+    said[GREEDY] = Said(prompts, _answer(subject, prompts, config, 0.0, GREEDY, before))
     on_progress("baseline")
-    curve: list[BestOfPoint] = []
     if baseline:
-        again = _answer(subject, prompts, config, config.temperature, OPPONENT)
-        sets[OPPONENT] = _judge(again, prompts, judges)
+        said[OPPONENT] = Said(prompts, _answer(subject, prompts, config, config.temperature, OPPONENT))
         if config.best_of_n and (yardsticks.reward or yardsticks.rewards) is not None:
-            picks, curve = _best_of_n(subject, judges, prompts, config)
-            sets.update(picks)
+            some = prompts[: config.best_of_n_prompts]
+            repeated_prompts = [prompt for prompt in some for _ in range(max(config.best_of_n))]
+            candidates = _answer(subject, repeated_prompts, config, config.temperature, "best of n")
+            said[CANDIDATES] = Said(repeated_prompts, candidates)
+    sets, curve = _judge(said, _judges(yardsticks, subject, config)), list[BestOfPoint]()
+    if CANDIDATES in sets:
+        picks, curve = _best_of_n(sets.pop(CANDIDATES), config)
+        sets |= picks
     on_progress("benchmarks")
     benchmarks = run_benchmarks(subject, data.benchmarks(), config)
     suite = run_suite(subject, config)
@@ -113,7 +124,8 @@ def evaluate_policy(
     truth = truthfulness_of(yardsticks.world, prompts, sets)
 
     def sample_again(asked: Sequence[Prompt]) -> list[Response]:
-        return _judge(_answer(subject, asked, config, config.temperature, SAMPLED, before), asked, [])
+        again = Said(asked, _answer(subject, asked, config, config.temperature, SAMPLED, before))
+        return _judge({SAMPLED: again}, [])[SAMPLED]
 
     return PolicySheet(
         name=name,
@@ -180,48 +192,58 @@ def _room(subject: Subject, config: MeasureConfig) -> int:
     return (context_of(subject.model.config) or sys.maxsize) - config.response_tokens
 
 
-def _judges(yardsticks: Yardsticks, subject: Subject, config: MeasureConfig) -> list[ScoreJudge]:
-    """Who gives every response a number."""
-    models = {REWARD_MODEL: yardsticks.reward, INDEPENDENT: yardsticks.independent}
+def _judges(yardsticks: Yardsticks, subject: Subject, config: MeasureConfig) -> list[Callable[[], ScoreJudge]]:
+    """Who gives every response a number; each is made when it is his turn."""
     pad = int(yardsticks.tokenizer.pad_token_id)
-    judges: list[ScoreJudge] = [
-        RewardModelJudge(name, model, pad, subject.runtime) for name, model in models.items() if model is not None
-    ]
+    own_tokens = same_vocabulary(subject.tokenizer, yardsticks.tokenizer)
+
+    def of_tokens(judge: ScoreJudge) -> ScoreJudge:
+        return judge if own_tokens else ReadsAnew(judge, yardsticks.tokenizer, config.prompt_tokens)
+
+    def reward_model(name: str, load: Callable[[], ScalarModel]) -> ScoreJudge:
+        return of_tokens(RewardModelJudge(name, load(), pad, subject.runtime))
+
+    judges: list[Callable[[], ScoreJudge]] = []
     if yardsticks.rewards is not None:
-        judges = [
-            RewardsJudge(REWARD_MODEL, yardsticks.rewards),
-            *(judge for judge in judges if judge.name == INDEPENDENT),
+        judges.append(partial(of_tokens, RewardsJudge(REWARD_MODEL, yardsticks.rewards)))
+    elif yardsticks.reward is not None:
+        judges.append(partial(reward_model, REWARD_MODEL, yardsticks.reward))
+    if yardsticks.independent is not None:
+        judges.append(partial(reward_model, INDEPENDENT, yardsticks.independent))
+    return judges if yardsticks.world is None else [*judges, partial(GoldLabeler, GOLD, yardsticks.world)]
+
+
+def _judge(said: Mapping[str, Said], judges: Sequence[Callable[[], ScoreJudge]]) -> dict[str, list[Response]]:
+    """The same sets of responses with the scores of each judge, who is gone before the next one is made."""
+    scores: dict[str, dict[str, list[float]]] = {use: {} for use in said}
+    for ready in judges:
+        judge = ready()
+        for use, (prompts, answers) in said.items():
+            scores[use][judge.name] = judge.score(prompts, answers)
+        del judge
+    return {
+        use: [
+            Response(
+                text=answers.texts[row],
+                finished=answers.finished[row],
+                tokens=len(answers.tokens[row]),
+                scores={name: found[row] for name, found in scores[use].items()},
+            )
+            for row in range(len(prompts))
         ]
-    if not same_vocabulary(subject.tokenizer, yardsticks.tokenizer):
-        judges = [ReadsAnew(judge, yardsticks.tokenizer, config.prompt_tokens) for judge in judges]
-    return judges if yardsticks.world is None else [*judges, GoldLabeler(GOLD, yardsticks.world)]
-
-
-def _judge(answers: Answers, prompts: Sequence[Prompt], judges: Sequence[ScoreJudge]) -> list[Response]:
-    scores = {judge.name: judge.score(prompts, answers) for judge in judges}
-    return [
-        Response(
-            text=answers.texts[row],
-            finished=answers.finished[row],
-            tokens=len(answers.tokens[row]),
-            scores={name: found[row] for name, found in scores.items()},
-        )
-        for row in range(len(prompts))
-    ]
+        for use, (prompts, answers) in said.items()
+    }
 
 
 def _best_of_n(
-    subject: Subject, judges: Sequence[ScoreJudge], prompts: Sequence[Prompt], config: MeasureConfig
+    candidates: Sequence[Response], config: MeasureConfig
 ) -> tuple[dict[str, list[Response]], list[BestOfPoint]]:
-    """Responses picked by the reward model for each n, and the curve over n = 1, 2, 4, ... of all candidates."""
-    some, count = prompts[: config.best_of_n_prompts], max(config.best_of_n)
-    repeated = [prompt for prompt in some for _ in range(count)]
-    answers = _answer(subject, repeated, config, config.temperature, "best of n")
-    candidates = _judge(answers, repeated, judges)
+    """Responses picked by the reward model for each n, and the curve over n = 1, 2, 4, ... of all candidates, which lie prompt
+    by prompt."""
+    count = max(config.best_of_n)
     names = list(candidates[0].scores)
     table = {
-        name: np.array([c.scores[name] for c in candidates], dtype=np.float64).reshape(len(some), count)
-        for name in names
+        name: np.array([c.scores[name] for c in candidates], dtype=np.float64).reshape(-1, count) for name in names
     }
     proxy = table[REWARD_MODEL]
     picks = {
@@ -241,7 +263,7 @@ def _best_of_n(
 
 
 def _kl(
-    subject: Subject, reference: PreTrainedModel | None, answers: Answers, temperature: float
+    subject: Subject, reference: Callable[[], PreTrainedModel] | None, answers: Answers, temperature: float
 ) -> list[float] | None:
     """(prompts,) sum over tokens of log pi - log pi_ref on the policy's own samples: unbiased for the KL, nats.
 
@@ -250,7 +272,7 @@ def _kl(
     if reference is None:
         return None
     own = sequence_logprobs(subject, answers.asked, answers.tokens, temperature)
-    other = sequence_logprobs(subject._replace(model=reference), answers.prompts, answers.tokens, temperature)
+    other = sequence_logprobs(subject._replace(model=reference()), answers.prompts, answers.tokens, temperature)
     return [mine - its for mine, its in zip(own, other, strict=True)]
 
 

@@ -1,6 +1,8 @@
 """The measurement of one policy as a task."""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.engine.stage import Metrics, Workshop
 from tasks.language.models import ScalarModel, load_policy
-from tasks.language.reward_folder import check_other_weights, load_reward_model
+from tasks.language.reward_folder import INDEPENDENT_KNOB, check_other_weights, load_reward_model
 from tasks.language.tokenizer import load_tokenizer
 from tasks.measure.benchmarks import Subject
 from tasks.measure.config import MeasureConfig
@@ -60,7 +62,7 @@ def evaluate_policy(shop: Workshop, config: MeasureConfig) -> Metrics:
     return {} if sheet.kl is None else {"kl": float(np.mean(sheet.kl))}
 
 
-def _reference(shop: Workshop, subject: Subject) -> PreTrainedModel | None:
+def _reference(shop: Workshop, subject: Subject) -> Callable[[], PreTrainedModel] | None:
     """The policy that the KL is taken to; None where its token ids mean something else, so that there is no KL."""
     if "reference" not in shop.inputs:
         return None
@@ -68,14 +70,14 @@ def _reference(shop: Workshop, subject: Subject) -> PreTrainedModel | None:
     if not same_vocabulary(load_tokenizer(folder), subject.tokenizer):
         logger.warning("%s: its vocabulary is not the reference policy's; the KL is not measured", shop.stage)
         return None
-    return load_policy(folder, shop.runtime.device).eval()
+    return lambda: load_policy(folder, shop.runtime.device).eval()
 
 
-def _optimised_reward_model(shop: Workshop, tokenizer: PreTrainedTokenizerBase) -> ScalarModel | None:
+def _optimised_reward_model(shop: Workshop, tokenizer: PreTrainedTokenizerBase) -> Callable[[], ScalarModel] | None:
     """The pipeline's own, or one that flows.evaluate was given: that one may have been trained with other tokens."""
     if "reward_model" not in shop.inputs:
         return None
-    return load_reward_model(shop.input("reward_model") / "model", shop.runtime.device, tokenizer, "reward_model")
+    return _judge(shop, shop.input("reward_model") / "model", tokenizer, "reward_model")
 
 
 def _rewards(shop: Workshop, config: MeasureConfig, tokenizer: PreTrainedTokenizerBase) -> Rewards | None:
@@ -86,11 +88,21 @@ def _rewards(shop: Workshop, config: MeasureConfig, tokenizer: PreTrainedTokeniz
     return Rewards(config.rewards, own, int(tokenizer.pad_token_id), shop.runtime)
 
 
-def _independent(shop: Workshop, config: MeasureConfig, tokenizer: PreTrainedTokenizerBase) -> ScalarModel | None:
+def _independent(
+    shop: Workshop, config: MeasureConfig, tokenizer: PreTrainedTokenizerBase
+) -> Callable[[], ScalarModel] | None:
     """The reward model that nobody optimised: the pipeline's own, else one given by its folder, else none."""
     if INDEPENDENT_INPUT in shop.inputs:
-        return load_reward_model(shop.input(INDEPENDENT_INPUT) / "model", shop.runtime.device, tokenizer)
+        return _judge(shop, shop.input(INDEPENDENT_INPUT) / "model", tokenizer)
     given = config.judges.independent_reward_model
     if given is not None and "reward_model" in shop.inputs:
         check_other_weights(Path(given), shop.input("reward_model") / "model")
-    return None if given is None else load_reward_model(Path(given), shop.runtime.device, tokenizer)
+    return None if given is None else _judge(shop, Path(given), tokenizer)
+
+
+def _judge(
+    shop: Workshop, folder: Path, tokenizer: PreTrainedTokenizerBase, knob: str = INDEPENDENT_KNOB
+) -> Callable[[], ScalarModel]:
+    """Reads a reward model when it is asked; that it can be read is known before anything is sampled."""
+    load_reward_model(folder, "cpu", tokenizer, knob)
+    return partial(load_reward_model, folder, shop.runtime.device, tokenizer, knob)

@@ -68,7 +68,17 @@ def test_the_dry_run_counts_every_road() -> None:
 def test_the_dry_run_gives_rloo_no_memory_for_a_value_model() -> None:
     config = load([ALL])
     state = {stage.stage: stage.state for stage in stage_memory(config, shapes_of(config), "fp32")}
-    assert list(state) == ["sft", "reward_model", "dpo", "rejection_sampling", "random_control", "ppo", "rloo", "grpo"]
+    assert list(state) == [
+        "sft",
+        "reward_model",
+        "dpo",
+        "rejection_sampling",
+        "random_control",
+        "evaluation",
+        "ppo",
+        "rloo",
+        "grpo",
+    ]
     shapes = shapes_of(config)
     judge, policy = shapes.judge.scalar_parameters, shapes.policy.parameters
     # Weights and two moments, four bytes each; one gradient is there at a time, and the value model's is the larger.

@@ -27,6 +27,8 @@ lies between the pieces of the pass before, and the next one finds no room in on
 showed none where a minibatch was one pass."""
 MAPPED = 32 * MIB
 """A block from this size on is the system's own and goes back to it whole: glibc's largest threshold."""
+DRAWN = 24
+"""Bytes for each entry of the vocabulary while a token is drawn: logits, probabilities and their fp64 sums."""
 COMPARED_GRADIENTS = 3
 """Copies that the statistics of PPO-ptx make: the policy's gradient, what the pretraining loss added, their product."""
 
@@ -137,7 +139,7 @@ def frozen_bytes(config: RLHFConfig) -> int:
 def stage_memory(
     config: RLHFConfig, shapes: Shapes, precision: str, completions: int | None = None
 ) -> list[StageMemory]:
-    """The peaks of fine-tuning, reward-model training, rivals where they are asked for, and PPO.
+    """The peaks of fine-tuning, reward-model training, rivals where they are asked for, measuring, and PPO.
 
     ``completions`` are the most that the given rankings have of a prompt; None takes ``completions_max``.
     """
@@ -182,6 +184,7 @@ def stage_memory(
     runs = {name: knobs for name, knobs in config.ppo_runs.items() if name in (main, *GROUPED)}
     if config.runtime.shard == "full":
         stages = [_divided(stage, judge if stage.stage == "reward_model" else policy, config) for stage in stages]
+    stages.append(_measuring_memory(config, shapes, precision))
     return stages + [
         _ppo_memory("ppo" if name == main else name, config, knobs, shapes, precision) for name, knobs in runs.items()
     ]
@@ -241,6 +244,35 @@ def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, p
     largest = max(moments, key=lambda moment: moments[moment])
     # What stays has the larger of the two gradients in it; each moment was counted with its own.
     return StageMemory(name, precision, state, moments[largest] - at_once, largest)
+
+
+def _measuring_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> StageMemory:
+    """Of the SFT policy, which answers most: it and what it samples, or it and one network beside it at a time."""
+    policy, judge = shapes
+    asked, runtime = config.measured, config.runtime
+    rows = min(
+        runtime.generation_batch,
+        max(asked.test_prompts, asked.best_of_n_prompts * max(asked.best_of_n, default=0)),
+    )
+    each = BF16 if precision == "bf16" else FP32
+    linear = sum(layer.fan_in * layer.fan_out for layer in policy.linear)
+    copies = (precision == "bf16") + (runtime.device == "cpu")  # rounded once; turned, as a processor multiplies faster
+    cache = 2 * each * rows * (asked.prompt_tokens + asked.response_tokens) * policy.layers * policy.key_value_width
+    one_layer = 9 * policy.hidden + policy.mlp_kept * policy.mlp_width
+    prompts = FP32 * rows * asked.prompt_tokens // 2 * one_layer  # all read at once, half of the longest on average
+    drawing = DRAWN * rows * policy.vocabulary
+    moments = {
+        "sampling": copies * each * linear + cache + max(prompts, drawing),
+        "the reference's log-probabilities": FP32 * policy.parameters
+        + logit_bytes(policy, runtime.tokens_per_microbatch),
+        "a reward model": FP32 * judge.scalar_parameters,
+    }
+    together = (
+        0 if asked.rewards is None or asked.rewards.own is None else config.reward_ensemble
+    )  # read from the start
+    state = FP32 * (policy.parameters + together * judge.scalar_parameters)
+    largest = max(moments, key=lambda moment: moments[moment])
+    return StageMemory("evaluation", precision, state, moments[largest], largest)
 
 
 def training_bytes(

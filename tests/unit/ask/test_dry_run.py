@@ -345,7 +345,13 @@ def test_a_base_in_four_bits_is_counted_in_every_stage() -> None:
     linear = 32 * 12 * 4096 * 4096
     saved = {one.stage: one.state - other.state for one, other in zip(full, thin, strict=True)}
     once, twice = linear * (4 - 9 / 16), 2 * linear * (4 - 9 / 16)
-    assert saved == {"sft": once, "reward_model": once, "dpo": once, "ppo": twice}
+    assert saved == {
+        "sft": once,
+        "reward_model": once,
+        "dpo": once,
+        "evaluation": 0,
+        "ppo": twice,
+    }  # the merged policy is measured
 
 
 def test_the_page_shows_what_adapters_save() -> None:
@@ -357,7 +363,8 @@ def test_the_page_shows_what_adapters_save() -> None:
     full, thin = (
         stage_memory(c, shapes_of(c), "fp32") for c in (paper("1_3b", *own), paper("1_3b", *own, "adapter=lora"))
     )
-    assert all(a.state > 2 * b.state for a, b in zip(full, thin, strict=True))
+    trained = [(a, b) for a, b in zip(full, thin, strict=True) if a.stage != "evaluation"]  # of the merged policy
+    assert len(trained) == 3 and all(a.state > 2 * b.state for a, b in trained)
     again = paper("1_3b", *own, "runtime.gradient_checkpointing=true", "runtime.tokens_per_microbatch=16384")
     kept, all_kept = (stage_memory(c, shapes_of(c), "fp32")[1].working for c in (again, paper("1_3b", *own)))
     assert kept < all_kept / 4
@@ -379,6 +386,22 @@ def test_precision_changes_what_comes_and_goes_not_what_stays() -> None:
         assert full.state == half.state and full.working >= half.working
     by_hand = 4 * 4 * 1315723264  # fp32: weights, gradients, two moments
     assert stage_memory(config, shapes, "fp32")[0].state == by_hand
+
+
+def test_measuring_takes_a_policy_what_it_samples_or_one_network_beside_it() -> None:
+    def of(*overrides: str) -> StageMemory:
+        config = paper("1_3b", "runtime=gpu", *overrides)
+        return next(s for s in stage_memory(config, shapes_of(config), "fp32") if s.stage == "evaluation")
+
+    policy, judge = 4 * 1315723264, shapes_of(paper("1_3b")).judge.scalar_parameters
+    few, more = of("runtime.generation_batch=64"), of("runtime.generation_batch=128")
+    assert few.state == policy and few.largest == "sampling"
+    # 64 more rows: keys and values of 24 layers at full length, and one layer's vectors over half as many prompt tokens.
+    cache, layer = 2 * 4 * 24 * 2048 * (1024 + 1024), 4 * (9 * 2048 + 5 * 8192) * 512
+    assert more.working - few.working == 64 * (cache + layer)
+    one = of("runtime.generation_batch=1")
+    assert (one.largest, one.working) == ("a reward model", 4 * judge)
+    assert of("runtime.generation_batch=1", "reward_ensemble=3").state == policy + 3 * 4 * judge
 
 
 def test_what_fits_is_said() -> None:

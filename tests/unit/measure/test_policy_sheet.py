@@ -1,10 +1,15 @@
 """One policy measured end to end: random tiny models, real sandbox prompts."""
 
+import copy
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tasks.compare.compare import compare_sheets
 from tasks.language.models import ScalarModel
@@ -65,8 +70,8 @@ def measure(
         name,
         Subject(tiny_models.policy(seed), tiny_models.tokenizer(), tiny_models.runtime(**runtime)),
         Yardsticks(
-            reference=tiny_models.policy(0),
-            reward=reward,
+            reference=lambda: tiny_models.policy(0),
+            reward=lambda: reward,
             tokenizer=tiny_models.tokenizer(),
             world=WORLD if gold else None,
         ),
@@ -245,3 +250,38 @@ def test_own_data_has_no_gold_and_no_truth() -> None:
     comparison = compare_sheets(sheets, CONFIG)
     assert comparison.judges == ["reward_model"]
     assert not any("gold" in name for name in comparison.metrics)
+
+
+def test_one_network_at_a_time_is_in_memory_beside_the_policy() -> None:
+    there: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+    read: list[str] = []
+
+    def reads(name: str, make: Callable[[], Any]) -> Callable[[], Any]:
+        def load() -> Any:
+            assert not list(there), f"{name} is read while another network is there"
+            network = make()
+            there.add(network)
+            read.append(name)
+            return network
+
+        return load
+
+    judge = ScalarModel.from_policy(tiny_models.policy(9), torch.Generator().manual_seed(1))
+    sheet = evaluate_policy(
+        "sft",
+        Subject(tiny_models.policy(3), tiny_models.tokenizer(), tiny_models.runtime()),
+        Yardsticks(
+            reference=reads("reference", partial(tiny_models.policy, 0)),
+            reward=reads("reward model", partial(copy.deepcopy, judge)),
+            tokenizer=tiny_models.tokenizer(),
+            independent=reads("second", partial(copy.deepcopy, judge)),
+        ),
+        cast(PreparedData, Data()),
+        CONFIG.model_copy(update={"toxicity": evaluation_config("own_data").toxicity}),
+        baseline=True,
+        on_progress=lambda part: None,
+    )
+    assert read == ["reward model", "second", "reference"]
+    for row in sheet.samples:
+        for said in row.responses.values():
+            assert said.scores["independent"] == said.scores["reward_model"]
