@@ -1,17 +1,11 @@
 """A standing Prefect server whose runs lose their process, or their whole machine: they are scheduled again and complete."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -19,11 +13,11 @@ import yaml
 from deployments.automations import MOST_CRASHES, automations
 from deployments.render import TAG
 from flows.process.environment import PROJECT
-from tests.integration.test_deployment import PREFECT, ask, free_port, project, wait_for_server
+from tests.integration.standing import Standing, kill, project, standing
+from tests.integration.test_deployment import PREFECT, ask
 from tests.integration.test_runners import descendants
 
-__all__ = ["project"]
-PATIENCE = 500
+__all__ = ["project", "standing"]
 
 
 def test_automations_are_about_our_runs_alone_and_give_up_in_the_end() -> None:
@@ -53,104 +47,6 @@ def test_what_dies_is_started_again() -> None:
     beat = int(services["worker"]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
     patience = services["worker"]["command"].partition("deployments.automations --silent-seconds ")[2].split()[0]
     assert float(patience) >= 3 * beat
-
-
-class Standing(NamedTuple):
-    """A server, and how to reach it."""
-
-    api: str
-    environment: dict[str, str]
-    project: Path
-    log: Path
-
-    def command(self, *words: str) -> str:
-        where = {"cwd": self.project, "env": self.environment}
-        done = subprocess.run([*words], **where, capture_output=True, text=True, timeout=120, check=False)  # type: ignore[call-overload]
-        assert done.returncode == 0, done.stdout + done.stderr
-        return str(done.stdout)
-
-    @contextmanager
-    def worker(self) -> "Iterator[subprocess.Popen[bytes]]":
-        words = [*PREFECT, "worker", "start", "--pool", "local"]
-        with self.log.open("a") as stream:
-            process = subprocess.Popen(
-                words, cwd=self.project, env=self.environment, stdout=stream, stderr=stream, start_new_session=True
-            )
-        try:
-            yield process
-        finally:
-            kill(descendants(process.pid))
-            process.wait()
-
-    def start_miniature(self, seed: int) -> str:
-        deployment = ask(f"{self.api}/deployments/name/rlhf/miniature")
-        config = deployment["parameters"]["config"]
-        config["ppo"] |= {
-            "episodes": 2048,
-            "seed": seed,
-        }  # long enough to be found at work; with a new seed, not in the store
-        made = ask(f"{self.api}/deployments/{deployment['id']}/create_flow_run", {"parameters": {"config": config}})
-        return str(made["id"])
-
-    def states(self, run: str) -> list[str]:
-        found = subprocess.run(
-            ["curl", "-s", "--fail", f"{self.api}/flow_run_states/?flow_run_id={run}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return [state["name"] for state in json.loads(found.stdout)]
-
-    def wait(self, what: str, there: Callable[[], Any]) -> Any:
-        end = time.monotonic() + PATIENCE
-        while not (found := there()):
-            assert time.monotonic() < end, f"{what} never came\n{self.log.read_text()}"
-            time.sleep(0.2)
-        return found
-
-    def in_ppo(self) -> bool:
-        return any(self.project.glob(".plumbline/artifacts/checkpoints/ppo_ptx/*/step-*.pt"))
-
-
-def kill(processes: set[int]) -> None:
-    for pid in processes:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-@pytest.fixture
-def standing(project: Path, tmp_path: Path) -> Iterator[Standing]:
-    port = free_port()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PLUMBLINE_"))}
-    environment = kept | {
-        "PREFECT_HOME": str(tmp_path),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-    }
-    api = f"http://127.0.0.1:{port}/api"
-    words = [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "server.log").open("w") as stream:
-        server = subprocess.Popen(words, cwd=project, env=environment, stdout=stream, stderr=stream)
-    try:
-        wait_for_server(api, tmp_path / "server.log")
-        found = Standing(api, environment | {"PREFECT_API_URL": api}, project, tmp_path / "worker.log")
-        found.command(*PREFECT, "work-pool", "create", "local", "--type", "process")
-        found.command(*PREFECT, "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
-        for _ in range(2):  # a second time changes nothing
-            found.command(
-                sys.executable, "-m", "deployments.automations", "--silent-seconds", "95", "--crashed-seconds", "30"
-            )
-        names = [item["name"] for item in ask(f"{api}/automations/filter", {})]
-        assert sorted(names) == sorted(
-            [*(automation.name for automation in automations(95)), "plumbline: new comparisons start a run"]
-        )
-        yield found
-    finally:
-        kill(descendants(server.pid))
-        server.wait()
 
 
 @pytest.mark.slow
