@@ -1,6 +1,7 @@
 """What every ``task.py`` does around its story: reuse or lock, track, show progress, resume, publish."""
 
 import copy
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -217,6 +218,7 @@ def run_stage(
             return Found(found, True)
         with ExitStack() as stack:
             stack.callback(give_back)
+            stack.callback(gc.collect)  # before it
             stack.callback(sign.end_training, stage)
             count = context.runtime.processes if divided else 1
             devices = stack.enter_context(gpu_slots(store, context.runtime.device, sign, count))
