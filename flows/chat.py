@@ -7,6 +7,7 @@ same run, or any other folder, beside it: both answer every message, each in its
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,11 @@ from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 from tasks.language.tokenizer import load_tokenizer
 
+LOWEST, HIGHEST = 0.001, 100
+"""Temperatures above 0: near 0, probabilities are no longer finite."""
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | dict.fromkeys(
+    range(127, 160), "\u2421"
+)
 HELP = "/reset forgets the conversation, /system TEXT sets the system message, /quit ends (as does Ctrl-D)"
 
 
@@ -53,6 +59,8 @@ class Partner:
         from tasks.language.models import load_policy  # torch: a mistake in what was typed is answered before
 
         self.turns: list[Turn] = []
+        self.unread = ""
+        """What of the conversation the last answer was written without, if anything."""
         # an artifact lies in <stage>/<fingerprint>/policy
         self.name = folder.parent.parent.name if folder.name == "policy" else folder.name
         self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
@@ -88,32 +96,43 @@ class Partner:
         self.turns.append(Turn("user", message))
         if self._layout is None:  # a model of bare text continues the message
             self.turns = self.turns[-1:]
-        room = context_of(self._model) - self._tokens
+        room, before, self.unread = context_of(self._model) - self._tokens, len(self.turns), ""
         while len(self.turns) > 1 and len(self._prompt()) > room:
             self.turns = self.turns[2:]
-        prompt = self._prompt()[-room:]
+        prompt = self._prompt()
+        if len(prompt) > room:
+            self.unread = f"the beginning of the message: it has {len(prompt)} tokens with what surrounds it"
+        elif len(self.turns) < before:
+            self.unread = f"the {before - len(self.turns)} oldest messages, which are forgotten"
+        if self.unread:
+            self.unread = (
+                f"{self.name} did not read {self.unread}; {room} fit beside an answer of --tokens {self._tokens}"
+            )
+        prompt = self._prompt(room)
         said: list[int] = []
         text = ""
         from tasks.language.generation import stream
 
-        for token in stream(
-            self._model,
-            prompt,
-            max_new_tokens=self._tokens,
-            temperature=self._temperature,
-            generator=self._draws,
-            eos_ids=ends_of(self._model, self._tokenizer, self._layout),
-        ):
-            said.append(token)
-            read: str = self._tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            if not read.endswith("\ufffd"):  # half of a character
-                text = read
-                yield text.lstrip(" ")
-        self.turns.append(Turn("assistant", text.strip()))
+        try:
+            for token in stream(
+                self._model,
+                prompt,
+                max_new_tokens=self._tokens,
+                temperature=self._temperature,
+                generator=self._draws,
+                eos_ids=ends_of(self._model, self._tokenizer, self._layout),
+            ):
+                said.append(token)
+                read: str = self._tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+                if not read.endswith("\ufffd"):  # half of a character
+                    text = read
+                    yield text.lstrip(" ")
+        finally:  # also what was written until Ctrl-C: turns alternate, and many templates insist on it
+            self.turns.append(Turn("assistant", text.strip()))
 
-    def _prompt(self) -> list[int]:
+    def _prompt(self, room: int = sys.maxsize) -> list[int]:
         text = self.turns[-1].content if self._layout is None else self._layout.prompt(self.turns)
-        return encode_prompt(self._tokenizer, text, 4 * len(text) + 8)
+        return encode_prompt(self._tokenizer, text, room)
 
 
 def answer_all(console: Console, partners: Sequence[Partner], message: str) -> None:
@@ -121,7 +140,7 @@ def answer_all(console: Console, partners: Sequence[Partner], message: str) -> N
     if len(partners) == 1:
         shown = ""
         for text in partners[0].answer(message):
-            console.print(text[len(shown) :], end="", markup=False, highlight=False, soft_wrap=True)
+            console.print(visible(text[len(shown) :]), end="", markup=False, highlight=False, soft_wrap=True)
             shown = text
         console.print()
         return
@@ -143,8 +162,13 @@ def side_by_side(names: Sequence[str], texts: Sequence[str]) -> Table:
     table = Table(expand=True)
     for name in names:
         table.add_column(name, ratio=1, overflow="fold")
-    table.add_row(*(escape(text) for text in texts))
+    table.add_row(*(escape(visible(text)) for text in texts))
     return table
+
+
+def visible(text: str) -> str:
+    """With a picture for every control character but line break and tab: a model's text is none of the terminal's business."""
+    return text.translate(PICTURES)
 
 
 def converse(console: Console, partners: Sequence[Partner]) -> None:
@@ -153,17 +177,25 @@ def converse(console: Console, partners: Sequence[Partner]) -> None:
     while True:
         try:
             message = console.input("[bold]> [/bold]").strip()
+            message.encode()
         except EOFError:
             console.print()
             return
+        except UnicodeError:
+            console.print("error: found bytes that are not UTF-8, expected text; this message is left out", style="dim")
+            continue
         command, _, rest = message.partition(" ")
         if command == "/quit":
             return
         if command == "/reset" or command == "/system":
-            for partner in partners:
-                partner.turns.clear()
-                if command == "/system":
-                    partner.set_system(rest.strip() or None)
+            try:
+                for partner in partners:
+                    if command == "/system":
+                        partner.set_system(rest.strip() or None)
+                    partner.turns.clear()
+            except PlumblineError as error:  # no reason to lose the conversation
+                console.print(f"error: {error}", style="dim", markup=False, highlight=False, soft_wrap=True)
+                continue
             console.print("a new conversation", style="dim")
         elif command.startswith("/"):
             console.print(HELP, style="dim")
@@ -172,6 +204,8 @@ def converse(console: Console, partners: Sequence[Partner]) -> None:
                 answer_all(console, partners, message)
             except KeyboardInterrupt:  # ends this answer
                 console.print(" [interrupted]", style="dim", markup=False)
+            for unread in filter(None, (partner.unread for partner in partners)):
+                console.print(unread, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def partners_of(given: argparse.Namespace, settings: dict[str, str], tracking: TrackingConfig) -> list[Partner]:
@@ -213,9 +247,15 @@ def main() -> None:
     settings = dict(item.partition("=")[::2] for item in given.settings)
     if not settings.get("model"):
         parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
-    if given.temperature < 0 or given.tokens < 1:
-        parser.error("--temperature is at least 0, --tokens at least 1")
+    if given.tokens < 1:
+        parser.error(f"--tokens: found {given.tokens}, expected at least 1")
+    if given.temperature != 0 and not LOWEST <= given.temperature <= HIGHEST:
+        parser.error(
+            f"--temperature: found {given.temperature}, expected 0, which takes the most likely token, or {LOWEST} to {HIGHEST}"
+        )
     screen = terminal.console()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # one message that is no text should not end the conversation
     try:
         tracking = load([f"{name}={value}" for name, value in settings.items() if name != "model"]).tracking
         converse(screen, partners_of(given, settings, tracking))

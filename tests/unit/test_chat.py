@@ -3,6 +3,7 @@
 import argparse
 import io
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from flows.chat import Partner, answer_all, converse, partners_of
+from flows.chat import Partner, answer_all, converse, main, partners_of
 from flows.config import load
 from flows.tools.policies import find_policy
 from flows.tracking_config import TrackingConfig
@@ -182,3 +183,62 @@ def test_a_policy_of_the_store_is_compared_with_the_sft_that_it_was_made_from(tm
     elsewhere = load([f"tracking.root={tmp_path / 'elsewhere'}"]).tracking
     assert find_policy(str(policy), elsewhere).sft is None
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_an_interrupted_answer_is_remembered_so_that_turns_alternate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(model: object, prompt: list[int], **_: object) -> Iterator[int]:
+        yield from tokenizer("Yes", add_special_tokens=False)["input_ids"]
+        raise KeyboardInterrupt  # Ctrl-C
+
+    monkeypatch.setattr("tasks.language.generation.stream", draw)
+    tokenizer = chat_tokenizer(FAMILIES["chatml"])
+    talks = partner(model_folder(tmp_path))
+    console, written = screen("Hi\nBye\n")
+    converse(console, [talks])
+    assert talks.turns == [Turn("user", "Hi"), Turn("assistant", "Yes"), Turn("user", "Bye"), Turn("assistant", "Yes")]
+    assert written.getvalue().count("[interrupted]") == 2
+
+
+def test_what_does_not_fit_the_context_is_told(tmp_path: Path) -> None:
+    talks = partner(model_folder(tmp_path), temperature=0.0)
+    console, written = screen("Hi\n" + "y" * 600 + "\n" + "x " * 100 + "\nHi\n")
+    converse(console, [talks])
+    long, oldest, both = (line for line in written.getvalue().splitlines() if "did not read" in line)
+    assert long.startswith(f"{talks.name} did not read the beginning of the message: it has 6")
+    assert long.endswith("; 244 fit beside an answer of --tokens 12")
+    assert oldest and both
+
+
+def test_a_message_that_is_no_text_and_a_system_message_that_nobody_takes_do_not_end_the_conversation(
+    tmp_path: Path,
+) -> None:
+    talks = partner(model_folder(tmp_path, template=False))
+    console, written = screen("caf\udce9\nHi\n/system Be kind.\n")
+    converse(console, [talks])
+    assert [turn.content for turn in talks.turns if turn.role == "user"] == ["Hi"]
+    assert "found bytes that are not UTF-8" in written.getvalue()
+    assert "found no chat template" in " ".join(written.getvalue().split())
+
+
+def test_control_characters_of_an_answer_do_not_reach_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talks = partner(model_folder(tmp_path))
+    monkeypatch.setattr(talks, "answer", lambda message: iter(["a\tb\n\x1b", "a\tb\n\x1b[2J\x0e\x9b"]))
+    for partners in ([talks], [talks, talks]):
+        console, written = screen()
+        answer_all(console, partners, "Hi")
+        assert not {"\x1b", "\x0e", "\x9b"} & set(written.getvalue())
+        assert "\u241b[2J\u240e\u2421" in written.getvalue()
+
+
+@pytest.mark.parametrize("temperature", ["nan", "inf", "1e-300", "-1"])
+def test_temperatures_that_nothing_can_be_drawn_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], temperature: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["chat", "model=nowhere", "--temperature", temperature])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"--temperature: found {float(temperature)}, expected 0" in capsys.readouterr().err
