@@ -251,6 +251,8 @@ def test_a_tokenizer_with_words_that_the_model_does_not_know(tmp_path: Path) -> 
     folder = model_folder(tmp_path)
     tokenizer.add_tokens(["plumbline"])
     tokenizer.save_pretrained(folder)
-    for opened in (partner, lambda folder: Respondent(folder, "cpu", 1, 1)):
-        with pytest.raises(ModelError, match=f"found {rows} rows in its embedding and .* ids up to {rows}, expected"):
-            opened(folder)
+    sentence = f"found {rows} rows in its embedding and .* ids up to {rows}, expected"
+    with pytest.raises(ModelError, match=sentence):
+        partner(folder)
+    with pytest.raises(ModelError, match=sentence):
+        Respondent(folder, "cpu", 1, 1)

@@ -170,5 +170,7 @@ def test_somebody_elses_reward_model_scores_here_as_it_does_there(tmp_path: Path
     with pytest.raises(ModelError, match=r"lack 1 tensors .* first score\.weight"):
         load_classifier(tmp_path / "policy", "cpu")
     chat_templates.chat_tokenizer(chat_templates.FAMILIES["chatml"]).save_pretrained(tmp_path)
+    settings = tmp_path / "config.json"
+    settings.write_text(settings.read_text().replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'))
     with pytest.raises(ModelError, match="expected a LlamaForCausalLM, found a LlamaForSequenceClassification"):
         load_policy(tmp_path, "cpu")
