@@ -30,6 +30,8 @@ from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 from tasks.language.tokenizer import load_tokenizer
 
+ANSWER = 256
+"""Tokens of an answer, unless told otherwise."""
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | dict.fromkeys(
     range(127, 160), "\u2421"
 )
@@ -44,7 +46,7 @@ class Partner:
         device: to run on.
         system: message that opens the conversation; needs a chat template.
         temperature: 0 takes the most likely token.
-        tokens: longest answer.
+        tokens: longest answer; None takes ``ANSWER``, or half of what the model reads where that is less.
         seed: of the first answer; every further answer draws on.
 
     Raises:
@@ -52,7 +54,7 @@ class Partner:
     """
 
     def __init__(
-        self, folder: Path, device: str, system: str | None, temperature: float, tokens: int, seed: int
+        self, folder: Path, device: str, system: str | None, temperature: float, tokens: int | None, seed: int
     ) -> None:
         from tasks.language.models import load_policy  # torch: a mistake in what was typed is answered before
 
@@ -63,12 +65,11 @@ class Partner:
         self.name = folder.parent.parent.name if folder.name == "policy" else folder.name
         self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
         require_rows(folder, self._model, self._tokenizer)
-        self._temperature, self._tokens = temperature, tokens
+        context = context_of(self._model)
+        self._temperature, self._tokens = temperature, tokens or min(ANSWER, context // 2)
         self._draws = named_generator(seed, "chat")
-        if tokens >= context_of(self._model):
-            raise ConfigError(
-                f"--tokens is {tokens}, and {self.name} reads {context_of(self._model)} with its prompt; lower it"
-            )
+        if self._tokens >= context:
+            raise ConfigError(f"--tokens is {self._tokens}, and {self.name} reads {context} with its prompt; lower it")
         self.set_system(system)
 
     def set_system(self, system: str | None) -> None:
@@ -239,14 +240,14 @@ def main() -> None:
     parser.add_argument("--compare", nargs="?", const="", metavar="FOLDER", help="another policy beside it; alone: SFT")
     parser.add_argument("--system", help="system message")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 takes the most likely token; default 0.7")
-    parser.add_argument("--tokens", type=int, default=256, help="longest answer; default 256")
+    parser.add_argument("--tokens", type=int, help=f"longest answer; default {ANSWER}, or half of what the model reads")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     given = parser.parse_intermixed_args()
     settings = dict(item.partition("=")[::2] for item in given.settings)
     if not settings.get("model"):
         parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
-    if given.tokens < 1:
+    if given.tokens is not None and given.tokens < 1:
         parser.error(f"--tokens: found {given.tokens}, expected at least 1")
     if given.temperature != 0 and not LOWEST <= given.temperature <= HIGHEST:
         parser.error(

@@ -28,7 +28,7 @@ from prefect.futures import PrefectFuture
 from pydantic import BaseModel, ConfigDict
 
 from flows.ask.doctor.requirements import (
-    check_device,
+    check_devices,
     check_judges,
     check_measures,
     check_model_folder,
@@ -210,7 +210,7 @@ def check(config: EvaluateConfig) -> None:
         PlumblineError: the first thing that is wrong, with its remedy.
     """
     config.tracking.open_store().reach()
-    check_device(config.runtime.device, config.runtime.processes)
+    check_devices(config.runtime)
     check_runner(config.runtime.runner)
     for name in ("policy", "baseline"):
         if getattr(config, name) is not None:

@@ -34,10 +34,11 @@ def make_runner(runtime: RuntimeConfig) -> TaskRunner[Any]:
         return WarmProcessPool(max_workers=workers, initializer=prepare_worker)
     try:
         if runtime.runner == "ray":
-            from prefect_ray import RayTaskRunner
+            from flows.process.ray_runner import RunnerOnRay
 
-            local = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
-            on_ray: TaskRunner[Any] = RayTaskRunner(init_kwargs=local)
+            own = {"num_cpus": max(workers, runtime.processes), "include_dashboard": False}
+            given = {"log_to_driver": False, **({} if runtime.ray_cluster else own)}
+            on_ray: TaskRunner[Any] = RunnerOnRay(runtime.ray_cluster, given)
             return on_ray
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
@@ -93,24 +94,24 @@ def warm_up() -> None:
 def resources_of(stage: Stage, runtime: RuntimeConfig) -> Iterator[None]:
     """Ask the runner for the CPUs and GPUs that a stage declares; local pools need no asking.
 
+    Ray finds room for the ranks of a divided stage, whose task asks for nothing itself: it would wait for what it occupies.
+
     Raises:
-        ConfigError: Ray or Dask have too few GPUs for the task, which would stay pending for ever.
+        ConfigError: Ray or Dask have too few CPUs or GPUs for the task, which would stay pending for ever.
     """
     ranks = runtime.processes if stage.divided else 1
     gpus = ranks * stage.gpus if runtime.device.startswith("cuda") else 0
-    cpus = min(stage.cpus, runtime.max_workers)
     if runtime.runner == "ray":
-        import ray
         from prefect_ray.context import remote_options
 
-        there = int(ray.cluster_resources().get("GPU", 0))
-        if there < gpus:
-            asked = f" and runtime.processes {ranks}" if ranks > 1 else ""
-            raise ConfigError(
-                f"runtime.device is {runtime.device}{asked}, but the Ray cluster has {there or 'no'} GPU; set "
-                "runtime.device=cpu or add a GPU node"
-            )
-        with remote_options(num_cpus=cpus, num_gpus=gpus):
+        from tasks.engine.gang_on_ray import refuse_without_room
+
+        if ranks > 1:
+            refuse_without_room(ranks, runtime.device)
+            asked = {"num_cpus": 0, "num_gpus": 0}
+        else:
+            asked = {"num_cpus": _cores_on_ray(stage, runtime), "num_gpus": gpus}
+        with remote_options(**asked):
             yield
     elif runtime.runner == "dask":
         if gpus > 1:
@@ -124,6 +125,26 @@ def resources_of(stage: Stage, runtime: RuntimeConfig) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def _cores_on_ray(stage: Stage, runtime: RuntimeConfig) -> int:
+    """That a stage of one process asks for: what it declares, or as many as the largest node has.
+
+    Raises:
+        ConfigError: no node has one, or there is no GPU.
+    """
+    import ray
+
+    if runtime.device.startswith("cuda") and ray.cluster_resources().get("GPU", 0) < stage.gpus:
+        raise ConfigError(
+            f"runtime.device is {runtime.device}, but the Ray cluster has no GPU; set runtime.device=cpu or add a GPU node"
+        )
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    if largest < 1:
+        raise ConfigError(
+            "runtime.runner is ray, whose cluster has no CPU for a stage; add a node with num_cpus of 1 or more"
+        )
+    return min(stage.cpus, runtime.max_workers, largest)
 
 
 def prepare_worker() -> None:

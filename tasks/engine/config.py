@@ -3,6 +3,7 @@
 Values live in ``conf/``; types and meaning live here. There are no defaults: what a run used is what its YAML says.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -280,7 +281,10 @@ class RuntimeConfig(Config):
     generation_batch: int = Field(gt=0)
     """Sequences sampled side by side; fewer where memory turns out to be short, which changes no response."""
     runner: Literal["threads", "processes", "ray", "dask"]
-    """Prefect task runner."""
+    """Prefect task runner. Under ray, the ranks of a divided stage are placed wherever the cluster has room for them."""
+    ray_address: str | None
+    """Of the Ray cluster that ``runner: ray`` uses, ``host:port`` or ``auto`` for the one of this machine. null: the environment
+    variable RAY_ADDRESS, or else a cluster that the run starts on this machine and ends."""
     max_workers: int = Field(gt=0)
     """Tasks that may run at the same time."""
     checkpoint_every: int = Field(gt=0)
@@ -294,6 +298,11 @@ class RuntimeConfig(Config):
     """Check costly invariants at run time, such as the sum of per-token rewards."""
     progress: bool
     """Show a progress bar per stage where there is a terminal; else, or without one, a line at each stage's start and end."""
+
+    @property
+    def ray_cluster(self) -> str | None:
+        """Address of the cluster that is there already; None for one of the run's own."""
+        return self.ray_address or os.environ.get("RAY_ADDRESS")
 
     @model_validator(mode="after")
     def _somebody_to_share_with(self) -> "RuntimeConfig":

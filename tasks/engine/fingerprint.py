@@ -23,6 +23,7 @@ EDGE = {
     "tasks.engine.caching",
     "tasks.engine.collective",
     "tasks.engine.gang",
+    "tasks.engine.gang_on_ray",
     "tasks.engine.memory",
     "tasks.engine.parent",
     "tasks.engine.checkpoint",

@@ -1,7 +1,8 @@
 """A stage on several processes of this machine: they are started, watched, and ended together.
 
 The stage's own process holds the locks, the MLflow run and the draft of the artifact, and waits. Torch's elastic launcher starts
-the ranks. The first one has the stage's workshop; the others have one that writes nowhere.
+the ranks. The first one has the stage's workshop; the others have one that writes nowhere. ``part`` and ``why`` are also those of
+ranks that Ray places (``gang_on_ray``).
 """
 
 import logging
@@ -134,7 +135,8 @@ def _watched(launch: Callable[..., dict[int, Any]], post: _Post, shop: "Workshop
         metrics: dict[str, float] = ended.result()[0]
         return metrics
     except ChildFailedError as error:
-        raise _reason(error, shop, post, stuck) from None
+        failed = {number: failure.exitcode for number, failure in error.failures.items()}
+        raise why(shop, len(post.devices), _words(post.folder), failed, stuck, {}) from None
     finally:
         if not ended.done():  # this stage is being ended
             for process in post.processes:
@@ -148,38 +150,65 @@ def _kill(process: int) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-def _reason(error: ChildFailedError, shop: "Workshop", post: _Post, stuck: int | None) -> Exception:
-    """Which rank failed, and why: what others raised because they lost it is no reason."""
-    count = len(post.devices)
+def why(
+    shop: "Workshop",
+    count: int,
+    words: Mapping[int, bytes],
+    failed: Mapping[int, int | None],
+    stuck: int | None,
+    places: Mapping[int, str],
+) -> Exception:
+    """Which rank failed, and why: what others raised because they lost it is no reason.
+
+    Args:
+        shop: the stage's.
+        count: of the ranks.
+        words: what ranks wrote down before they ended.
+        failed: exit status of those that ended, negative for a signal, None where nobody knows it.
+        stuck: the rank that was ended because it showed no sign of life.
+        places: where ranks are, in words, if not on this machine.
+    """
     raised: dict[int, tuple[BaseException | None, str]] = {}
-    for path in post.folder.glob("error.*"):
-        with suppress(OSError, EOFError, pickle.UnpicklingError):  # killed while it wrote
-            raised[int(path.suffix[1:])] = pickle.loads(path.read_bytes())
+    for number, content in words.items():
+        with suppress(EOFError, pickle.UnpicklingError):  # killed while it wrote
+            raised[number] = pickle.loads(content)
     step = latest_step(shop.checkpoints)
     left = "it has no checkpoint and starts again" if step is None else f"its last checkpoint is step {step}"
     ending = f"{left}; the same command goes on from there"
+
+    def name(number: int) -> str:
+        return f"{shop.stage}: rank {number} of {count}{places.get(number, '')}"
+
     if stuck is not None:
         return WorkerKilled(
-            f"{shop.stage}: rank {stuck} of {count} has shown no sign of life for {STUCK_SECONDS:.0f} s and was ended, and "
-            f"the others with it; {ending}"
+            f"{name(stuck)} has shown no sign of life for {STUCK_SECONDS:.0f} s and was ended, and the others with it; {ending}"
         )
     for number, (cause, told) in sorted(raised.items()):
         if isinstance(cause, PlumblineError):
             return cause
-        if not (isinstance(cause, RankLost) or any(words in told for words in LOST)):
-            return RankFailed(f"{shop.stage}: rank {number} of {count} failed:\n{told}")
-    failed = {number: failure.exitcode for number, failure in error.failures.items() if number not in raised}
+        if not (isinstance(cause, RankLost) or any(sign in told for sign in LOST)):
+            return RankFailed(f"{name(number)} failed:\n{told}")
+    failed = {number: code for number, code in failed.items() if number not in raised}
     number = min(failed, default=min(set(range(count)) - raised.keys(), default=0))
     code = failed.get(number, -signal.SIGKILL)
     if (
-        shop.told_to_stop and code != -signal.SIGKILL
+        shop.told_to_stop and code is not None and code != -signal.SIGKILL
     ):  # what tells a run may tell its ranks too, before they are deaf to it
         return Interrupted(f"{shop.stage}: stopped, as it was told to, while its ranks started; {left}")
-    how = f"exit status {code}" if code >= 0 else f"signal {-code}" + ("; out of memory?" if code == -9 else "")
-    return WorkerKilled(
-        f"{shop.stage}: rank {number} of {count} {'ended' if code >= 0 else 'was killed'} ({how}), and the others ended with it; "
-        f"{ending}"
-    )
+    ended, how = "was killed", "out of memory, or its machine is lost?"
+    if code is not None:
+        ended = "ended" if code >= 0 else "was killed"
+        how = f"exit status {code}" if code >= 0 else f"signal {-code}" + ("; out of memory?" if code == -9 else "")
+    return WorkerKilled(f"{name(number)} {ended} ({how}), and the others ended with it; {ending}")
+
+
+def _words(folder: Path) -> dict[int, bytes]:
+    """What ranks wrote down before they ended."""
+    found = {}
+    for path in folder.glob("error.*"):
+        with suppress(OSError):
+            found[int(path.suffix[1:])] = path.read_bytes()
+    return found
 
 
 class _Repeat(logging.Handler):
@@ -196,35 +225,68 @@ def _rank(post: _Post, shop: "Workshop", config: Any) -> dict[str, float]:
     for asked_politely in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler tell every process of a run
         signal.signal(asked_politely, signal.SIG_IGN)
     threading.Thread(target=_beat, args=(post, number), name="beats", daemon=True).start()
-    if number:
-        logging.disable()
-        warnings.simplefilter("ignore")
-    else:
-        logging.getLogger().handlers[:] = [logging.handlers.QueueHandler(post.sentences)]
     try:
-        torch.set_num_threads(shop.runtime.threads)
-        with among(_together(post, number)), tempfile.TemporaryDirectory() as aside:
-            own = shop.of_rank(post.devices[number], Path(aside) if number else None)
-            metrics = dict(post.story(own, config))
-            own.log.flush()
-            here().wait()  # nobody leaves while another may still ask
+        metrics = part(
+            post.story, shop, config, number, post.devices[number], lambda: _together(post, number), post.sentences
+        )
         # When the launcher has the metrics: a process group that is destroyed can wait for ever for its own threads.
         multiprocessing.util.Finalize(None, os._exit, args=(0,), exitpriority=-100)
         return metrics
     except BaseException as error:
-        _leave_word(post.folder / f"error.{number}", error)
+        with suppress(OSError):
+            (post.folder / f"error.{number}").write_bytes(word(error))
         os._exit(1)
+
+
+def part(
+    story: Callable[..., Mapping[str, float]],
+    shop: "Workshop",
+    config: Any,
+    number: int,
+    device: str,
+    together: Callable[[], Collective],
+    sentences: Any,
+) -> dict[str, float]:
+    """Tell a stage's story as one of its ranks, in a process of its own.
+
+    Args:
+        story: the stage's.
+        shop: the stage's.
+        config: the stage's.
+        number: of the rank; only the first one logs and writes.
+        device: the rank's.
+        together: returns the process group when every rank has come.
+        sentences: queue of what the first rank logs.
+    """
+    if number:
+        logging.disable()
+        warnings.simplefilter("ignore")
+    else:
+        logging.getLogger().handlers[:] = [logging.handlers.QueueHandler(sentences)]
+    torch.set_num_threads(shop.runtime.threads)
+    with among(together()), tempfile.TemporaryDirectory() as aside:
+        own = shop.of_rank(device, Path(aside) if number else None)
+        metrics = dict(story(own, config))
+        own.log.flush()
+        here().wait()  # nobody leaves while another may still ask
+    return metrics
 
 
 def _together(post: _Post, number: int) -> Collective:
     """The process group, which meets in a file and talks through the loopback device."""
     os.environ.update(LOOPBACK)
-    count, on_gpu = len(post.devices), post.devices[number].startswith("cuda")
-    if on_gpu:
-        torch.cuda.set_device(post.devices[number])
+    count = len(post.devices)
+    store = dist.FileStore(str(post.folder / "store"), count)  # type: ignore[attr-defined]
+    return join(store, number, count, post.devices[number])
+
+
+def join(store: Any, number: int, count: int, device: str) -> Collective:
+    """The process group of ranks that meet at a store."""
+    if on_gpu := device.startswith("cuda"):
+        torch.cuda.set_device(device)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        store=dist.FileStore(str(post.folder / "store"), count),  # type: ignore[attr-defined]
+        store=store,
         rank=number,
         world_size=count,
         timeout=timedelta(minutes=COLLECTIVE_MINUTES),
@@ -243,13 +305,12 @@ def _beat(post: _Post, number: int) -> None:
     os._exit(1)
 
 
-def _leave_word(path: Path, error: BaseException) -> None:
-    """Write down why this rank ends; an exception that cannot be pickled is told in words."""
+def word(error: BaseException) -> bytes:
+    """Why a rank ends, to be written down; an exception that cannot be pickled is told in words."""
     told = "".join(traceback.format_exception(error))
     try:
         content = pickle.dumps((error, told))
         pickle.loads(content)
     except Exception:
         content = pickle.dumps((None, told))
-    with suppress(OSError):
-        path.write_bytes(content)
+    return content

@@ -1,7 +1,6 @@
-"""Memory that a stage has freed and that its process keeps for later."""
+"""Memory that was freed and that the process keeps for later."""
 
 import ctypes
-import gc
 import sys
 
 GIVING_BACK = {"MallocExtension_ReleaseFreeMemory": (), "malloc_trim": (0,)}
@@ -11,7 +10,6 @@ GIVING_BACK = {"MallocExtension_ReleaseFreeMemory": (), "malloc_trim": (0,)}
 def give_back() -> None:
     """Return what is free to the system. Else a process that trained large networks keeps their memory while it runs small
     stages, or none, and there is so much less for the one beside it."""
-    gc.collect()
     if sys.platform == "linux":
         process = ctypes.CDLL(None)
         known = next((name for name in GIVING_BACK if hasattr(process, name)), None)

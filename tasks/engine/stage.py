@@ -1,6 +1,7 @@
 """What every ``task.py`` does around its story: reuse or lock, track, show progress, resume, publish."""
 
 import copy
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -217,9 +218,14 @@ def run_stage(
             return Found(found, True)
         with ExitStack() as stack:
             stack.callback(give_back)
+            stack.callback(gc.collect)  # before it
             stack.callback(sign.end_training, stage)
             count = context.runtime.processes if divided else 1
-            devices = stack.enter_context(gpu_slots(store, context.runtime.device, sign, count))
+            on_ray = (
+                count > 1 and context.runtime.runner == "ray"
+            )  # which keeps the cards of ranks, on whatever machine
+            device = "cpu" if on_ray else context.runtime.device
+            devices = stack.enter_context(gpu_slots(store, device, sign, count))
             log = stack.enter_context(stage_run(context, stage, params, tags, memory))
             draft = stack.enter_context(store.publish(stage, made, inputs, depends_on))
             here = context.model_copy(update={"runtime": context.runtime.model_copy(update={"device": devices[0]})})
@@ -229,7 +235,8 @@ def run_stage(
 
             torch.set_num_threads(context.runtime.threads)
             began, meter = time.time(), Meter(here.runtime.device)
-            told = story(shop, config) if count == 1 else told_by_ranks(story, shop, config, devices)
+            of_ranks = [context.runtime.device] * count if on_ray else devices
+            told = story(shop, config) if count == 1 else told_by_ranks(story, shop, config, of_ranks)
             draft.metrics = {metric: float(value) for metric, value in told.items()}
             work = {"plumbline.began": f"{began:.3f}"}
             log.metrics({"stage/seconds": time.time() - began})
@@ -248,8 +255,11 @@ def run_stage(
 def told_by_ranks(
     story: Callable[[Workshop, Configured], Metrics], shop: Workshop, config: Configured, devices: list[str]
 ) -> Metrics:
-    """The story told by one rank on each device."""
-    from tasks.engine.gang import run_ranks  # torch.distributed, which one process does without
+    """The story told by one rank on each device, of this machine or of those that Ray has."""
+    if shop.runtime.runner == "ray":
+        from tasks.engine.gang_on_ray import run_ranks
+    else:
+        from tasks.engine.gang import run_ranks  # torch.distributed, which one process does without
 
     return run_ranks(story, shop, config, devices)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tasks.engine.memory import give_back
 from tasks.engine.ranks import here
 from tasks.language.inspect import context_of
 from tasks.language.models import ScalarModel
@@ -167,6 +168,7 @@ def _answer(
         temperature=temperature,
         generator=named_generator(config.seed, use, subject.model.device),
     )
+    give_back()  # what sampling took; a network is read next
     return Answers(
         prompts=encoded,
         asked=asked,

@@ -176,13 +176,19 @@ def test_ray_without_a_gpu_is_refused_instead_of_waiting_for_ever(monkeypatch: p
     pytest.importorskip("prefect_ray")
     asked = Stage("PPO", "tasks.ppo.task:train_ppo", cpus=2, gpus=1, divided=True)
     runtime = load(["runtime=gpu", "runtime.runner=ray"]).runtime
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+
+    def cluster(*nodes: dict[str, float]) -> None:
+        monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+        total = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
+        monkeypatch.setattr(ray, "cluster_resources", lambda: total)
+
+    cluster({"CPU": 2.0})
     with (
         pytest.raises(ConfigError, match=r"the Ray cluster has no GPU; set runtime\.device=cpu"),
         resources_of(asked, runtime),
     ):
         pass
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+    cluster({"CPU": 2.0, "GPU": 1.0})
     with resources_of(asked, runtime):
         from prefect_ray.context import RemoteOptionsContext
 
@@ -195,6 +201,9 @@ def test_ray_without_a_gpu_is_refused_instead_of_waiting_for_ever(monkeypatch: p
         resources_of(asked, two),
     ):
         pass
+    cluster({"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 1.0})
+    with resources_of(asked, two):  # its ranks are placed by themselves, and it must not wait for what it occupies
+        assert RemoteOptionsContext.get().current_remote_options == {"num_cpus": 0, "num_gpus": 0}
     with resources_of(asked._replace(divided=False), two):
         assert RemoteOptionsContext.get().current_remote_options["num_gpus"] == 1
 

@@ -112,6 +112,9 @@ def test_a_model_of_bare_text_continues_the_message_and_takes_no_system_message(
 def test_answers_too_long_for_the_context_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="reads 256"):
         partner(model_folder(tmp_path), tokens=256)
+    unasked = partner(model_folder(tmp_path), tokens=None)
+    list(unasked.answer("y" * 600))
+    assert unasked.unread.endswith("; 128 fit beside an answer of --tokens 128")
 
 
 def test_commands(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def runtime(**changes: Any) -> RuntimeConfig:
         "tokens_per_microbatch": 10_000,
         "generation_batch": 16,
         "runner": "threads",
+        "ray_address": None,
         "max_workers": 1,
         "checkpoint_every": 2,
         "checkpoint_minutes": 60,

@@ -49,7 +49,8 @@ def precision(patient: Patient) -> Iterator[Finding]:
 def cores(patient: Patient) -> Iterator[Finding]:
     """More threads than cores wait for each other."""
     runtime, there = patient.config.runtime, available_cores()
-    if runtime.threads * runtime.processes * runtime.max_workers > there:
+    elsewhere = runtime.runner == "ray" and runtime.ray_cluster
+    if not elsewhere and runtime.threads * runtime.processes * runtime.max_workers > there:
         ranks = f"{runtime.processes} processes of " if runtime.processes > 1 else ""
         processes = min(there, runtime.processes)
         workers = min(there // processes, runtime.max_workers)

@@ -14,6 +14,7 @@ from tasks.compare.judges.asked import pair_judges
 from tasks.comparisons.labelers.hired import check_labelers
 from tasks.data_prep.enough import no_documents
 from tasks.data_prep.sources.folder import benchmark_task, choose_files
+from tasks.engine.config import RuntimeConfig
 from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.findings import Finding, refuse
 from tasks.engine.os_errors import probe
@@ -47,6 +48,17 @@ def check_device(device: str, processes: int = 1, knob: str = "runtime.device", 
         raise ConfigError(
             f"runtime.processes: {processes} asked for with runtime.device={device}, which has {1 if index else count} of the "
             f"{count} GPUs that torch sees, expected one for each process; lower runtime.processes, or use runtime.device=cuda"
+        )
+
+
+def check_devices(runtime: RuntimeConfig) -> None:
+    """This machine must have what a run asks of it; the nodes of a Ray cluster are asked once it is reached."""
+    if runtime.runner != "ray" or not runtime.ray_cluster:
+        check_device(runtime.device, runtime.processes)
+    elif runtime.device not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"runtime.device: found {runtime.device!r} with the Ray cluster at {runtime.ray_cluster}, expected cpu or cuda: Ray "
+            "decides which GPU it is"
         )
 
 

@@ -23,9 +23,7 @@ def _required(function: Callable[[Patient], None]) -> Check:
 CHECKS: dict[str, tuple[Check, ...]] = {
     "machine": (
         _required(lambda patient: requirements.check_folders(patient.config)),
-        _required(
-            lambda patient: requirements.check_device(patient.config.runtime.device, patient.config.runtime.processes)
-        ),
+        _required(lambda patient: requirements.check_devices(patient.config.runtime)),
         _required(lambda patient: requirements.check_runner(patient.config.runtime.runner)),
         _required(lambda patient: requirements.check_engine(patient.config)),
         machine.precision,

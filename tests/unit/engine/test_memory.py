@@ -17,7 +17,6 @@ def resident():
 
 kept = [bytearray(b"x" * 16_000) for _ in range(20_000)]  # 320 MB in pieces too small for a mapping of their own
 last = kept.pop()  # nothing behind it is free, so that no allocator gives the rest back by itself
-kept.append(kept)  # a circle, as networks with hooks are
 full = resident()
 del kept
 give_back()

@@ -36,6 +36,7 @@ RUNTIME = RuntimeConfig(
     tokens_per_microbatch=64,
     generation_batch=8,
     runner="threads",
+    ray_address=None,
     max_workers=1,
     checkpoint_every=5,
     checkpoint_minutes=60,

@@ -469,6 +469,7 @@ def runtime(precision: str) -> RuntimeConfig:
             "tokens_per_microbatch": 100,
             "generation_batch": 4,
             "runner": "threads",
+            "ray_address": None,
             "max_workers": 1,
             "checkpoint_every": 1,
             "checkpoint_minutes": 60,
