@@ -25,15 +25,13 @@ from flows.tools.policies import find_policy
 from flows.tracking_config import TrackingConfig
 from tasks.engine.errors import ConfigError, PlumblineError
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
-from tasks.language.conversation import context_of, ends_of
+from tasks.language.conversation import HIGHEST, LOWEST, context_of, ends_of, require_rows
 from tasks.language.seeds import named_generator
 from tasks.language.text import encode_prompt
 from tasks.language.tokenizer import load_tokenizer
 
 ANSWER = 256
 """Tokens of an answer, unless told otherwise."""
-LOWEST, HIGHEST = 0.001, 100
-"""Temperatures above 0: near 0, probabilities are no longer finite."""
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | dict.fromkeys(
     range(127, 160), "\u2421"
 )
@@ -66,6 +64,7 @@ class Partner:
         # an artifact lies in <stage>/<fingerprint>/policy
         self.name = folder.parent.parent.name if folder.name == "policy" else folder.name
         self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
+        require_rows(folder, self._model, self._tokenizer)
         context = context_of(self._model)
         self._temperature, self._tokens = temperature, tokens or min(ANSWER, context // 2)
         self._draws = named_generator(seed, "chat")

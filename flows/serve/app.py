@@ -5,13 +5,14 @@ from typing import Any, Literal
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from flows.serve.respondent import Respondent
 from tasks.engine.errors import DataError, ModelError, PlumblineError
 from tasks.language.chat_layout import Role, Turn
+from tasks.language.conversation import HIGHEST, LOWEST
 
 
 class ChatMessage(BaseModel):
@@ -32,9 +33,16 @@ class ChatRequest(BaseModel):
     messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
-    temperature: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, ge=0, le=HIGHEST, allow_inf_nan=False)
     n: Literal[1] = 1
     stream: Literal[False] = False
+
+    @field_validator("temperature")
+    @classmethod
+    def _drawable(cls, temperature: float) -> float:
+        if 0 < temperature < LOWEST:
+            raise ValueError(f"found {temperature}, expected 0 or at least {LOWEST}")
+        return temperature
 
 
 def create_server(respondent: Respondent) -> FastAPI:
@@ -49,6 +57,8 @@ def create_server(respondent: Respondent) -> FastAPI:
     @app.exception_handler(RequestValidationError)
     def unreadable(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return complaint(400, f"body: found no JSON at character {first['loc'][-1]} ({first['ctx']['error']})")
         return complaint(400, f"{'.'.join(str(part) for part in first['loc'][1:]) or 'body'}: {first['msg']}")
 
     @app.exception_handler(PlumblineError)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tasks.engine.errors import DataError, ModelError
 from tasks.engine.inputs import folder_fields
 from tasks.language.chat_layout import ChatLayout, Turn, has_template
-from tasks.language.conversation import context_of, ends_of
+from tasks.language.conversation import context_of, ends_of, require_rows
 from tasks.language.generation import Sampled, sample
 from tasks.language.models import load_policy
 from tasks.language.room import sampling_room
@@ -55,6 +55,7 @@ class Respondent:
         self.name = f"{folder.resolve().name}-{_digest(folder)[:8]}"
         """What it is asked for by. Other weights have another name, so answers that were kept are never those of another."""
         self._model, self._tokenizer = load_policy(folder, device).eval(), load_tokenizer(folder)
+        require_rows(folder, self._model, self._tokenizer)
         if not has_template(self._tokenizer):
             raise ModelError(
                 f"{folder}: found no chat template, expected one; without it, nothing tells how a conversation is written. Serve "

@@ -127,9 +127,13 @@ def check_report(name: Path | str, model: "PreTrainedModel", report: Mapping[str
     """
     missing = sorted(report["missing_keys"] - {tensor for tensor, *_ in report["mismatched_keys"]})
     if missing:
+        wanted = type(model).__name__
+        found = next(iter(getattr(model.config, "architectures", None) or []), wanted)
+        remedy = "the complete model; save it again with save_pretrained"
+        if found != wanted:
+            remedy = f"a {wanted}, found a {found}; give the folder of another model"
         raise ModelError(
-            f"{name}: its weights lack {len(missing)} tensors that {type(model).__name__} needs, first {missing[0]}; "
-            "expected the complete model; save it again with save_pretrained"
+            f"{name}: its weights lack {len(missing)} tensors that {wanted} needs, first {missing[0]}; expected {remedy}"
         )
     sizes = sorted(report["mismatched_keys"])
     if sizes:

@@ -13,10 +13,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from flows.chat import Partner, answer_all, converse, main, partners_of
 from flows.config import load
+from flows.serve.respondent import Respondent
 from flows.tools.policies import find_policy
 from flows.tracking_config import TrackingConfig
 from tasks.engine.artifacts import ArtifactRef
-from tasks.engine.errors import ConfigError
+from tasks.engine.errors import ConfigError, ModelError
 from tasks.language.chat_layout import Turn
 from tasks.language.text import encode_prompt
 from tests.unit.language.chat_templates import FAMILIES, chat_tokenizer
@@ -245,3 +246,16 @@ def test_temperatures_that_nothing_can_be_drawn_at(
     with pytest.raises(SystemExit):
         main()
     assert f"--temperature: found {float(temperature)}, expected 0" in capsys.readouterr().err
+
+
+def test_a_tokenizer_with_words_that_the_model_does_not_know(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer(FAMILIES["chatml"])
+    rows = len(tokenizer)
+    folder = model_folder(tmp_path)
+    tokenizer.add_tokens(["plumbline"])
+    tokenizer.save_pretrained(folder)
+    sentence = f"found {rows} rows in its embedding and .* ids up to {rows}, expected"
+    with pytest.raises(ModelError, match=sentence):
+        partner(folder)
+    with pytest.raises(ModelError, match=sentence):
+        Respondent(folder, "cpu", 1, 1)

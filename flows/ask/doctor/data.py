@@ -40,7 +40,8 @@ def unclaimed_files(patient: Patient) -> Iterator[Finding]:
     patterns = data.files.model_dump(exclude=NO_ROLES)
     claimed = [pattern for names in patterns.values() for pattern in [*names, *data.files.exclude]]
     for name, path in whole_datasets(files_below(root)).items():
-        if kind_of_file(path) is None or any(matches(name, pattern) for pattern in claimed):
+        kind = kind_of_file(path) or kind_of_file(path.with_name(path.name.lower()))  # .JSONL is a slip in a name, too
+        if kind is None or any(matches(name, pattern) for pattern in claimed):
             continue
         if any(matches(name.rpartition("/")[2], pattern) for pattern in data.files.exclude):
             continue

@@ -1,6 +1,7 @@
 """Chat messages, as OpenAI ({role, content}) or ShareGPT ({from, value}) writes them, and transcripts in one text."""
 
 import re
+from ast import literal_eval
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ TOOLS = ("tool", "function", "tool_call", "tool_response", "function_call", "obs
 """Roles of messages that no policy of ours writes or reads."""
 FIELDS = (("role", "content"), ("from", "value"))
 """Who and what, in each way of writing a message."""
+PRINTED = re.compile(r"\s*\[\{'(role|content|from|value)': ")
 SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -46,6 +48,17 @@ def spelled_messages(text: str) -> list[Any] | None:
         isinstance(item, dict) and any(set(fields) <= item.keys() for fields in FIELDS) for item in spelled
     )
     return spelled if all_messages and spelled else None
+
+
+def printed_messages(text: str) -> bool:
+    """Whether a text is a list of chat messages as Python prints it, such as what pandas writes into a CSV file."""
+    if not PRINTED.match(text):
+        return False
+    try:
+        printed = literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return isinstance(printed, list)
 
 
 def said_in(messages: list[Any], where: str, name: str) -> str:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from tasks.data_prep.deduplicate import normalise
-from tasks.data_prep.sources.messages import said_in, spelled_messages, turns_in
+from tasks.data_prep.sources.messages import printed_messages, said_in, spelled_messages, turns_in
 from tasks.data_prep.sources.records import LeftOut
 from tasks.data_prep.sources.values import kind_of, writable, wrong
 from tasks.data_prep.split import short_digest
@@ -62,6 +62,11 @@ class Row:
         """A list of chat messages, or a text that spells one as JSON; None when the field holds something else."""
         value = self.fields.get(name)
         if isinstance(value, str):
+            if printed_messages(value):
+                found = f"'{name}' is a list of messages as Python prints it"
+                raise self.error(
+                    found, "JSON", "write it with json.dumps instead of str, and a table of them with to_json"
+                )
             return spelled_messages(value)
         if not isinstance(value, list) or (self.table and not all(isinstance(item, dict) for item in value)):
             return None

@@ -204,6 +204,12 @@ FAULTS = [
         ("demonstration.jsonl", "no pattern of data_prep.files", "did you mean demonstrations"),
         "warning",
     ),
+    Fault(
+        "file_in_capitals",
+        lambda at: f.write(at.data / "Demonstrations.JSONL", []),
+        ("Demonstrations.JSONL", "no pattern of data_prep.files", "did you mean demonstrations"),
+        "warning",
+    ),
     Fault("empty_file", f.data(comparisons_more=[]), ("comparisons_more.jsonl", "without rows"), "warning"),
     Fault(
         "missing_role", f.data(comparisons=None), ("found no file for comparisons", "expected one matching comparisons")

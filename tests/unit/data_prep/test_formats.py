@@ -309,3 +309,15 @@ def test_a_row_keeps_what_it_was_before_the_layout(tmp_path: Path) -> None:
     assert [origin.where for origin in origins] == [f"demonstrations.jsonl:{line}" for line in (1, 1, 2)]
     assert [turn.content for turn in origins[1].turns] == ["Add.\n\n1 + 1\n2\n\n2 + 2\n"]
     assert [tuple(turn) for turn in origins[2].turns] == [(it["role"], it["content"]) for it in LONGER[:-1]]
+
+
+@pytest.mark.parametrize("name", ["prompt", "response"])
+def test_messages_as_python_prints_them_are_refused_instead_of_read_as_a_text(tmp_path: Path, name: str) -> None:
+    row = {"prompt": "hi", "response": "yo", name: str([{"role": "user", "content": "it's"}])}
+    with pytest.raises(DataError, match=f"demonstrations.jsonl:1: '{name}' is a list of messages as Python prints it"):
+        taken(tmp_path, "demonstrations.jsonl", row)
+
+
+def test_an_answer_that_shows_such_messages_is_an_answer(tmp_path: Path) -> None:
+    shown = "[{'role': 'user', 'content': x}] is what you pass"
+    assert taken(tmp_path, "demonstrations.jsonl", {"prompt": "hi", "response": shown}).demonstrations

@@ -22,9 +22,10 @@ from tasks.engine.config import AdapterConfig
 from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
 from tasks.language.classifier import load_classifier, save_reward_model
-from tasks.language.models import ScalarModel
+from tasks.language.models import ScalarModel, load_policy
 from tasks.language.tokenizer import add_pad_token
 from tests.unit import tiny
+from tests.unit.language import chat_templates
 
 SHAPE: dict[str, Any] = {
     "vocab_size": tiny.VOCABULARY,
@@ -168,3 +169,8 @@ def test_somebody_elses_reward_model_scores_here_as_it_does_there(tmp_path: Path
     tiny.llama(4).save_pretrained(tmp_path / "policy")
     with pytest.raises(ModelError, match=r"lack 1 tensors .* first score\.weight"):
         load_classifier(tmp_path / "policy", "cpu")
+    chat_templates.chat_tokenizer(chat_templates.FAMILIES["chatml"]).save_pretrained(tmp_path)
+    settings = tmp_path / "config.json"
+    settings.write_text(settings.read_text().replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'))
+    with pytest.raises(ModelError, match="expected a LlamaForCausalLM, found a LlamaForSequenceClassification"):
+        load_policy(tmp_path, "cpu")

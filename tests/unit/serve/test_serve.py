@@ -143,6 +143,7 @@ def test_a_failure_reaches_everybody_who_waits(respondent: Respondent, monkeypat
         ({"max_tokens": 300}, 400, "300 of answer, expected at most the model's context of 256"),
         ({"max_tokens": 0}, 400, "max_tokens: "),
         ({"temperature": -1}, 400, "temperature: "),
+        ({"temperature": 1e-300}, 400, "temperature: "),
         ({"top_p": 0.9}, 400, "top_p: "),
         ({"stream": True}, 400, "stream: "),
         ({"n": 2}, 400, "n: "),
@@ -199,3 +200,9 @@ def test_the_command_tells_how_to_ask(
     assert (started[0]["host"], started[0]["port"]) == ("127.0.0.1", port)
     with pytest.raises(SystemExit, match="error: model: found no model folder"):
         command.main(["model=nowhere", "--port", str(port)])
+
+
+def test_a_body_that_is_no_json_is_told_with_its_place(http: TestClient) -> None:
+    reply = http.post("/v1/chat/completions", content='{"model": ', headers={"content-type": "application/json"})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["message"].startswith("body: found no JSON at character 10 (")
