@@ -113,6 +113,10 @@ def _check_whole(folder: Path) -> None:
             )
 
 
+SCORE = "score.weight"
+"""The head of a model that classifies or scores."""
+
+
 def check_report(name: Path | str, model: "PreTrainedModel", report: Mapping[str, Any], *, some_layers: bool) -> None:
     """Whether the weights are those that the configuration describes, by what transformers reports of loading them.
 
@@ -123,8 +127,14 @@ def check_report(name: Path | str, model: "PreTrainedModel", report: Mapping[str
         some_layers: whether a configuration was given in the place of the folder's, which may leave layers out.
 
     Raises:
-        ModelError: tensors that lack, that have another size, or that belong to layers beyond the configured ones.
+        ModelError: it is a reward model, or tensors lack, have another size, or belong to layers beyond the configured ones.
     """
+    if SCORE in report["unexpected_keys"] and model.get_output_embeddings() is not None:
+        # With tied embeddings nothing is missing: a causal LM would be made of it that nobody trained.
+        raise ModelError(
+            f"{name}: found a reward model ({SCORE} among its weights), expected a {type(model).__name__}; give the folder of "
+            "another model"
+        )
     missing = sorted(report["missing_keys"] - {tensor for tensor, *_ in report["mismatched_keys"]})
     if missing:
         wanted = type(model).__name__

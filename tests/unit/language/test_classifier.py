@@ -171,6 +171,9 @@ def test_somebody_elses_reward_model_scores_here_as_it_does_there(tmp_path: Path
         load_classifier(tmp_path / "policy", "cpu")
     chat_templates.chat_tokenizer(chat_templates.FAMILIES["chatml"]).save_pretrained(tmp_path)
     settings = tmp_path / "config.json"
-    settings.write_text(settings.read_text().replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'))
-    with pytest.raises(ModelError, match="expected a LlamaForCausalLM, found a LlamaForSequenceClassification"):
-        load_policy(tmp_path, "cpu")
+    tied = settings.read_text()
+    assert '"tie_word_embeddings": true' in tied
+    for text in (tied, tied.replace('"tie_word_embeddings": true', '"tie_word_embeddings": false')):
+        settings.write_text(text)
+        with pytest.raises(ModelError, match=r"found a reward model \(score\.weight .*expected a LlamaForCausalLM"):
+            load_policy(tmp_path, "cpu")
