@@ -200,6 +200,8 @@ def test_the_command_tells_how_to_ask(
     assert (started[0]["host"], started[0]["port"]) == ("127.0.0.1", port)
     with pytest.raises(SystemExit, match="error: model: found no model folder"):
         command.main(["model=nowhere", "--port", str(port)])
+    with pytest.raises(SystemExit, match="error: --device: found 'banana', expected cpu, cuda or cuda:N"):
+        command.main([f"model={folder}", "--port", str(port), "--device", "banana"])
 
 
 def test_a_body_that_is_no_json_is_told_with_its_place(http: TestClient) -> None:
