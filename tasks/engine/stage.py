@@ -221,9 +221,7 @@ def run_stage(
             stack.callback(gc.collect)  # before it
             stack.callback(sign.end_training, stage)
             count = context.runtime.processes if divided else 1
-            on_ray = (
-                count > 1 and context.runtime.runner == "ray"
-            )  # which keeps the cards of ranks, on whatever machine
+            on_ray = count > 1 and context.runtime.runner == "ray"  # who gives ranks their cards, on whatever machine
             device = "cpu" if on_ray else context.runtime.device
             devices = stack.enter_context(gpu_slots(store, device, sign, count))
             log = stack.enter_context(stage_run(context, stage, params, tags, memory))
