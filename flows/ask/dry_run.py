@@ -46,7 +46,7 @@ def dry_run(config: RLHFConfig) -> None:
         PlumblineError: a size that cannot be known, or data that cannot be read.
     """
     print(page(config), flush=True)
-    print("\ntime on this machine", flush=True)
+    print("\ntime", flush=True)
     print("\n".join(f"  {line}" for line in time_lines(config)))
 
 
@@ -263,5 +263,6 @@ def _fits(full: StageMemory, half: StageMemory, card: float) -> str:
     if half.peak <= card:
         return f"fits in bf16{largest}"
     if half.state > card:
-        return f"does not fit: the state alone is {half.state / card:.1f} cards, and this code uses one"
+        less = "adapter=lora, runtime.frozen_precision=bf16, and runtime.processes with runtime.shard=full take less"
+        return f"does not fit: the state alone is {half.state / card:.1f} cards; {less}"
     return f"does not fit: lower runtime.tokens_per_microbatch or runtime.generation_batch{largest}"

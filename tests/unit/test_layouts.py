@@ -5,7 +5,7 @@ import pytest
 from flows.ask.arithmetic.memory import FP32, GIB, StageMemory, gathered_bytes, stage_memory
 from flows.ask.arithmetic.shapes import shapes_of
 from flows.config import load
-from flows.layouts import LAYOUTS, cell, table
+from flows.layouts import LAYOUTS, cell, config_of, seconds, table
 
 WIDTH, LAYERS, TOKENS, PLACES = 2048, 24, 50257, 2048
 LAYER = 12 * WIDTH**2
@@ -39,8 +39,13 @@ def test_a_layer_and_what_lies_outside_are_put_together() -> None:
 
 def test_what_does_not_fit_is_marked() -> None:
     fits = StageMemory("ppo", "bf16", 70 * GIB, 10 * GIB, "sampling")
-    assert cell(fits, 80) == "80 (ppo)"
-    assert cell(fits._replace(state=71 * GIB), 80) == "81 (ppo) does not fit"
+    assert cell(fits, 80, 7200.0) == "80 (ppo), 2.0 h"
+    assert cell(fits._replace(state=71 * GIB), 80, 7200.0) == "81 (ppo) does not fit"
+
+
+def test_eight_cards_take_an_eighth_of_the_tokens_time() -> None:
+    one, eight = (seconds(config_of("1.3B", layout)) for layout in (LAYOUTS[0], LAYOUTS[3]))
+    assert 1 / 8 < eight / one < 1.1 / 8  # starting and optimizer steps are not divided
 
 
 @pytest.mark.slow

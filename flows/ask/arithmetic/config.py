@@ -23,3 +23,7 @@ class DryRunConfig(Config):
     """The same for reward_model.body."""
     card_gib: float = Field(gt=0)
     """Memory of one accelerator to compare with, in GiB."""
+    card_tflops: float = Field(gt=0)
+    """What its data sheet gives for products in the run's precision, in TFLOP/s; read where torch sees no GPU."""
+    card_gb_s: float = Field(gt=0)
+    """The same of its memory, in GB/s."""

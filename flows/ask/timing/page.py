@@ -5,7 +5,7 @@ import os
 from flows.ask.arithmetic.shapes import Shapes, shapes_of
 from flows.ask.doctor.patient import Patient
 from flows.ask.timing.before import written_before
-from flows.ask.timing.rates import Rates, Trial
+from flows.ask.timing.rates import MOVED, REACHED, Rates, Trial, declared
 from flows.ask.timing.schedule import Planned, StageKind, planned
 from flows.ask.timing.tokens import Lengths, lengths_of
 from flows.ask.timing.work import START, Work, work_of
@@ -26,15 +26,14 @@ def time_lines(config: RLHFConfig) -> list[str]:
         PlumblineError: a size or data that cannot be known.
     """
     patient, shapes = Patient(config), shapes_of(config)
-    if config.runtime.device.startswith("cuda") and not patient.on_gpu:
-        return [f"not estimated: runtime.device is {config.runtime.device}, and torch sees no GPU here"]
     of_data, measured = lengths_of(patient), written_before(config)
     lengths = of_data if measured is None else of_data._replace(written=measured)
-    known = (
-        "as long as the demonstrations'"
-        if measured is None
-        else "as earlier runs in this store sampled from this PPO-init"
-    )
+    if measured is not None:
+        known = "as earlier runs in this store sampled from this PPO-init"
+    elif config.data_prep.source == "sandbox" or patient.sample is not None:
+        known = "as long as the demonstrations'"
+    else:
+        known = "half of what is allowed, as prompts too, for there is no data to measure yet"
     rates = rates_of(config, shapes, of_data)
     expected, most = (stages_of(patient, shapes, each, rates) for each in (lengths, longest(config, lengths)))
     lines = [f"{'':<16}{'expected':>10}{'at most':>10}"]
@@ -70,9 +69,11 @@ def stages_of(patient: Patient, shapes: Shapes, lengths: Lengths, rates: Rates) 
 
 
 def ranks_of(runtime: RuntimeConfig) -> int:
-    """Processes of one stage that have a device, or the cores for their threads, to themselves."""
+    """Processes of one stage that have a device, or the cores for their threads, to themselves; GPUs that are not here are
+    taken to be as many as asked for.
+    """
     cuda = runtime.device.startswith("cuda")
-    there = gpus_here() if cuda else (os.cpu_count() or 1) // runtime.threads
+    there = gpus_here() or runtime.processes if cuda else (os.cpu_count() or 1) // runtime.threads
     return max(1, min(runtime.processes, there))
 
 
@@ -84,7 +85,9 @@ def gpus_here() -> int:
 
 
 def rates_of(config: RLHFConfig, shapes: Shapes, lengths: Lengths) -> Rates:
-    """Of this machine, on a batch shaped like the run's."""
+    """Of this machine, on a batch shaped like the run's; of a GPU that is not here, from its data sheet."""
+    if config.runtime.device.startswith("cuda") and not gpus_here():
+        return card_rates(config, shapes)
     from flows.ask.arithmetic.networks import network_config
     from flows.ask.timing.measuring import MeasuredModel, rates_here
 
@@ -92,6 +95,13 @@ def rates_of(config: RLHFConfig, shapes: Shapes, lengths: Lengths) -> Rates:
     batch = Trial(max(1, round(lengths.asked)), max(1, round(lengths.response)), rows)
     learner = MeasuredModel(network_config(config), shapes.policy.parameters, adapter_of(config))
     return rates_here(learner, config.runtime, batch, environment.HOME)
+
+
+def card_rates(config: RLHFConfig, shapes: Shapes) -> Rates:
+    """Of the card that ``dry_run`` declares, on which each rank samples its part of PPO's rows."""
+    card, runtime = config.dry_run, config.runtime
+    rows = max(1, min(runtime.generation_batch, config.ppo.episodes_per_iteration // runtime.processes))
+    return declared(shapes.policy.parameters, runtime, rows, card.card_tflops, card.card_gb_s)
 
 
 def adapter_of(config: RLHFConfig) -> AdapterConfig | None:
@@ -111,11 +121,22 @@ def basis(config: RLHFConfig, rates: Rates, lengths: Lengths, known: str, shapes
             "" if ranks == config.runtime.processes else f", not {config.runtime.processes}: there is no room for more"
         )
     cut = "" if rates.parameters == shapes.policy.parameters else f", on {rates.parameters:,} parameters of it"
+    if rates.measured:
+        source = [
+            f"measured on {rates.machine}, {rates.measured}: {rates.gflops:,.0f} GFLOP/s of a matrix product; the model reads "
+            f"{1 / scaled.read:,.0f} tokens a second, trains on {1 / scaled.train:,.0f} (a batch of {rates.tokens}) and samples "
+            f"{1 / scaled.sample:,.0f} ({rates.rows} rows side by side){adapter}{cut}",
+            f"kept in {environment.HOME / 'rates.json'}; delete it to measure again",
+        ]
+    else:
+        source = [
+            f"nothing measured, torch sees no GPU here: {rates.machine} (dry_run.card_tflops, dry_run.card_gb_s) that "
+            f"reaches {REACHED:.0%} of its operations and {MOVED:.0%} of its memory's rate; the model reads {1 / scaled.read:,.0f} tokens "
+            f"a second, trains on {1 / scaled.train:,.0f} and samples {1 / scaled.sample:,.0f} ({rates.rows} rows side by side)"
+            f"{adapter}; what ranks exchange is not counted",
+        ]
     return [
-        f"measured on {rates.machine}, {rates.measured}: {rates.gflops:,.0f} GFLOP/s of a matrix product; the model reads "
-        f"{1 / scaled.read:,.0f} tokens a second, trains on {1 / scaled.train:,.0f} (a batch of {rates.tokens}) and samples "
-        f"{1 / scaled.sample:,.0f} ({rates.rows} rows side by side){adapter}{cut}",
-        f"kept in {environment.HOME / 'rates.json'}; delete it to measure again",
+        *source,
         f"expected: sampled responses of {lengths.written:.0f} tokens, {known}; at most: "
         f"{config.ppo.response_tokens}, as a policy writes that never ends one (data_prep.response_tokens)",
         f"taken for granted: prompts of {lengths.asked:.0f} tokens, nothing found in the store, {START:g} s of each stage for "

@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from tasks.engine.config import RuntimeConfig
 
 MATRIX = 1024
+REACHED = 0.4
+"""Share of a data sheet's operations that training and reading are taken to reach; ours, PaLM and Llama report 0.38 to 0.46."""
+MOVED = 0.5
+"""Share of a data sheet's memory rate that sampling and optimizer steps are taken to reach; ours."""
 
 
 class Rates(BaseModel):
@@ -73,6 +77,37 @@ def guessed(parameters: int, runtime: RuntimeConfig) -> Rates:
         adapted_train=3 * token / 0.75,
         adapted_sample=token / 0.25,
         update=update_rate(runtime),
+    )
+
+
+def declared(parameters: int, runtime: RuntimeConfig, rows: int, tflops: float, gb_s: float) -> Rates:
+    """Of a card that is not here, from its data sheet.
+
+    A forward pass takes two operations a parameter and token, a backward pass twice as many, and layers that are computed again
+    one more forward pass. A sampled token reads every weight once for all rows, and an optimizer step moves seven numbers a
+    parameter (AdamW reads weight, gradient and two moments, and writes three of them).
+
+    Args:
+        rows: sampled side by side.
+        tflops: for products, of the data sheet.
+        gb_s: of its memory, of the data sheet.
+    """
+    operations, moved = REACHED * tflops * 1e12, MOVED * gb_s * 1e9
+    forward, weight = 2 * parameters / operations, 2 if runtime.precision == "bf16" else 4
+    train, sample = (3 + runtime.gradient_checkpointing) * forward, max(forward, weight * parameters / moved / rows)
+    return Rates(
+        machine=f"a card of {tflops:g} TFLOP/s and {gb_s:g} GB/s",
+        measured="",
+        gflops=1e3 * tflops,
+        parameters=parameters,
+        tokens=0,
+        read=forward,
+        train=train,
+        rows=rows,
+        sample=sample,
+        adapted_train=train - forward,  # no gradients of weights
+        adapted_sample=sample,
+        update=7 * 4 / moved,
     )
 
 

@@ -13,8 +13,8 @@ from flows.ask.dry_run import dry_run
 from flows.ask.timing import measuring
 from flows.ask.timing import page as timing_page
 from flows.ask.timing.measuring import MeasuredModel, rates_here
-from flows.ask.timing.page import ranks_of, show, stages_of
-from flows.ask.timing.rates import Rates, Trial
+from flows.ask.timing.page import ranks_of, show, stages_of, time_lines
+from flows.ask.timing.rates import Rates, Trial, declared
 from flows.ask.timing.schedule import planned
 from flows.ask.timing.tokens import Lengths
 from flows.ask.timing.work import Work, work_of
@@ -135,6 +135,32 @@ def test_ranks_divide_tokens_and_take_time_to_start() -> None:
     assert work.seconds(RATES, 100, ranks=2) == pytest.approx((1.0 + 0.6 + 0.5) / 2 + 5 * 100 * 1e-6 + 2.0 + 6.0)
 
 
+def test_a_card_that_is_not_here_is_as_fast_as_its_data_sheet() -> None:
+    """By hand: 10 million parameters, 40 % of 1 TFLOP/s, 50 % of 100 GB/s."""
+    runtime = miniature("runtime=gpu").runtime
+    few, many = (declared(10_000_000, runtime, rows, 1.0, 100.0) for rows in (2, 1000))
+    assert few.read == pytest.approx(2e7 / 0.4e12) and few.train == pytest.approx(3 * few.read)
+    assert few.adapted_train == pytest.approx(2 * few.read)
+    assert few.sample == pytest.approx(2 * 1e7 / 50e9 / 2)  # every weight is read for two tokens
+    assert many.sample == pytest.approx(many.read)  # products take longer than reading
+    assert few.update == pytest.approx(28 / 50e9)
+    again = runtime.model_copy(update={"gradient_checkpointing": True, "precision": "fp32"})
+    slow = declared(10_000_000, again, 2, 1.0, 100.0)
+    assert slow.train == pytest.approx(4 * few.read) and slow.sample == pytest.approx(2 * few.sample)
+
+
+def test_without_a_gpu_the_declared_card_is_taken_and_every_rank_has_one() -> None:
+    config = load(["experiment=instructgpt_1_3b", "runtime.processes=8", "dry_run.card_tflops=100"])
+    text = "\n".join(time_lines(config))
+    for words in (
+        "nothing measured, torch sees no GPU here: a card of 100 TFLOP/s and 2039 GB/s",
+        "(64 rows side by side)",  # 512 episodes an iteration
+        "half of what is allowed",
+        "8 processes at work on one stage",
+    ):
+        assert words in text
+
+
 @pytest.mark.parametrize(("asked", "cores", "found"), [(1, 8, 1), (4, 8, 4), (4, 2, 2), (4, 1, 1)])
 def test_no_more_ranks_help_than_there_are_cores(
     monkeypatch: pytest.MonkeyPatch, asked: int, cores: int, found: int
@@ -196,7 +222,7 @@ def test_a_dry_run_states_what_was_measured(
     monkeypatch.setattr(environment, "HOME", tmp_path)
     dry_run(miniature("ppo.episodes=64000"))
     shown = capsys.readouterr().out
-    stages = [line.split()[0] for line in shown.partition("time on this machine")[2].splitlines() if line.strip()]
+    stages = [line.split()[0] for line in shown.partition("\ntime\n")[2].splitlines() if line.strip()]
     assert stages[:9] == [
         "expected",
         "data_prep",
@@ -219,8 +245,6 @@ def test_a_dry_run_states_what_was_measured(
         str(tmp_path / "rates.json"),
     ):
         assert words in shown
-    dry_run(miniature("runtime=gpu"))
-    assert "not estimated: runtime.device is cuda" in capsys.readouterr().out
 
 
 def test_times_are_shown_in_a_unit_that_can_be_read() -> None:
