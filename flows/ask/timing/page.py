@@ -129,11 +129,11 @@ def basis(config: RLHFConfig, rates: Rates, lengths: Lengths, known: str, shapes
             f"kept in {environment.HOME / 'rates.json'}; delete it to measure again",
         ]
     else:
+        shares = f"{REACHED:.0%} of its operations and {MOVED:.0%} of its memory's rate"
         source = [
-            f"nothing measured, torch sees no GPU here: {rates.machine} (dry_run.card_tflops, dry_run.card_gb_s) that "
-            f"reaches {REACHED:.0%} of its operations and {MOVED:.0%} of its memory's rate; the model reads {1 / scaled.read:,.0f} tokens "
-            f"a second, trains on {1 / scaled.train:,.0f} and samples {1 / scaled.sample:,.0f} ({rates.rows} rows side by side)"
-            f"{adapter}; what ranks exchange is not counted",
+            f"nothing measured, torch sees no GPU here: {rates.machine} (dry_run.card_tflops, dry_run.card_gb_s) that reaches "
+            f"{shares}; the model reads {1 / scaled.read:,.0f} tokens a second, trains on {1 / scaled.train:,.0f} and samples "
+            f"{1 / scaled.sample:,.0f} ({rates.rows} rows side by side){adapter}; what ranks exchange is not counted",
         ]
     return [
         *source,
