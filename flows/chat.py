@@ -19,7 +19,7 @@ from rich.table import Table
 
 from flows import terminal
 from flows.config import load
-from flows.parser import Parser
+from flows.parser import Parser, policy_and_tracking
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.tools.policies import find_policy
 from flows.tracking_config import TrackingConfig
@@ -208,7 +208,7 @@ def converse(console: Console, partners: Sequence[Partner]) -> None:
                 console.print(unread, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def partners_of(given: argparse.Namespace, settings: dict[str, str], tracking: TrackingConfig) -> list[Partner]:
+def partners_of(given: argparse.Namespace, model: str, tracking: TrackingConfig) -> list[Partner]:
     """The policy, and what it is compared with.
 
     Raises:
@@ -217,12 +217,12 @@ def partners_of(given: argparse.Namespace, settings: dict[str, str], tracking: T
     from flows.ask.doctor.requirements import check_device  # seconds of imports, for which --help does not wait
 
     check_device(given.device, knob="--device", otherwise="--device cpu")
-    named = find_policy(settings["model"], tracking)
+    named = find_policy(model, tracking)
     folders = [named.folder]
     if given.compare == "":
         if named.sft is None:
             raise ConfigError(
-                f"--compare: which SFT policy {settings['model']} was made from is not known here; give its folder: "
+                f"--compare: which SFT policy {model} was made from is not known here; give its folder: "
                 "--compare FOLDER"
             )
         folders.insert(0, named.sft)
@@ -244,9 +244,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     given = parser.parse_intermixed_args()
-    settings = dict(item.partition("=")[::2] for item in given.settings)
-    if not settings.get("model"):
-        parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
+    model, others = policy_and_tracking(parser, given.settings)
     if given.tokens is not None and given.tokens < 1:
         parser.error(f"--tokens: found {given.tokens}, expected at least 1")
     if given.temperature != 0 and not LOWEST <= given.temperature <= HIGHEST:
@@ -257,8 +255,8 @@ def main() -> None:
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # one message that is no text should not end the conversation
     try:
-        tracking = load([f"{name}={value}" for name, value in settings.items() if name != "model"]).tracking
-        converse(screen, partners_of(given, settings, tracking))
+        tracking = load(others).tracking
+        converse(screen, partners_of(given, model, tracking))
     except PlumblineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -58,6 +58,18 @@ class Parser(argparse.ArgumentParser):
         return f"{called}: found nothing{expected}; `{self.prog} --help` prints what there is"
 
 
+def policy_and_tracking(parser: Parser, words: Sequence[str]) -> tuple[str, list[str]]:
+    """The policy that ``model=...`` names, and the other ``key=value`` words; a mistake ends the command."""
+    keys = [word.partition("=")[0] for word in words]
+    for key in keys:
+        if keys.count(key) > 1:
+            parser.error(f"{key}: found it {keys.count(key)} times, expected it once")
+    model = next((word.partition("=")[2] for word in words if word.startswith("model=")), "")
+    if not model:
+        parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
+    return model, [word for word in words if not word.startswith("model=")]
+
+
 class _Command(Parser):
     """One of several commands. Without this, the parser above it would be asked about options that only this one knows."""
 

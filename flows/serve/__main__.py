@@ -7,7 +7,7 @@ import sys
 
 from flows.config import load
 from flows.pages import check_port
-from flows.parser import Parser
+from flows.parser import Parser, policy_and_tracking
 from flows.process import environment  # noqa: F401  first: sets where the databases lie
 from flows.tools.policies import find_policy
 from tasks.engine.errors import PlumblineError
@@ -32,15 +32,13 @@ def main(typed: list[str]) -> None:
     """Command line: the server, until Ctrl-C."""
     parser = arguments()
     given = parser.parse_intermixed_args(typed)
-    settings = dict(item.partition("=")[::2] for item in given.settings)
-    if not settings.get("model"):
-        parser.error("which model? model=FOLDER, model=<MLflow run id> or model=models:/plumbline-policy@champion")
+    model, others = policy_and_tracking(parser, given.settings)
     if given.together < 1 or (given.threads is not None and given.threads < 1):
         parser.error("--together and --threads are at least 1")
     try:
         check_port(given.port)
-        tracking = load([f"{name}={value}" for name, value in settings.items() if name != "model"]).tracking
-        folder = find_policy(settings["model"], tracking).folder
+        tracking = load(others).tracking
+        folder = find_policy(model, tracking).folder
         import torch  # and what else takes seconds to import: a mistake in what was typed is answered before
         import uvicorn
 

@@ -23,6 +23,19 @@ class ChatMessage(BaseModel):
     role: Role
     content: str
 
+    @field_validator("content", mode="before")
+    @classmethod
+    def _joined(cls, content: Any) -> Any:
+        """Parts, as many clients write a text, follow each other with nothing between them."""
+        if not isinstance(content, list):
+            return content
+        for part in content:
+            if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
+                raise ValueError(
+                    f"found the part {str(part)[:80]}, expected {{type: text, text: ...}}; nothing else is read"
+                )
+        return "".join(str(part["text"]) for part in content)
+
 
 class ChatRequest(BaseModel):
     """The part of the protocol that is read, with its defaults."""

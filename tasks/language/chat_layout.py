@@ -102,7 +102,7 @@ class ChatLayout:
     def _unusable(self, found: str, expected: str) -> ModelError:
         return ModelError(
             f"chat template of {self._tokenizer.name_or_path or type(self._tokenizer).__name__}: {found}, expected "
-            f'{expected}; give a layout of your own, such as data_prep.prompt_layout="{{prompt}}"'
+            f'{expected}; mend the template, or train with a layout of your own: data_prep.prompt_layout="{{prompt}}"'
         )
 
 

@@ -132,7 +132,7 @@ def test_commands(tmp_path: Path) -> None:
 def test_two_policies_answer_side_by_side(tmp_path: Path) -> None:
     folders = [model_folder(tmp_path / name, seed) for seed, name in enumerate(("sft", "ppo"))]
     given = argparse.Namespace(compare=str(folders[0]), device="cpu", system=None, temperature=1.0, tokens=8, seed=1)
-    both = partners_of(given, {"model": str(folders[1])}, load([]).tracking)
+    both = partners_of(given, str(folders[1]), load([]).tracking)
     console, written = screen()
     answer_all(console, both, "Hi [bold]")
     assert [item.name for item in both] == ["sft", "ppo"]
@@ -146,13 +146,13 @@ def test_what_is_no_policy_is_said(tmp_path: Path, name: str) -> None:
     assert isinstance(tracking, TrackingConfig)
     given = argparse.Namespace(compare=None, device="cpu", system=None, temperature=1.0, tokens=8, seed=1)
     with pytest.raises(ConfigError, match="expected"):
-        partners_of(given, {"model": name}, tracking)
+        partners_of(given, name, tracking)
 
 
 def test_a_foreign_folder_has_no_sft_of_its_own(tmp_path: Path) -> None:
     given = argparse.Namespace(compare="", device="cpu", system=None, temperature=1.0, tokens=8, seed=1)
     with pytest.raises(ConfigError, match="--compare FOLDER"):
-        partners_of(given, {"model": str(model_folder(tmp_path))}, load([]).tracking)
+        partners_of(given, str(model_folder(tmp_path)), load([]).tracking)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_foreign_folder_has_no_sft_of_its_own(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(tmp_path: Path, device: str, sentence: str) -> None:
     given = argparse.Namespace(compare=None, device=device, system=None, temperature=1.0, tokens=8, seed=1)
     with pytest.raises(ConfigError, match=sentence):
-        partners_of(given, {"model": str(model_folder(tmp_path))}, load([]).tracking)
+        partners_of(given, str(model_folder(tmp_path)), load([]).tracking)
 
 
 def test_a_policy_of_the_store_is_compared_with_the_sft_that_it_was_made_from(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from flows import pages, store
 from flows.label import __main__ as label
-from flows.parser import Parser
+from flows.parser import Parser, policy_and_tracking
 
 HOUSE = Path(__file__).parents[2]
 
@@ -109,3 +109,26 @@ def test_every_command_line_of_the_project_is_read_so() -> None:
     made = [path for folder in ("flows", "deployments") for path in (HOUSE / folder).rglob("*.py")]
     bare = [path.name for path in made if "ArgumentParser" in path.read_text(encoding="utf-8")]
     assert bare == ["parser.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["model=a", "model=b"], "error: model: found it 2 times, expected it once"),
+        (["model=a", "tracking.root=x", "tracking.root=x"], "error: tracking.root: found it 2 times, expected it once"),
+        (["model="], "error: which model? model=FOLDER"),
+        (["tracking.root=x"], "error: which model? model=FOLDER"),
+    ],
+)
+def test_one_policy_is_named_once(capsys: pytest.CaptureFixture[str], words: list[str], sentence: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        policy_and_tracking(Parser(prog="chat"), words)
+    assert ended.value.code == 2 and capsys.readouterr().err.startswith(sentence)
+
+
+def test_a_policy_and_where_the_runs_are() -> None:
+    words = ["tracking.root=/x", "model=models:/plumbline-policy@champion"]
+    assert policy_and_tracking(Parser(prog="chat"), words) == (
+        "models:/plumbline-policy@champion",
+        ["tracking.root=/x"],
+    )

@@ -147,6 +147,11 @@ def test_a_failure_reaches_everybody_who_waits(respondent: Respondent, monkeypat
         ({"top_p": 0.9}, 400, "top_p: "),
         ({"stream": True}, 400, "stream: "),
         ({"n": 2}, 400, "n: "),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+            400,
+            "found the part {'type': 'image_url'",
+        ),
     ],
 )
 def test_what_is_not_read_is_refused(
@@ -155,6 +160,20 @@ def test_what_is_not_read_is_refused(
     reply = http.post("/v1/chat/completions", json=request(respondent, **changes))
     assert reply.status_code == status
     assert sentence in reply.json()["error"]["message"]
+
+
+def test_a_turn_may_come_in_parts(http: TestClient, respondent: Respondent) -> None:
+    in_parts = [
+        turn | {"content": [{"type": "text", "text": half} for half in halves(turn["content"])]} for turn in TALK
+    ]
+    whole, parts = (
+        http.post("/v1/chat/completions", json=request(respondent, messages=talk)).json() for talk in (TALK, in_parts)
+    )
+    assert parts["choices"] == whole["choices"] and parts["usage"] == whole["usage"]
+
+
+def halves(text: str) -> tuple[str, str]:
+    return text[: len(text) // 2], text[len(text) // 2 :]
 
 
 def test_a_length_is_not_needed(http: TestClient, respondent: Respondent) -> None:
