@@ -42,7 +42,7 @@ def _decoded(model: PreTrainedModel, rows: list[list[int]]) -> Tensor:  # (B, ST
 def _scored(model: PreTrainedModel, rows: list[list[int]]) -> Tensor:  # (B, STEPS, V)
     prompts = [row[:length] for row, length in zip(rows, PROMPTS, strict=True)]
     batch = pad_batch(prompts, [row[-STEPS:] for row in rows], 0).to(model.device)
-    which = torch.arange(len(rows), device=model.device).repeat_interleave(STEPS)
-    columns = torch.cat([torch.arange(length - 1, length - 1 + STEPS) for length in PROMPTS]).to(model.device)
+    which = torch.arange(len(rows)).repeat_interleave(STEPS)
+    columns = torch.cat([torch.arange(length - 1, length - 1 + STEPS) for length in PROMPTS])
     states = hidden_states(trunk_of(model), batch, batch.lengths, which, columns)
     return logits_of(model, states.view(len(rows), STEPS, -1)).float()

@@ -34,10 +34,13 @@ def attending(trunk: PreTrainedModel, how: str) -> Iterator[None]:
     """Inside this context the trunk attends by ``PACKED`` or ``DECODING`` and wants the arguments of that function."""
     usual = trunk.config._attn_implementation
     trunk.set_attn_implementation(how)
+    # Some families look for padding at each token, which makes an accelerator wait; here is none.
+    trunk.warn_if_padding_and_no_attention_mask = lambda *_: None
     try:
         with fused(trunk):
             yield
     finally:
+        del trunk.warn_if_padding_and_no_attention_mask
         trunk.set_attn_implementation(usual)
 
 
@@ -203,10 +206,10 @@ def _real_places(lengths: Sequence[int], device: torch.device) -> Tensor:  # (N,
     return _places(tuple(lengths), device)
 
 
-@lru_cache(maxsize=4)  # all layers of a forward ask the same, and nonzero waits for the GPU
+@lru_cache(maxsize=4)  # all layers of a forward ask the same
 def _places(lengths: tuple[int, ...], device: torch.device) -> Tensor:  # (N,)
-    lengths_on = torch.tensor(lengths, device=device)
-    return (torch.arange(max(lengths), device=device) < lengths_on[:, None]).flatten().nonzero().squeeze(1)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    return real.flatten().nonzero().squeeze(1).to(device)
 
 
 def _on_grid(part: Tensor, lengths: Sequence[int]) -> Tensor:  # (1, H, N, d) -> (1, H, B * T, d)

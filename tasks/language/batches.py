@@ -14,7 +14,10 @@ from tasks.engine.errors import DataError
 
 
 class TokenBatch(NamedTuple):
-    """B sequences of prompt and response."""
+    """B sequences of prompt and response.
+
+    Lengths are on the CPU wherever the tokens are: shapes follow from them, and nobody waits for an accelerator to know one.
+    """
 
     input_ids: Tensor  # (B, T) int64, padded on the right
     prompt_lengths: Tensor  # (B,) int64, at least 1
@@ -31,14 +34,19 @@ class TokenBatch(NamedTuple):
         return int(self.response_lengths.max()) if len(self.response_lengths) else 0
 
     @property
+    def response_places(self) -> tuple[Tensor, Tensor]:  # (N,), (N,) on the CPU
+        """Row and column of each response token; column t is response token t."""
+        rows, columns = (torch.arange(self.response_width) < self.response_lengths[:, None]).nonzero(as_tuple=True)
+        return rows, columns
+
+    @property
     def response_mask(self) -> Tensor:  # (B, R) bool
-        """True on response tokens, EOS included; column t is response token t."""
-        columns = torch.arange(self.response_width, device=self.response_lengths.device)
-        return columns < self.response_lengths[:, None]
+        """True on response tokens, EOS included; with the tokens."""
+        return (torch.arange(self.response_width) < self.response_lengths[:, None]).to(self.input_ids.device)
 
     def to(self, device: torch.device | str) -> "TokenBatch":
-        """The same batch on another device."""
-        return TokenBatch(*(part.to(device) for part in self))
+        """The same batch with its tokens on another device."""
+        return self._replace(input_ids=self.input_ids.to(device))
 
 
 def pad_batch(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:

@@ -82,7 +82,7 @@ def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor, rows:
     Args:
         trunk: see ``trunk_of``.
         batch: right-padded rows; any id may stand in the padding, even one outside the vocabulary.
-        read: (B,) tokens of each row that the trunk reads, at least 1.
+        read: (B,) tokens of each row that the trunk reads, at least 1; on the CPU, as the next two.
         rows: (M,) the row of each token that is asked for.
         columns: (M,) its place in the row, less than the row's ``read``; no token is asked for twice.
 
@@ -91,14 +91,15 @@ def hidden_states(trunk: PreTrainedModel, batch: TokenBatch, read: Tensor, rows:
     """
     width = int(read.max())
     ids = batch.input_ids[:, :width]
-    places = torch.arange(width, device=ids.device)
+    places = torch.arange(width)
     real = places < read[:, None]
     if packs(trunk):
-        wanted = (read.cumsum(0) - read)[rows] + columns
-        return packed_states(trunk, ids[real], places.expand_as(ids)[real], read.tolist(), wanted)
+        wanted, positions = (read.cumsum(0) - read)[rows] + columns, places.expand_as(real)[real]
+        ids = ids[real.nonzero(as_tuple=True)]
+        return packed_states(trunk, ids, positions.to(ids.device), read.tolist(), wanted.to(ids.device))
     # Right padding and causal attention need neither mask nor positions, and attention then takes its fastest path.
     with recomputed(_recomputable(trunk)):
-        output = trunk(input_ids=torch.where(real, ids, ids[:, :1]), use_cache=False)
+        output = trunk(input_ids=torch.where(real.to(ids.device), ids, ids[:, :1]), use_cache=False)
     return output.last_hidden_state[rows, columns]  # type: ignore[no-any-return]
 
 

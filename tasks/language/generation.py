@@ -5,6 +5,7 @@ taken out. Each row draws from its own uniform numbers, fixed before the first t
 not depend on how many rows are sampled side by side, up to rounding in the logits.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from tasks.language.room import Room, nothing, sampling_room
 
 COMPACT_BELOW = 0.8
 """Ended rows are taken out when at most this fraction of the rows is still running."""
+LOOK_EVERY = defaultdict(lambda: 16, cpu=1)
+"""Tokens between two looks at which rows have ended: an accelerator has to be waited for."""
 
 
 class Sampled(NamedTuple):
@@ -213,6 +216,7 @@ class _Decoding:
         """Sample until every row has ended or is full."""
         states = self.reader.read_prompts()
         running = torch.ones_like(self.rows, dtype=torch.bool)  # has not ended, at this token or at an earlier one
+        looks = LOOK_EVERY[self.rows.device.type]
         for step in range(self.steps):
             logits = logits_of(self.model, states)
             row_uniform = None if uniform is None else uniform[self.rows, step]
@@ -224,13 +228,16 @@ class _Decoding:
                     table[self.rows, step] = part
             self.said[self.rows, step] = tokens
             running = running & (tokens != eos_id)
-            count = int(running.sum())
-            if count == 0 or step + 1 == self.steps:
+            if step + 1 == self.steps:
                 break
-            if self.reader.compacts and count <= COMPACT_BELOW * len(tokens):
-                keep = running.nonzero().squeeze(1)
-                self.rows, tokens, running = self.rows[keep], tokens[keep], running[keep]
-                self.reader.keep(keep)
+            if (step + 1) % looks == 0:
+                count = int(running.sum())
+                if count == 0:
+                    break
+                if self.reader.compacts and count <= COMPACT_BELOW * len(tokens):
+                    keep = running.nonzero().squeeze(1)
+                    self.rows, tokens, running = self.rows[keep], tokens[keep], running[keep]
+                    self.reader.keep(keep)
             states = self.reader.read(tokens)
         return [truncate_after_eos(response, eos_id) for response in self.said.tolist()]
 

@@ -94,7 +94,7 @@ def _response_logprobs(
     model: PreTrainedModel, batch: TokenBatch, temperature: float, with_entropy: bool
 ) -> Tensor | TokenStatistics:
     states, mask = states_before_response(trunk_of(model), batch)
-    rows, columns = mask.nonzero(as_tuple=True)  # (N,) response tokens of the batch
+    rows, columns = batch.response_places
     labels = batch.input_ids[rows, batch.prompt_lengths[rows] + columns]
     chunks = _chunks(len(labels), model.get_output_embeddings().weight.shape[0])
     recompute = len(chunks) > 1 and torch.is_grad_enabled()
@@ -114,9 +114,8 @@ def states_before_response(trunk: PreTrainedModel, batch: TokenBatch) -> tuple[T
     """
     # The last token of a row predicts nothing that is asked for, so the trunk does not read it.
     read = (batch.lengths - 1).clamp(min=1)
-    mask = batch.response_mask
-    rows, columns = mask.nonzero(as_tuple=True)
-    return hidden_states(trunk, batch, read, rows, batch.prompt_lengths[rows] - 1 + columns), mask
+    rows, columns = batch.response_places
+    return hidden_states(trunk, batch, read, rows, batch.prompt_lengths[rows] - 1 + columns), batch.response_mask
 
 
 def _head(

@@ -174,7 +174,7 @@ class ScalarModel(nn.Module):
         return reading(self, self._values, batch)
 
     def _scores(self, batch: TokenBatch) -> Tensor:
-        rows = torch.arange(len(batch.lengths), device=batch.lengths.device)
+        rows = torch.arange(len(batch.lengths))
         return self._read(hidden_states(self.backbone, batch, batch.lengths, rows, batch.lengths - 1))
 
     def _values(self, batch: TokenBatch) -> Tensor:

@@ -27,7 +27,7 @@ def pretraining_loss(policy: PreTrainedModel, rows: Tensor, *, divisor: int) -> 
 
     A sum divided by ``divisor``, which belongs to the whole minibatch, so that microbatches add up.
     """
-    first = torch.ones(rows.shape[0], dtype=torch.long, device=rows.device)
+    first = torch.ones(rows.shape[0], dtype=torch.long)
     # a row is a prompt of one token and a response of all others; the temperature of sampling has no say here
     batch = TokenBatch(rows, first, first * (rows.shape[1] - 1))
     return -response_logprobs(policy, batch, temperature=1.0).sum() / divisor

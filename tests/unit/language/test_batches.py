@@ -1,7 +1,6 @@
 import random
 
 import pytest
-import torch
 
 from tasks.engine.errors import DataError
 from tasks.language.batches import microbatches, pad_batch
@@ -35,6 +34,7 @@ def test_a_row_longer_than_the_budget_stands_alone() -> None:
     assert microbatches([], 100) == []
 
 
-def test_moving_keeps_every_part() -> None:
+def test_tokens_move_and_lengths_stay() -> None:
     moved = pad_batch([[1]], [[2]], 0).to("meta")
-    assert all(part.device == torch.device("meta") for part in moved)
+    assert [part.device.type for part in moved] == ["meta", "cpu", "cpu"]
+    assert moved.response_mask.is_meta and moved.response_width == 1
