@@ -6,6 +6,7 @@ from pathlib import Path
 OWN = Path("/proc/self")
 """What the kernel tells a process of itself, where there is such a folder; psutil cannot let the peak begin anew."""
 MIB = 2**20
+PEAK = "cost/peak_mib"
 
 
 class Meter:
@@ -34,9 +35,9 @@ class Meter:
         if self._on_gpu:
             import torch
 
-            found["cost/peak_mib"] = torch.cuda.max_memory_allocated(self._device) / MIB
+            found[PEAK] = torch.cuda.max_memory_allocated(self._device) / MIB
         elif self._known and (peak := _peak_kib()) is not None:
-            found["cost/peak_mib"] = peak / 1024
+            found[PEAK] = peak / 1024
         return found
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache, lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,3 +157,13 @@ def fingerprint(depends_on: Mapping[str, Any]) -> str:
     """20 hex digits that stand for everything a result depends on."""
     text = json.dumps(depends_on, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def program() -> str:
+    """What runs here, in words, to be compared with what runs on another machine: this program, the code of its stages (between
+    two releases the version stays), and torch."""
+    import torch
+
+    files = sorted(path for path in (PROJECT / "tasks").rglob("*") if path.suffix in (".py", ".jinja"))
+    code = _short_digest("".join(f"{path.relative_to(PROJECT)}\n{path.read_text(encoding='utf-8')}" for path in files))
+    return f"plumbline {metadata.version('plumbline')} (source {code[:8]}) with torch {torch.__version__}"

@@ -32,6 +32,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tasks.engine.checkpoint import latest_step
 from tasks.engine.collective import Collective, RankLost
+from tasks.engine.cost import PEAK, Meter
 from tasks.engine.errors import Interrupted, PlumblineError, WorkerKilled
 from tasks.engine.parent import die_with_parent
 from tasks.engine.ranks import among, here
@@ -247,7 +248,7 @@ def part(
     together: Callable[[], Collective],
     sentences: Any,
 ) -> dict[str, float]:
-    """Tell a stage's story as one of its ranks, in a process of its own.
+    """Tell a stage's story as one of its ranks, in a process of its own; the peak of memory is the largest of any rank's.
 
     Args:
         story: the stage's.
@@ -266,10 +267,12 @@ def part(
     torch.set_num_threads(shop.runtime.threads)
     with among(together()), tempfile.TemporaryDirectory() as aside:
         own = shop.of_rank(device, Path(aside) if number else None)
+        meter = Meter(device)
         metrics = dict(story(own, config))
         own.log.flush()
-        here().wait()  # nobody leaves while another may still ask
-    return metrics
+        costs = here().gather(meter.read())  # nobody leaves while another may still ask
+    peaks = [cost[PEAK] for cost in costs if PEAK in cost]
+    return metrics | ({PEAK: max(peaks)} if peaks else {})
 
 
 def _together(post: _Post, number: int) -> Collective:

@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 from tasks.engine import gang
 from tasks.engine.errors import ConfigError, Interrupted, WorkerKilled
+from tasks.engine.fingerprint import program
 
 if TYPE_CHECKING:
     from tasks.engine.collective import Collective
@@ -63,7 +64,7 @@ def run_ranks(
     """Have one rank for each device tell a stage's story, where Ray has room; returns the metrics of the first.
 
     Raises:
-        PlumblineError: what a rank raised, the cluster is too small, or a node does not see the store.
+        PlumblineError: what a rank raised, the cluster is too small, or a node has another program or does not see the store.
         WorkerKilled: a rank was killed, or did not move any more.
         RankFailed: a rank raised something else.
     """
@@ -128,13 +129,15 @@ class Arrival(NamedTuple):
     """The machine's, for the others."""
     sees: bool
     """Whether the folder of the stage's checkpoints is there, with what the stage has just put into it."""
+    runs: str = "an older version"
+    """The program there, in words; one that does not tell is older than this line."""
 
 
 def _arrivals(shop: "Workshop", actors: Sequence[Any]) -> list[Arrival]:
     """Where each rank is, once all have started.
 
     Raises:
-        ConfigError: one of them does not see the folder of the store.
+        ConfigError: one of them has another program, or does not see the folder of the store.
     """
     import ray
 
@@ -144,8 +147,24 @@ def _arrivals(shop: "Workshop", actors: Sequence[Any]) -> list[Arrival]:
         found: list[Arrival] = ray.get([actor.arrive.remote(mark) for actor in actors])
     finally:
         mark.unlink(missing_ok=True)
-    refuse_unseen(shop.stage, mark.parent, found, ray.util.get_node_ip_address())
+    home = ray.util.get_node_ip_address()
+    refuse_others(shop.stage, program(), found, home)
+    refuse_unseen(shop.stage, mark.parent, found, home)
     return found
+
+
+def refuse_others(stage: str, runs: str, arrivals: Sequence[Arrival], home: str) -> None:
+    """Ranks of several programs would make one result, under the key of one of them.
+
+    Raises:
+        ConfigError: a rank runs something else than this process.
+    """
+    others = sorted({f"{arrival.runs} on node {arrival.address}" for arrival in arrivals if arrival.runs != runs})
+    if others:
+        raise ConfigError(
+            f"{stage}: found {', '.join(others)} of the Ray cluster, expected {runs} as on node {home}; "
+            "install the same there (pip install -c constraints.txt -e .[ray]), or set runtime.processes=1"
+        )
 
 
 def refuse_unseen(stage: str, folder: Path, arrivals: Sequence[Arrival], home: str) -> None:
@@ -272,7 +291,8 @@ class _Rank:
         end = time.monotonic() + LOOK_SECONDS
         while not mark.exists() and time.monotonic() < end:
             time.sleep(0.1)
-        return Arrival(ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), mark.exists())
+        node, address = ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
+        return Arrival(node, address, mark.exists(), program())
 
     def news(self) -> list[logging.LogRecord]:
         """What the rank has logged since it was last asked."""

@@ -232,13 +232,12 @@ def run_stage(
             import torch  # what is found in the store does without
 
             torch.set_num_threads(context.runtime.threads)
-            began, meter = time.time(), Meter(here.runtime.device)
+            began, meter = time.time(), Meter(here.runtime.device if count == 1 else "cpu")  # which waits for ranks
             of_ranks = [context.runtime.device] * count if on_ray else devices
             told = story(shop, config) if count == 1 else told_by_ranks(story, shop, config, of_ranks)
-            draft.metrics = {metric: float(value) for metric, value in told.items()}
+            draft.metrics = meter.read() | {metric: float(value) for metric, value in told.items()}
             work = {"plumbline.began": f"{began:.3f}"}
             log.metrics({"stage/seconds": time.time() - began})
-            draft.metrics |= meter.read()
             draft.run_id = log.run_id
             final = {f"final/{metric}": value for metric, value in draft.metrics.items()}
             log.metrics(final)

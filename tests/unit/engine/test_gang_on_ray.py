@@ -5,19 +5,23 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from flows.ask.doctor.requirements import check_devices
 from flows.process.runners import make_runner, resources_of
-from tasks.engine import gang, gang_on_ray
+from tasks.engine import fingerprint, gang, gang_on_ray
 from tasks.engine.collective import RankLost
 from tasks.engine.config import RuntimeConfig
+from tasks.engine.cost import PEAK
 from tasks.engine.declared import Stage
 from tasks.engine.errors import ConfigError, DataError, Interrupted, WorkerKilled
-from tasks.engine.gang_on_ray import Arrival, network_device, refuse_unseen, refuse_without_room
+from tasks.engine.gang_on_ray import Arrival, network_device, refuse_others, refuse_unseen, refuse_without_room
+from tasks.engine.ranks import Ranks
 from tests.unit import tiny_models as tiny
 
 PPO = Stage("PPO", "tasks.ppo.task:train_ppo", cpus=2, gpus=1, divided=True)
@@ -155,6 +159,56 @@ def test_a_node_that_does_not_see_the_store_is_named() -> None:
         refuse_unseen("ppo", Path("/home/x/checkpoints/ppo/1"), [there, blind, blind], "10.0.0.1")
 
 
+def test_a_node_with_another_program_is_named() -> None:
+    mine, theirs = (
+        "plumbline 0.9.0 (source 5f2c01aa) with torch 2.13.0",
+        "plumbline 0.9.0 (source 5f2c01aa) with torch 2.12.1",
+    )
+    same, other = Arrival("a", "10.0.0.1", True, mine), Arrival("b", "10.0.0.2", True, theirs)
+    refuse_others("ppo", mine, [same, same], "10.0.0.1")
+    with pytest.raises(ConfigError) as refused:
+        refuse_others("ppo", mine, [same, other, other, Arrival("c", "10.0.0.3", True)], "10.0.0.1")
+    assert str(refused.value) == (
+        f"ppo: found an older version on node 10.0.0.3, {theirs} on node 10.0.0.2 of the Ray cluster, expected {mine} as on "
+        "node 10.0.0.1; install the same there (pip install -c constraints.txt -e .[ray]), or set runtime.processes=1"
+    )
+
+
+def test_ranks_are_compared_with_the_stage_before_they_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop: Any = Shop(tmp_path)
+    ray: Any = types.ModuleType("ray")
+    ray.get = lambda arrivals: arrivals
+    ray.util = types.SimpleNamespace(get_node_ip_address=lambda: "10.0.0.1")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+
+    def on_nodes(*found: tuple[bool, str]) -> list[Any]:
+        def answers(sees: bool, runs: str) -> Any:
+            return lambda mark: Arrival("b", "10.0.0.2", sees and mark.exists(), runs)
+
+        actors = [types.SimpleNamespace(arrive=types.SimpleNamespace(remote=answers(*one))) for one in found]
+        return gang_on_ray._arrivals(shop, actors)
+
+    same = (True, fingerprint.program())
+    assert [arrival.runs for arrival in on_nodes(same, same)] == [same[1]] * 2
+    with pytest.raises(ConfigError, match=r"^ppo: found another one on node 10\.0\.0\.2"):
+        on_nodes(same, (True, "another one"))
+    with pytest.raises(ConfigError, match=r"is not seen on node 10\.0\.0\.2"):
+        on_nodes(same, (False, same[1]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_is_its_version_its_code_and_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "PROJECT", tmp_path)
+    (tmp_path / "tasks").mkdir()
+    (code := tmp_path / "tasks" / "learn.py").write_text("rate = 1", encoding="utf-8")
+    first = fingerprint.program()
+    assert f"plumbline {metadata.version('plumbline')} (" in first and first.endswith(torch.__version__)
+    (tmp_path / "tasks" / "notes.txt").touch()
+    assert fingerprint.program() == first
+    code.write_text("rate = 2", encoding="utf-8")
+    assert fingerprint.program() != first
+
+
 def test_ranks_talk_through_the_network_that_has_their_address() -> None:
     assert network_device("127.0.0.1") == "lo"
     assert network_device("203.0.113.77") is None
@@ -258,6 +312,23 @@ def test_on_one_machine_the_signal_is_told(tmp_path: Path) -> None:
     assert isinstance(gang.why(shop, 2, {}, {1: None}, None, {}), WorkerKilled)
 
 
+def test_the_peak_of_memory_is_that_of_the_largest_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Three(Ranks):
+        number, count = 1, 3
+
+        def gather(self, value: Any) -> list[Any]:
+            return [value, {**value, PEAK: 3e6}, {"cost/seconds": 1.0}]  # where the kernel does not tell it
+
+    def of_rank(device: str, aside: Path) -> Any:
+        return types.SimpleNamespace(log=types.SimpleNamespace(flush=list))
+
+    monkeypatch.setattr(logging, "disable", list)
+    shop: Any = types.SimpleNamespace(runtime=types.SimpleNamespace(threads=1), of_rank=of_rank)
+    together: Any = Three
+    metrics = gang.part(lambda own, _: {"kl": 1.0}, shop, None, 1, "cpu", together, None)
+    assert metrics == {"kl": 1.0, PEAK: 3e6}
+
+
 def test_a_rank_hands_over_what_it_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     rank = gang_on_ray._Rank()
     rank._said.put(logging.LogRecord("plumbline", logging.WARNING, "", 0, "said", None, None))
@@ -272,5 +343,6 @@ def test_a_folder_is_looked_for_with_patience(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(gang_on_ray, "LOOK_SECONDS", 0.2)
     (mark := tmp_path / "mark").touch()
-    assert gang_on_ray._Rank().arrive(mark) == Arrival("a", "10.0.0.1", True)
-    assert gang_on_ray._Rank().arrive(tmp_path / "elsewhere") == Arrival("a", "10.0.0.1", False)
+    runs = fingerprint.program()
+    assert gang_on_ray._Rank().arrive(mark) == Arrival("a", "10.0.0.1", True, runs)
+    assert gang_on_ray._Rank().arrive(tmp_path / "elsewhere") == Arrival("a", "10.0.0.1", False, runs)

@@ -266,6 +266,18 @@ def test_the_story_of_what_the_store_has_is_not_loaded(tmp_path: Path) -> None:
     assert loaded == ["story"]
 
 
+def test_what_ranks_took_is_no_less_for_who_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "told_by_ranks", lambda story, shop, config, devices: {"cost/peak_mib": 3.0})
+    here = context(tmp_path, tracked=False)
+    here = here.model_copy(update={"runtime": here.runtime.model_copy(update={"processes": 2})})
+    found = run_stage(
+        StageName(group="ppo"), Knobs(steps=1), here, {}, lambda: lambda *_: {}, package="tasks.ppo", divided=True
+    )
+    manifest = ArtifactStore(here.store).manifest(found.ref.stage, found.ref.fingerprint)
+    assert manifest is not None and manifest.metrics["cost/peak_mib"] == 3.0
+    assert manifest.metrics["cost/seconds"] > 0
+
+
 def test_one_that_waits_for_another_builder_can_be_told_to_stop(tmp_path: Path) -> None:
     where = context(tmp_path, tracked=False)
     store = ArtifactStore(where.store)
