@@ -29,9 +29,9 @@ def answer_early(
     parse: Callable[[DictConfig], Any],
     folder: Path = CONF,
     answer: Callable[[Any], None] | None = None,
-) -> None:
+) -> Any:
     """Print help or configuration and exit, answer a question about one run and exit, or refuse what cannot be composed or is
-    not valid; else return.
+    not valid; else return what ``parse`` made, None for a sweep and where Hydra alone knows the configuration.
 
     Args:
         config_name: of the command, in ``folder``.
@@ -57,10 +57,12 @@ def answer_early(
             if answer is not None and asked() and not given.multirun:
                 answer(config)
                 sys.exit()
+            return None if given.multirun else config
     except PlumblineError as error:
         sys.exit(f"\nerror: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    return None
 
 
 def _refuse_misspelt_flags(typed: Sequence[str], known: Sequence[str]) -> None:

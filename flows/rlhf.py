@@ -15,9 +15,11 @@ from flows.process import environment  # first: Prefect reads the environment wh
 from flows.process.session import prefect_session, start_ahead
 
 if __name__ == "__main__":
-    answer_early("rlhf", parse, answer=answer)
+    typed = answer_early("rlhf", parse, answer=answer)
     if not asked():
-        start_ahead()
+        if typed is not None:
+            print("starting: checks, Prefect, MLflow and torch take some seconds", file=sys.stderr, flush=True)
+        start_ahead(forks=typed is not None and typed.runtime.runner == "processes")
 
 # isort: split
 import hydra
@@ -28,9 +30,10 @@ from prefect import flow
 
 from flows.ask.preflight import check_ahead
 from flows.instructgpt import instructgpt
+from flows.process.bars import Bars
 from flows.process.deadline import DEADLINE, ends_in_time
+from flows.process.fork_server import warm_up
 from flows.process.logs import tame_logs
-from flows.process.runners import warm_up
 from flows.run.data_account import say_what_happened
 from flows.run.nothing_new import NothingNew, skipped
 from flows.run.pipeline import Pipeline
@@ -92,7 +95,8 @@ def main(values: DictConfig) -> list[float] | None:
             DEADLINE.allow(config.runtime.stop_seconds or 0.0)
             if config.runtime.runner == "processes":
                 warm_up()  # while the server starts
-            with readable_os_errors(config.tracking.folder), prefect_session(meanwhile=config.tracking.prepare):
+            shown = Bars(None, config.runtime.progress, waiting_for="Prefect's server and MLflow")
+            with readable_os_errors(config.tracking.folder), prefect_session(config.tracking.prepare, shown):
                 outcome = rlhf(config)
             if isinstance(outcome, NothingNew):
                 print(f"\n{outcome.sentence}")

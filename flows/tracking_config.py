@@ -88,13 +88,13 @@ class TrackingConfig(Config):
         """Folder of the artifact store."""
         return self.folder / "artifacts"
 
-    def open_store(self) -> ArtifactStore:
-        """The artifact store: that folder, shared at ``store`` if it is given.
+    def open_store(self, look_only: bool = False) -> ArtifactStore:
+        """The artifact store: that folder, shared at ``store`` if it is given; ``look_only`` makes no folder.
 
         Raises:
             ArtifactError: the folder cannot be created or written.
         """
-        return store_at(self.artifacts, self.store)
+        return store_at(self.artifacts, self.store, look_only)
 
     @property
     def uri(self) -> str:

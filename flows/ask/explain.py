@@ -158,7 +158,7 @@ def plan_of(config: RLHFConfig) -> list[Foreseen]:
     Raises:
         ArtifactError: the store cannot be read.
     """
-    lookup = Lookup(config.tracking.open_store())
+    lookup = Lookup(config.tracking.open_store(look_only=True))
     report, policy = instructgpt(config, lookup)
     gate = gate_stage(lookup, config, report)
     if gate.ref is None or decision_in(lookup.store, gate.ref).passed:  # what is not known yet may pass

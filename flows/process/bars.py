@@ -53,10 +53,12 @@ class Bars:
         folder: the run's.
         bars: draw bars if the console is a terminal.
         console: where; standard error if not given. Lines go to the log, which may be asked to be quiet.
+        waiting_for: what a bar of its own names as long as no stage has begun; there is none where it is empty.
     """
 
-    def __init__(self, folder: Path | None, bars: bool, console: Console | None = None) -> None:
-        self._folder, self._console = folder, console or Console(stderr=True)
+    def __init__(self, folder: Path | None, bars: bool, console: Console | None = None, waiting_for: str = "") -> None:
+        self._folder, self._console, self._waiting_for = folder, console or Console(stderr=True), waiting_for
+        self._began, self._wait = time.time(), TaskID(-1)
         self._drawn: dict[str, TaskID] = {}
         self._said: dict[str, tuple[str, float]] = {}
         self._end = threading.Event()
@@ -70,6 +72,8 @@ class Bars:
     def __enter__(self) -> Self:
         if self._bars is not None:
             before = {id(sys.stdout), id(sys.stderr)}
+            if self._waiting_for:
+                self._wait = self._bars.add_task("start", total=None, words=self._waiting_for)
             self._bars.start()
             for handler in logging.getLogger().handlers:  # a log line goes above the bars, not through them
                 if isinstance(handler, logging.StreamHandler) and id(handler.stream) in before:
@@ -86,6 +90,7 @@ class Bars:
         for handler, stream in self._streams:
             handler.setStream(stream)
         if self._bars is not None:
+            self._end_wait(self._bars)
             self._bars.stop()
 
     def _look_until_end(self) -> None:
@@ -97,11 +102,18 @@ class Bars:
         now = time.time()
         for note in read_progress(self._folder):
             if self._bars is not None:
+                self._end_wait(self._bars)
                 self._draw(self._bars, note, now)
             else:
                 self._say(note, now)
         if self._bars is not None:
+            if self._wait in self._bars.task_ids:
+                self._bars.update(self._wait, words=f"{in_words(now - self._began)}: {self._waiting_for}")
             self._bars.refresh()
+
+    def _end_wait(self, bars: Progress) -> None:
+        if self._wait in bars.task_ids:
+            bars.remove_task(self._wait)
 
     def _draw(self, bars: Progress, note: Note, now: float) -> None:
         total = 1 if note.state in ("made", "found") else note.total or None

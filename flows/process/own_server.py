@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 
 from filelock import FileLock
 
@@ -39,17 +40,24 @@ def _free_port() -> int:
 
 
 class OwnServer:
-    """A server process on a free port of this machine."""
+    """A server process on a free port of this machine; it imports Prefect at once, and touches its database from ``serve`` on."""
 
     def __init__(self) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
         self._ending = threading.Event()
         self._starts = 0
+        self._serves = False
         # Two servers that make the same new database at the same moment break each other's.
         self._one_at_a_time = FileLock(environment.prefect_home() / "server-start.lock", thread_local=False)
-        self._one_at_a_time.acquire()
         self._process = self._start()
+
+    def serve(self) -> None:
+        """Have it open its database, or make one, and answer; the second call changes nothing."""
+        if not self._serves:
+            self._one_at_a_time.acquire()
+            self._serves = True
+            _tell(self._process)
 
     def wait_until_up(self) -> None:
         """Return when the server answers; from then on it is watched.
@@ -103,6 +111,7 @@ class OwnServer:
             command,
             cwd=environment.PROJECT,
             env={name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | settings,
+            stdin=subprocess.PIPE,
             stdout=quiet,
             stderr=quiet,
             preexec_fn=die_with_parent,
@@ -121,3 +130,11 @@ class OwnServer:
                 return
             logger.warning("the run's own Prefect server %s; it is started again, and the run goes on", how)
             self._process = self._start()
+            _tell(self._process)
+
+
+def _tell(process: "subprocess.Popen[bytes]") -> None:
+    """Let it serve; whoever waits for it finds one that has ended instead."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin as line:
+        line.write(b"\n")

@@ -7,13 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.process.allocator import tcmalloc
+from flows.process.fork_server import warm_up
 from flows.process.logs import listen, speak_through
 from tasks.engine.config import RuntimeConfig
 from tasks.engine.declared import Stage
@@ -81,13 +80,6 @@ def _prepare(sentences: Any, initializer: Callable[..., None], arguments: tuple[
     """Run in each worker, with what Prefect runs there."""
     speak_through(sentences)
     initializer(*arguments)
-
-
-def warm_up() -> None:
-    """Start the process from which workers are forked; returns at once, and does nothing when there is one."""
-    multiprocessing.set_forkserver_preload(["flows.process.warm"])
-    with tcmalloc():
-        forkserver.ensure_running()
 
 
 @contextmanager

@@ -18,11 +18,14 @@ class RunsOwnServer(uvicorn.Server):
 
 
 def main(port: int) -> None:
-    """Serve until told to end."""
+    """Import Prefect; serve when told to, by a line, until told to end. Whoever started it may end without having told."""
     for asked_politely in (signal.SIGINT, signal.SIGTERM):  # while Prefect is imported
         signal.signal(asked_politely, signal.SIG_IGN)
-    create = "prefect.server.api.server:create_app"
-    server = RunsOwnServer(uvicorn.Config(create, factory=True, host="127.0.0.1", port=port, log_level="critical"))
+    from prefect.server.api.server import create_app
+
+    if not sys.stdin.readline():
+        return
+    server = RunsOwnServer(uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="critical"))
 
     def end(*_: object) -> None:
         server.should_exit = True

@@ -11,9 +11,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 from flows.process.environment import prefect_home
+from flows.process.fork_server import cool_down, warm_up
 from flows.process.own_server import OwnServer, answers
 from tasks.engine.errors import ConfigError
 from tasks.engine.urls import without_password
@@ -23,15 +24,23 @@ SETTLE_SECONDS_INTERRUPTED = 2.0
 _ahead: list[OwnServer] = []
 
 
-def start_ahead() -> None:
+def start_ahead(forks: bool = False) -> None:
     """Start the local server of the session that is about to be opened, while this process imports what it needs itself.
 
-    Not where one is given, nor where the server has to make its database first: a run that is refused ends this one as it is.
+    Not where one is given. A database is only opened, never made: a run that is refused ends this one as it is.
+
+    Args:
+        forks: also start what workers are forked from.
     """
-    if not os.environ.get("PREFECT_API_URL") and (prefect_home() / "prefect.db").is_file():
+    if forks:
+        atexit.register(cool_down)
+        warm_up()
+    if not os.environ.get("PREFECT_API_URL"):
         with suppress(OSError):  # the session tells
             _ahead.append(OwnServer())
             atexit.register(_end_ahead)
+            if (prefect_home() / "prefect.db").is_file():
+                _ahead[0].serve()
 
 
 def _end_ahead() -> None:
@@ -77,11 +86,14 @@ def _announced(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def prefect_session(meanwhile: Callable[[], object] | None = None) -> Iterator[str]:
+def prefect_session(
+    meanwhile: Callable[[], object] | None = None, shown: AbstractContextManager[object] | None = None
+) -> Iterator[str]:
     """Yield the URL of a Prefect API that answers.
 
     Args:
         meanwhile: what there is to do while a local server starts; not called where a server is given.
+        shown: entered for as long as it starts.
 
     Raises:
         ConfigError: ``PREFECT_API_URL`` is set and does not answer, or a local server does not start.
@@ -101,9 +113,11 @@ def prefect_session(meanwhile: Callable[[], object] | None = None) -> Iterator[s
             return
         server = _ahead.pop() if _ahead else OwnServer()
         try:
-            if meanwhile is not None:
-                meanwhile()
-            server.wait_until_up()
+            with shown or nullcontext():
+                server.serve()
+                if meanwhile is not None:
+                    meanwhile()
+                server.wait_until_up()
         except BaseException:
             server.kill()
             raise

@@ -110,7 +110,7 @@ class Pipeline:
         self._in_use = ExitStack()
         self._in_use.enter_context(self.store.in_use())
         self._runner.__enter__()
-        self._bars = Bars(self._sign.folder, self.config.runtime.progress)
+        self._bars = Bars(self._sign.folder, self.config.runtime.progress, waiting_for="the first stage")
         self._bars.__enter__()
         return self
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from flows.process.fork_server import warm_up
 from flows.process.leftovers import PROCESS_TAG, close_tracked_runs, this_process
-from flows.process.runners import warm_up
 from flows.process.session import prefect_session
 from flows.sweep.champion import promote_best
 from flows.sweep.plan import SweepPlan, read_plan

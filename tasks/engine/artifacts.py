@@ -90,15 +90,21 @@ class Draft:
 class ArtifactStore(Locks):
     """Artifacts below one root folder.
 
+    Args:
+        root: the folder.
+        look_only: make no folder, and do not ask whether one could be made: for questions about what is there.
+
     Raises:
         ArtifactError: the root cannot be created or written.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, look_only: bool = False) -> None:
         self.root = Path(root).resolve()
         self.place = str(self.root)
         """For people."""
         self._verified: set[str] = set()
+        if look_only:
+            return
         probe(self.root, 0)
         with readable_os_errors(self.root):
             for name in NOT_STAGES:
@@ -150,7 +156,8 @@ class ArtifactStore(Locks):
 
     def copies(self) -> list[tuple[str, str]]:
         """Stage and fingerprint of everything that lies in the folder."""
-        stages = [path for path in self.root.iterdir() if path.is_dir() and path.name not in NOT_STAGES]
+        there = self.root.iterdir() if self.root.is_dir() else ()
+        stages = [path for path in there if path.is_dir() and path.name not in NOT_STAGES]
         return sorted((path.name, folder.name) for path in stages for folder in path.iterdir() if folder.is_dir())
 
     def made_at(self, stage: str, fingerprint: str) -> float:

@@ -20,9 +20,9 @@ from tasks.engine.remote import Remote, StoreAway
 logger = logging.getLogger("plumbline")
 
 
-def store_at(root: Path | str, address: str | None) -> ArtifactStore:
-    """The store in a folder, shared at an address if there is one."""
-    return SharedStore(root, address) if address else ArtifactStore(root)
+def store_at(root: Path | str, address: str | None, look_only: bool = False) -> ArtifactStore:
+    """The store in a folder, shared at an address if there is one; ``look_only`` as ``ArtifactStore`` has it."""
+    return SharedStore(root, address, look_only) if address else ArtifactStore(root, look_only)
 
 
 class SharedStore(ArtifactStore):
@@ -33,8 +33,8 @@ class SharedStore(ArtifactStore):
         StoreAway: of methods that need what the folder does not have; ``sound`` and ``publish`` warn instead.
     """
 
-    def __init__(self, root: Path | str, address: str) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path | str, address: str, look_only: bool = False) -> None:
+        super().__init__(root, look_only)
         self.remote = Remote(address)
         self.place = f"{address} (cache: {self.root})"
         self._listed: dict[tuple[str, str], Manifest | None] = {}

@@ -99,4 +99,6 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -
     """Token ids of each document, without special tokens, some at a time; ``pack_documents`` adds EOS."""
     texts = iter(texts)
     while some := list(islice(texts, DOCUMENTS)):
-        yield from tokenizer(some, add_special_tokens=False)["input_ids"]
+        # What is not asked for here would be made all the same, in half of the time.
+        encoded = tokenizer(some, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
+        yield from encoded["input_ids"]

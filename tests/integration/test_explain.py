@@ -72,6 +72,12 @@ def plan(config: RLHFConfig, stage: str) -> Foreseen:
     return next(plan for plan in plan_of(config) if plan.stage == stage)
 
 
+def test_a_question_about_a_store_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    config = load([f"tracking.root={tmp_path / 'nowhere'}"])
+    assert will_run(config) == STAGES
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
     """A store that holds one whole run of the embedded default."""

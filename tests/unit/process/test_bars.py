@@ -66,6 +66,20 @@ def test_two_bars_share_a_terminal(tmp_path: Path, clock: list[float]) -> None:
     assert last[1].startswith("sft ") and "2 of 8 steps" in last[1]
 
 
+def test_a_bar_names_what_is_waited_for_until_a_stage_begins(tmp_path: Path, clock: list[float]) -> None:
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=120, legacy_windows=False)
+    with Bars(tmp_path, bars=True, console=console, waiting_for="the server") as shown:
+        clock[0] += 3
+        shown.look()
+        assert "3.0 s: the server" in terminal.getvalue()
+        Reporter(tmp_path, "sft")
+        shown.look()
+        terminal.truncate(0)
+        shown.look()
+        assert "sft" in terminal.getvalue() and "the server" not in terminal.getvalue()
+
+
 def test_log_lines_go_above_the_bars_and_the_streams_come_back(tmp_path: Path) -> None:
     import sys
 

@@ -37,6 +37,7 @@ def test_the_runs_own_prefect_server_is_closed_to_other_pages(tmp_path: Path, mo
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{tmp_path / 'prefect.db'}")
     server = OwnServer()
     try:
+        server.serve()
         server.wait_until_up()
         asks = {"Origin": ELSEWHERE, "Access-Control-Request-Method": "POST"}
         _, allowed = ask(f"{server.url}/flows/", "OPTIONS", asks)

@@ -39,7 +39,7 @@ def test_work_is_done_while_the_server_starts(broken: bool, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_server_started_ahead_is_the_session_s_and_none_is_before_there_is_a_database(
+def test_a_server_started_ahead_is_the_session_s_and_makes_no_database_before_it(
     known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers: list[MagicMock] = []
@@ -54,9 +54,10 @@ def test_a_server_started_ahead_is_the_session_s_and_none_is_before_there_is_a_d
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     session.start_ahead()
-    assert len(servers) == known
+    assert servers[0].serve.call_count == known
     with temporary_settings(restore_defaults={PREFECT_API_URL}), session.prefect_session():
         assert len(servers) == 1
+        servers[0].serve.assert_called()
         servers[0].wait_until_up.assert_called_once()
     servers[0].end.assert_called_once()
     servers[0].kill.assert_not_called()
