@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tasks.engine.config import RuntimeConfig
@@ -23,20 +22,28 @@ def autocast(runtime: RuntimeConfig) -> Iterator[None]:
 
 
 @contextmanager
-def rounded_once(model: PreTrainedModel) -> Iterator[None]:
-    """Under autocast, have a model's frozen linear layers rounded once instead of in every product; no output changes.
+def rounded_once(*networks: nn.Module) -> Iterator[None]:
+    """Under autocast, have frozen linear layers rounded once instead of in every product; no output changes.
 
     Autocast remembers only what it rounded of weights that are trained. One token's products with all others, as under an
-    adapter, are then mostly the rounding. It costs half of those weights' memory for as long as it lasts.
+    adapter, are then mostly the rounding, and so is a good part of a small microbatch. It costs half of those weights' memory
+    for as long as it lasts; networks that share a weight share what it was rounded to.
     """
-    kind = model.device.type
+    known: dict[int, nn.Parameter] = {}
     with ExitStack() as stack:
-        if torch.is_autocast_enabled(kind) and not is_divided(model):
+        for network in (network for network in networks if not is_divided(network)):
+            trunk = getattr(network, "backbone", network)  # a scalar head computes in full precision
+            kind = next(trunk.parameters()).device.type
+            if not torch.is_autocast_enabled(kind):
+                continue
             half = torch.get_autocast_dtype(kind)
-            for layer in model.modules():
+            for layer in trunk.modules():
                 if isinstance(layer, nn.Linear | Conv1D) and _is_rounded_anew(layer.weight):
-                    stack.callback(setattr, layer, "weight", layer.weight)
-                    layer.weight = nn.Parameter(layer.weight.to(half), requires_grad=False)
+                    weight = layer.weight
+                    stack.callback(setattr, layer, "weight", weight)
+                    if id(weight) not in known:
+                        known[id(weight)] = nn.Parameter(weight.to(half), requires_grad=False)
+                    layer.weight = known[id(weight)]
         yield
 
 

@@ -17,6 +17,7 @@ from tasks.language.batches import TokenBatch, nothing_asked, pad_batch
 from tasks.language.generation import truncate_after_eos
 from tasks.language.logprobs import TokenStatistics, response_logprobs
 from tasks.language.models import ScalarModel
+from tasks.language.precision import rounded_once
 from tasks.language.room import Room, nothing
 from tasks.language.share import my_microbatches
 from tasks.ppo.config import PPOConfig
@@ -185,7 +186,8 @@ def evaluate_episodes(
         batch = nothing_asked(device)
         read([Microbatch(torch.zeros(0, dtype=torch.long, device=device), batch, batch)])
 
-    Room(networks.policy, idle).fit(cuts, read, nothing)
+    with rounded_once(*networks.present):
+        Room(networks.policy, idle).fit(cuts, read, nothing)
     here().add(*divided)
     score = MISSING_EOS_RULES[config.missing_eos](raw_score, finished, config.missing_eos_score)
     known = None if critic is None else values

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from tests.benchmarks import bench, bench_gpu, machine, our_side, rows, workload
+from tests.benchmarks import bench, bench_gpu, machine, our_side, profile, rows, workload
 from tests.benchmarks.workload import SIZES, Work
 
 TINY = Work("3M", "varlen", batch=4, minibatch=2, response=4, iterations=1)
@@ -67,6 +67,43 @@ def test_our_side_does_the_work_it_is_asked_for() -> None:
     assert 4 <= parts["response_tokens"] <= 16
     fixed = our_side.measure(replace(TINY, lengths="fixed", gamma=1.0))
     assert fixed["seconds"]["response_tokens"] == 16
+
+
+def test_the_profile_names_every_phase_and_times_the_same_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    rolled: list[list[list[int]]] = []
+    usual = profile.our_side.PPOLearner._train
+    monkeypatch.setattr(
+        profile.our_side.PPOLearner,
+        "_train",
+        lambda self, episodes, *rest: (rolled.append(episodes.responses), usual(self, episodes, *rest))[1],
+    )
+    value = profile.ScalarModel.values
+    found = profile.measure(replace(TINY, response=16))
+    named = {phase for *_, phase in profile.PHASES} | {"value forward", "rest"}
+    assert set(found["phases"]) == named - {"sampling: rows taken out"} | (set(found["phases"]) & named)
+    assert rolled[1] == rolled[2] != rolled[0], "warm-up, and the second iteration twice"
+    assert profile.ScalarModel.values is value
+    kinds = found["kinds"]
+    assert {"products", "products, decoding", "products, weights' gradients", "attention", "views"} <= set(kinds)
+    assert sum(row["seconds"] for row in kinds.values()) > 0.3 * sum(found["phases"].values())
+    assert "GFLOP/s" in profile.report(found, "some")
+
+
+def test_products_are_counted_and_told_apart() -> None:
+    half, left, right = torch.bfloat16, ((5, 7), (7, 1)), ((7, 3), (1, 7))
+    product = profile.Operator("backward", "mm.", ((*left, half), (*right, half)))
+    turned = product._replace(tensors=(((5, 7), (1, 5), half), (*right, half)))
+    assert profile.gflop(product) == pytest.approx(2e-9 * 5 * 7 * 3)
+    assert (product.kind, turned.kind) == ("products", "products, weights' gradients")
+    assert product._replace(phase="sampling: head", name="addmm.").kind == "products, decoding"
+    names = {
+        "_softmax.": "attention",
+        "_log_softmax.": "log-softmax, draws",
+        "t.": "views",
+        "tanh.": "elementwise, copies",
+    }
+    assert {name: product._replace(name=name).kind for name in names} == names
+    assert profile.alone(product, 1) > 0
 
 
 def test_without_a_gpu_the_gpu_benchmark_measures_a_miniature_and_says_so() -> None:

@@ -199,6 +199,16 @@ def _divided(stage: StageMemory, shape: Shape, config: RLHFConfig) -> StageMemor
     )
 
 
+def _scoring_bytes(config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, precision: str) -> int:
+    """Copies in bf16 that last while an iteration is scored: of the reference's and the reward model's layers, where those
+    are in fp32 and whole, and of the value model's trained weights."""
+    scored = [shapes.policy, *([shapes.judge] if config.ppo.rewards.own is not None else [])]
+    in_full = frozen_bytes(config) == FP32 and not in_four_bits(ppo.adapter) and config.runtime.shard != "full"
+    layers = sum(layer.fan_in * layer.fan_out for shape in scored for layer in shape.linear)
+    rounded = BF16 * layers if precision == "bf16" and in_full else 0
+    return rounded + (trained_copies(shapes.judge, precision, ppo.adapter) if ppo.reads_values else 0)
+
+
 def gathered_bytes(shape: Shape) -> int:
     """Of a divided network in a training pass: weights and gradients of one layer, and of what lies outside the layers."""
     layer = sum(linear.fan_in * linear.fan_out for linear in shape.linear) // shape.layers
@@ -219,6 +229,7 @@ def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, p
     heap = HEAP if several and config.runtime.device == "cpu" else 1.0
     moments = {
         "sampling": cache_bytes(policy, sampled, precision, ppo.adapter),
+        "scoring": _scoring_bytes(config, ppo, shapes, precision) + logit_bytes(policy, episode, heap),
         "policy update": own
         + kept_apart
         + training_bytes(policy, episode, precision, ppo.adapter, recompute, heap)

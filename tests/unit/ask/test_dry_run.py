@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, LlamaConfig, PreTrainedModel
 
 from flows.ask.arithmetic.counts import fine_tuning, optimisation, ranking, training_rows
 from flows.ask.arithmetic.memory import (
@@ -235,6 +235,22 @@ def test_the_peak_of_ppo_by_hand() -> None:
     assert memory.forecast(plain_ppo) == kept + activations + logits
     twice = plain_ppo._replace(overrides=(*plain_ppo.overrides, "ppo.minibatch_size=16"))
     assert memory.forecast(twice) == pytest.approx(kept + 1.6 * activations + logits, abs=2)
+
+
+def test_scoring_in_half_precision_copies_the_layers_of_both_frozen_networks() -> None:
+    """Where adapters are small and networks large, nothing that comes and goes is as large."""
+    values = {"hidden_size": 4096, "intermediate_size": 8192, "num_hidden_layers": 8, "vocab_size": 64}
+    large = shape_of(LlamaConfig(**values, num_attention_heads=32, tie_word_embeddings=True), "test")
+    layers = 8 * (4 * 4096**2 + 3 * 4096 * 8192)
+
+    def found(precision: str, *overrides: str) -> StageMemory:
+        config, _ = unwatched("adapter=lora", *overrides)
+        return stage_memory(config, Shapes(large, large), precision)[-1]
+
+    working = found("bf16").working
+    assert found("bf16").largest == "scoring" and found("fp32").largest != "scoring"
+    assert working == pytest.approx(2 * 2 * layers, rel=0.02)
+    assert found("bf16", "runtime.frozen_precision=bf16").largest != "scoring"
 
 
 def ppo_of(case: memory.Case) -> StageMemory:

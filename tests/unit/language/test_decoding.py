@@ -5,7 +5,9 @@ import random
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from tasks.language.attention import decoding_attention
 from tasks.language.decoding import PackedReader, PaddedReader, columns_first
 from tasks.language.families import trunk_of
 from tests.unit.families import PACKED, PADDED, build
@@ -80,3 +82,31 @@ def test_training_goes_on_after_sampling() -> None:
             optimizer.zero_grad()
     for one, other in zip(model.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("query_dtype", [torch.bfloat16, torch.float32], ids=["half", "turned in full"])
+def test_half_precision_attends_as_exactly_as_its_operands_allow(
+    key_heads: int, window: int | None, query_dtype: torch.dtype
+) -> None:
+    """Against double precision of the same operands, at products so large that rounding them moves weights."""
+    draws = torch.Generator().manual_seed(3)
+    query = torch.randn(6, 4, 1, 16, generator=draws).mul(8).bfloat16().to(query_dtype)
+    key, value = (torch.randn(6, key_heads, 9, 16, generator=draws).bfloat16()[:, :, :7] for _ in range(2))
+    hidden = torch.zeros(6, 1, 1, 9)
+    hidden[1, ..., :2], hidden[4, ..., :6] = -torch.inf, -torch.inf
+    keys, values = (part.double().repeat_interleave(4 // key_heads, dim=1) for part in (key, value))
+    products = query.double() @ keys.transpose(2, 3) * 0.3 + hidden[..., :7].double()
+    if window is not None:
+        products[..., : 7 - window] = -torch.inf
+    expected = (products.softmax(-1) @ values).transpose(1, 2)
+
+    def found(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        given = {"hidden": hidden, "scaling": 0.3, "sliding_window": window}
+        return decoding_attention(nn.Module(), query, key, value, None, **given)[0]
+
+    attended = found(query, key, value)
+    assert attended.dtype == torch.bfloat16
+    torch.testing.assert_close(attended.double(), expected, atol=2e-2, rtol=2**-7)
+    torch.testing.assert_close(found(query.float(), key.float(), value.float()).double(), expected, atol=1e-5, rtol=0)

@@ -15,6 +15,7 @@ from tasks.language.speaker import Speaker
 from tests.unit import tiny_models as tiny
 from tests.unit.families import PACKED, PADDED, build
 from tests.unit.language.test_adapters import LORA, draws, learn
+from tests.unit.ppo import tiny as tiny_ppo
 
 BF16 = tiny.runtime(precision="bf16")
 TOKENS = 6
@@ -78,3 +79,34 @@ def test_what_is_trained_and_what_is_in_full_precision_is_left_alone() -> None:
     for model, runtime in ((build("llama"), BF16), (attach(build("llama"), LORA, draws()), tiny.runtime())):
         with autocast(runtime), rounded_once(model):
             assert all(part.weight.dtype == torch.float32 for part in model.modules() if isinstance(part, nn.Linear))
+
+
+def test_scoring_an_iteration_rounds_each_frozen_weight_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"precision": "bf16", "tokens_per_microbatch": 30}
+    learner, other = (tiny_ppo.learner(reference_seed=3, runtime_changes=small) for _ in range(2))
+    reference, judge = learner.networks.reference, learner.networks.reward_model
+    assert judge is not None
+    before = [(id(part), part.dtype) for network in (reference, judge) for part in network.parameters()]
+    layers = [
+        part for network in (reference, judge.backbone) for part in network.modules() if isinstance(part, nn.Linear)
+    ]
+    frozen = {part.weight.data_ptr() for part in layers}
+    with Rounded() as rounded:
+        learner.step()
+    assert len(frozen) > 10 and {rounded.times[place] for place in frozen} == {1}
+    assert [(id(part), part.dtype) for network in (reference, judge) for part in network.parameters()] == before
+    monkeypatch.setattr("tasks.language.precision._is_rounded_anew", lambda _: False)
+    with Rounded() as rounded:
+        other.step()
+    assert max(rounded.times.values()) > 3, "one microbatch proves nothing"
+    assert learner.last_rollout is not None and other.last_rollout is not None
+    for name in ("reference_logprobs", "raw_score", "values"):
+        assert torch.equal(getattr(learner.last_rollout, name), getattr(other.last_rollout, name)), name
+
+
+def test_networks_that_share_a_weight_share_what_it_was_rounded_to() -> None:
+    one, other = (nn.Sequential(nn.Linear(4, 4, bias=False)).requires_grad_(False) for _ in range(2))
+    other[0].weight = one[0].weight
+    with autocast(BF16), rounded_once(one, other):
+        assert one[0].weight is other[0].weight and one[0].weight.dtype == torch.bfloat16
+    assert one[0].weight is other[0].weight and one[0].weight.dtype == torch.float32
