@@ -18,6 +18,7 @@ ELSEWHERE = {
     r"make (demo|setup|clean)$": "make demo is the command below it, python -m flows.rlhf, after pip; it takes minutes",
     r"make (test|lint|test-slow)": "runs these tests",
     r"python -m tests\.benchmarks\.(rows|profile|our_side)": "tests/benchmarks/test_bench.py",
+    r"python -m tests\.benchmarks\.signals": "tests/benchmarks/test_signals.py",
     r"make (bench|bench-gpu)": "measures; prints ratios, asserts nothing",
     r"python -m pytest -m slow tests/integration/test_crowd\.py": "is itself a test",
     r"python -m flows\.layouts$": "tests/unit/test_layouts.py",

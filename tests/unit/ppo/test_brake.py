@@ -38,6 +38,9 @@ def history(scores: Sequence[float], kl: Sequence[float], spread: float = 1.0, *
     ]
 
 
+SANDBOX = load([]).ppo
+
+
 def told(kind: str, seed: str) -> list[Row]:
     return [row | {"step": float(step)} for step, row in enumerate(recorded(kind, seed), start=1)]
 
@@ -69,9 +72,9 @@ def test_kl_that_is_not_repaid_holds_the_brake_although_the_judge_is_still_pleas
 def test_scores_that_fall_at_a_constant_kl_hold_it_too_and_noise_does_not() -> None:
     draws = random.Random(1)
     noisy = [1.0 + draws.gauss(0.0, 1.0) / math.sqrt(256) for _ in range(60)]
-    assert first_hold(history(noisy, [0.8] * 60), knobs()) is None
+    assert first_hold(history(noisy, [0.8] * 60), knobs(brake_fall=0.2)) is None
     falling = [score - max(0, step - 30) * 0.05 for step, score in enumerate(noisy)]
-    assert first_hold(history(falling, [0.8] * 60), knobs()) in range(36, 44)
+    assert first_hold(history(falling, [0.8] * 60), knobs(brake_fall=0.2)) in range(36, 44)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -106,9 +109,20 @@ def test_recorded_runs_that_were_exploited_are_stopped_with_nearly_their_best_go
     assert gold[worth.index(max(worth))] >= 0.95 * max(gold) > 1.3 * gold[-1]  # what it ships; the peak; the run's end
 
 
+@pytest.mark.parametrize(("price", "fall"), [(0.2, 0.2), (SANDBOX.brake_price, SANDBOX.brake_fall)])
 @pytest.mark.parametrize("seed", ["1", "2", "3", "4", "5"])
-def test_recorded_healthy_runs_are_left_alone(seed: str) -> None:
-    assert first_hold(told("healthy", seed), knobs(brake_price=0.2, brake_fall=0.2)) is None
+def test_recorded_healthy_runs_are_left_alone(seed: str, price: float, fall: float) -> None:
+    assert first_hold(told("healthy", seed), knobs(brake_price=price, brake_fall=fall)) is None
+
+
+def test_the_embedded_worlds_own_limits_keep_most_gold_of_recorded_runs() -> None:
+    shares = []
+    for rows in (told("exploited", seed) for seed in "123"):
+        gold = window_means(rows, "objective/score_gold", WINDOW)
+        stopped = first_hold(rows, knobs(brake_price=SANDBOX.brake_price, brake_fall=SANDBOX.brake_fall))
+        worth = worths(rows[:stopped], WINDOW, SANDBOX.brake_price)
+        shares.append(gold[worth.index(max(worth))] / max(gold))
+    assert min(shares) > 0.85 and sum(shares) / 3 > 0.93
 
 
 def test_entropy_and_length_hold_it_by_the_sentinels_limits() -> None:
