@@ -156,5 +156,8 @@ def test_why_a_point_failed_is_not_cut_at_its_first_line(monkeypatch: pytest.Mon
     failed = waiting(0, ["ppo.beta=-1"], ["ppo.beta"])
     failed = failed.model_copy(update={"state": "failed", "error": "invalid configuration\n  ppo.beta: found -1"})
     monkeypatch.setattr(session, "finish", lambda interrupted=False: [failed])
-    with pytest.raises(PlumblineError, match="invalid configuration ppo.beta: found -1"), session.reported_at_the_end():
+    with (
+        pytest.raises(PlumblineError, match=r"invalid configuration ppo\.beta: found -1"),
+        session.reported_at_the_end(),
+    ):
         pass
