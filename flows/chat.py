@@ -142,7 +142,7 @@ def answer_all(console: Console, partners: Sequence[Partner], message: str) -> N
         for text in partners[0].answer(message):
             console.print(visible(text[len(shown) :]), end="", markup=False, highlight=False, soft_wrap=True)
             shown = text
-        console.print()
+        console.print(*([] if shown else ["[ended without a word]"]), style="dim", markup=False, highlight=False)
         return
     texts = [""] * len(partners)
     running = {index: partner.answer(message) for index, partner in enumerate(partners)}

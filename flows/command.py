@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 
 from flows.ask.flags import FLAGS, asked, take_flags
@@ -52,7 +54,9 @@ def answer_early(
             sys.exit()
         if not _brings_its_own(given):
             config = parse(
-                composed(first_point(given.overrides) if given.multirun else given.overrides, config_name, folder)
+                composed(
+                    first_point(given.overrides, folder) if given.multirun else given.overrides, config_name, folder
+                )
             )
             if answer is not None and asked() and not given.multirun:
                 answer(config)
@@ -92,20 +96,38 @@ def _hydra_alone(config_name: str, folder: Path) -> None:
     hydra.main(config_path=str(folder), config_name=config_name, version_base="1.3")(main)()
 
 
-def first_point(overrides: Sequence[str]) -> list[str]:
+def first_point(overrides: Sequence[str], folder: Path = CONF) -> list[str]:
     """Overrides with every list of choices replaced by its first; what is not a list of choices is left out.
 
+    Args:
+        overrides: what was typed.
+        folder: of the configuration, in which ``ppo=glob(*)`` looks for files.
+
     Raises:
-        ConfigError: Hydra cannot read one of them.
+        ConfigError: Hydra cannot read one of them, or there is nothing in a list.
     """
     found = []
     try:
-        items = OverridesParser.create().parse_overrides(list(overrides))
+        files = ConfigLoaderImpl(create_config_search_path(str(folder)))
+        items = OverridesParser.create(config_loader=files).parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise ConfigError(refused(str(error), overrides, ())) from error
     for item in items:
         if not item.is_sweep_override():
             found.append(str(item.input_line))
         elif item.is_discrete_sweep():
-            found.append(f"{item.get_key_element()}={next(item.sweep_string_iterator())}")
+            found.append(f"{item.get_key_element()}={_first(item)}")
     return found
+
+
+def _first(item: Override) -> str:
+    try:
+        return next(item.sweep_string_iterator())
+    except (
+        StopIteration,
+        ValueError,
+        HydraException,
+    ) as error:  # range(5,1), range(0,1,0), glob(*) of what is no group
+        raise ConfigError(
+            f"{str(item.input_line)[:100]}: found no value in it, expected one for each point; list them, KEY=A,B"
+        ) from error

@@ -176,9 +176,12 @@ def artifacts_given(config: EvaluateConfig) -> dict[str, ArtifactRef]:
     for name, key in keys.items():
         ref = store.find(*key.split("/"))
         if ref is None:
-            raise ArtifactError(
-                f"data: {config.data} made {key}, which is not in {store.root}; run that pipeline again to rebuild it"
+            told = (
+                f"{key} is not in {store.root}; `python -m flows.store list` shows what is"
+                if rest
+                else f"{config.data} made {key}, which is not in {store.root}; run that pipeline again to rebuild it"
             )
+            raise ArtifactError(f"data: {told}")
         found[name] = ref
     return found
 

@@ -3,6 +3,7 @@
 ``model`` may also be the MLflow id of a run, or a registered version such as ``models:/plumbline-policy@champion``.
 """
 
+import os
 import sys
 
 from flows.config import load
@@ -14,6 +15,8 @@ from tasks.engine.errors import PlumblineError
 
 PORT = 8000
 OWN = "127.0.0.1"
+GRACE_SECONDS = 3
+"""For answers under way when the server is ended."""
 
 
 def arguments() -> Parser:
@@ -60,9 +63,17 @@ def main(typed: list[str]) -> None:
             flush=True,
         )
     uvicorn.run(
-        create_server(respondent), host=OWN, port=given.port, access_log=False, log_level="warning", server_header=False
+        create_server(respondent),
+        host=OWN,
+        port=given.port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
 
 
 if __name__ == "__main__":
     main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # Python would wait for an answer under way, minutes maybe, that nobody can read any more

@@ -1,11 +1,13 @@
 """The addresses that a client of OpenAI's protocol asks; what is not read here is refused, and nothing is ignored."""
 
+import asyncio
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -30,11 +32,19 @@ class ChatMessage(BaseModel):
         if not isinstance(content, list):
             return content
         for part in content:
-            if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
+            written = isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text"
+            if not written or not isinstance(part["text"], str):
                 raise ValueError(
                     f"found the part {str(part)[:80]}, expected {{type: text, text: ...}}; nothing else is read"
                 )
-        return "".join(str(part["text"]) for part in content)
+        return "".join(part["text"] for part in content)
+
+    @field_validator("content")
+    @classmethod
+    def _is_text(cls, content: str) -> str:
+        if any("\ud800" <= sign <= "\udfff" for sign in content):  # JSON can escape it, no tokenizer reads it
+            raise ValueError("found half of a surrogate pair, expected text that UTF-8 can hold")
+        return content
 
 
 class ChatRequest(BaseModel):
@@ -82,8 +92,14 @@ def create_server(respondent: Respondent) -> FastAPI:
     def models() -> dict[str, Any]:
         return {"object": "list", "data": [{"id": respondent.name, "object": "model", "owned_by": "plumbline"}]}
 
-    @app.post("/v1/chat/completions")
-    def complete(request: ChatRequest) -> dict[str, Any]:
+    @app.post("/v1/chat/completions", response_model=None)
+    async def complete(request: ChatRequest) -> dict[str, Any] | JSONResponse:
+        try:
+            return await run_in_threadpool(completion, request)
+        except asyncio.CancelledError:  # Ctrl-C, and the grace is over: no reason for a traceback
+            return complaint(503, "the server was ended before the answer was whole")
+
+    def completion(request: ChatRequest) -> dict[str, Any]:
         if request.model != respondent.name:
             raise HTTPException(
                 404, f"model: found {request.model!r}, expected {respondent.name!r}, which is served here"

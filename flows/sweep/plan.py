@@ -3,13 +3,13 @@
 import itertools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
 from flows.ask.preflight import check
@@ -50,7 +50,8 @@ def read_plan(config: DictConfig, config_name: str) -> SweepPlan:
     knobs = [key for key, item in overrides.items() if item.is_sweep_override()]
     fixed = [str(item.input_line) for item in overrides.values() if not item.is_sweep_override()]
     points = _grid(list(overrides.values())) if sweeper["_target_"] == GRID else []
-    checked = [_checked(point, config_name) for point in points or [fixed]]
+    ends = [] if points else _ends(overrides.values())
+    checked = [_checked(point, config_name) for point in points or [fixed, *([*fixed, end] for end in ends)]]
     _one_place(checked)
     if sweeper["_target_"] == OPTUNA:
         _objectives_fit(checked[0], sweeper)
@@ -80,6 +81,24 @@ def _grid(overrides: Sequence[Override]) -> list[list[str]]:
     return [list(point) for point in itertools.product(*choices)]
 
 
+def _ends(overrides: Iterable[Override]) -> list[str]:
+    """Where the intervals of a search begin and end: what is valid there is valid between.
+
+    Raises:
+        ConfigError: an interval that no sampler can draw from; Optuna would end in a traceback, with an empty sweep behind it.
+    """
+    found = []
+    for item in overrides:
+        space = item.value()
+        if isinstance(space, IntervalSweep):
+            start, end = float(space.start or 0), float(space.end or 0)
+            if not start < end or ("log" in space.tags and start <= 0):
+                least = "a log scale begins above 0" if start < end else "the lower end comes first"
+                raise ConfigError(f"{item.input_line}: found an interval from {start:g} to {end:g}; {least}")
+            found += [f"{item.get_key_element().lstrip('+')}={bound}" for bound in (space.start, space.end)]
+    return found
+
+
 def _checked(point: Sequence[str], config_name: str) -> RLHFConfig:
     config = load(list(point), config_name)
     check(config)
@@ -103,6 +122,10 @@ def _objectives_fit(config: RLHFConfig, sweeper: dict[str, Any]) -> None:
         raise ConfigError(
             f"hydra.sweeper.direction is {names}, but sweep.returns is {config.sweep.returns}, which needs "
             f"{config.sweep.directions}; change one of them"
+        )
+    if int(sweeper["n_trials"]) < 1:
+        raise ConfigError(
+            f"hydra.sweeper.n_trials: found {sweeper['n_trials']}, expected at least 1; it counts the points"
         )
     if not 0 < float(sweeper["max_failure_rate"]) <= 1 or not math.isfinite(float(sweeper["n_trials"])):
         raise ConfigError(

@@ -144,7 +144,7 @@ def reported_at_the_end() -> Iterator[None]:
     points = finish()
     failed = [point for point in points if point.state == "failed"]
     if failed:
-        reasons = "; ".join(f"{point.label}: {point.error.splitlines()[0]}" for point in failed)
+        reasons = "; ".join(f"{point.label}: {' '.join(point.error.split())}" for point in failed)
         raise PlumblineError(
             f"{len(failed)} of {len(points)} points failed ({reasons}); the same command again runs only what is missing"
         )

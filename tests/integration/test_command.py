@@ -67,6 +67,14 @@ def test_help_is_given_before_anything_heavy_is_imported(
         ("flows.rlhf", ["ppo.bta=0.1"], "ppo.bta: unknown key; did you mean ppo.beta?"),
         ("flows.rlhf", ["ppo.beta=-1"], "ppo.beta: Input should be greater than or equal to 0, found -1"),
         ("flows.rlhf", ["-m", "ppo.bta=0,0.1"], "ppo.bta: unknown key; did you mean ppo.beta?"),
+        ("flows.rlhf", ["-m", "ppo.beta=range(0,1,0)"], "ppo.beta=range(0,1,0): found no value in it, expected one"),
+        ("flows.rlhf", ["-m", "seed=range(5,1)"], "seed=range(5,1): found no value in it, expected one for each point"),
+        ("flows.rlhf", ["-m", "ppo=glob(nothing*)"], "ppo=glob(nothing*): found no value in it, expected one"),
+        (
+            "flows.rlhf",
+            ["-m", "ppo=glob(sand*)", "ppo.beta=-1"],
+            "ppo.beta: Input should be greater than or equal to 0",
+        ),
         ("flows.rlhf", ["--explain", "experiment=own_dta"], "did you mean own_data?"),
         (
             "flows.rlhf",

@@ -205,6 +205,13 @@ def test_an_interrupted_answer_is_remembered_so_that_turns_alternate(
     assert written.getvalue().count("[interrupted]") == 2
 
 
+def test_an_answer_without_a_word_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.language.generation.stream", lambda *_, **__: iter(()))
+    console, written = screen("Hi\n")
+    converse(console, [partner(model_folder(tmp_path))])
+    assert "[ended without a word]" in written.getvalue()
+
+
 def test_what_does_not_fit_the_context_is_told(tmp_path: Path) -> None:
     talks = partner(model_folder(tmp_path), temperature=0.0)
     console, written = screen("Hi\n" + "y" * 600 + "\n" + "x " * 100 + "\nHi\n")

@@ -10,6 +10,7 @@ from flows import evaluate
 from flows.config import load
 from flows.tools import policies
 from tasks.engine.artifacts import ArtifactStore
+from tasks.engine.errors import ArtifactError
 
 MADE = ("data_prep", "sft", "reward_model-round_2", "reward_model", "ppo_ptx-round_2", "ppo_ptx")
 
@@ -36,3 +37,10 @@ def test_an_evaluation_is_judged_by_the_last_rounds_reward_model(store: Artifact
     config: Any = SimpleNamespace(data="0" * 32, tracking=tracking)
     found = evaluate.artifacts_given(config)
     assert found["reward_model"].stage == "reward_model-round_2" and found["data_prep"].stage == "data_prep"
+
+
+def test_a_data_set_that_is_not_there_was_made_by_no_run(store: ArtifactStore, tmp_path: Path) -> None:
+    tracking = load([f"tracking.root={tmp_path}"]).tracking
+    config: Any = SimpleNamespace(data="data_prep/nope", tracking=tracking)
+    with pytest.raises(ArtifactError, match=r"^data: data_prep/nope is not in .*; `python -m flows.store list`"):
+        evaluate.artifacts_given(config)

@@ -1,5 +1,9 @@
 """A model folder as a chat model: what is asked over HTTP is what the model answers in the terminal."""
 
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -7,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from starlette.testclient import TestClient
@@ -152,12 +157,23 @@ def test_a_failure_reaches_everybody_who_waits(respondent: Respondent, monkeypat
             400,
             "found the part {'type': 'image_url'",
         ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
+            400,
+            "found the part {'type': 'text'",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "\ud83d"}]},
+            400,
+            "messages.0.content: Value error, found half of a",
+        ),
     ],
 )
 def test_what_is_not_read_is_refused(
     http: TestClient, respondent: Respondent, changes: dict[str, Any], status: int, sentence: str
 ) -> None:
-    reply = http.post("/v1/chat/completions", json=request(respondent, **changes))
+    body = json.dumps(request(respondent, **changes))  # with escapes, which a client's own JSON may not write
+    reply = http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
     assert reply.status_code == status
     assert sentence in reply.json()["error"]["message"]
 
@@ -227,3 +243,46 @@ def test_a_body_that_is_no_json_is_told_with_its_place(http: TestClient) -> None
     reply = http.post("/v1/chat/completions", content='{"model": ', headers={"content-type": "application/json"})
     assert reply.status_code == 400
     assert reply.json()["error"]["message"].startswith("body: found no JSON at character 10 (")
+
+
+SLOWLY = """
+import runpy, sys, time
+from flows.serve import respondent
+respondent.sample = lambda *_, **__: print("asked", flush=True) or time.sleep(120)
+sys.argv = ["serve", *sys.argv[1:]]
+runpy.run_module("flows.serve", run_name="__main__")
+"""
+
+
+def test_an_answer_under_way_does_not_keep_the_server(folder: Path, respondent: Respondent) -> None:
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, f"model={folder}", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # deaf to it where the tests run behind nohup
+    )
+    assert server.stdout is not None
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask_when_it_is_up, port, request(respondent))
+        try:
+            assert "asked\n" in iter(server.stdout.readline, "")
+            server.send_signal(signal.SIGINT)
+            _, said = server.communicate(timeout=60)
+        finally:
+            server.kill()
+        assert server.returncode == 0 and "Traceback" not in said
+        assert asked.result() in (503, None)
+
+
+def ask_when_it_is_up(port: int, body: dict[str, Any]) -> int | None:
+    """The status of the reply, None without one."""
+    for _ in range(600):
+        try:
+            return httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=90).status_code
+        except httpx.ConnectError:
+            time.sleep(0.2)
+        except httpx.TransportError:
+            return None
+    raise AssertionError("the server did not start")

@@ -13,8 +13,10 @@ from omegaconf import OmegaConf
 
 from flows.ask import flags
 from flows.config import CONF, load
+from flows.sweep import session
 from flows.sweep.plan import GRID, OPTUNA, SweepPlan, read_plan
 from flows.sweep.plugins import require_plugins
+from flows.sweep.record import waiting
 from tasks.engine.errors import ConfigError, PlumblineError
 from tests.unit.sweep.points import weighing
 
@@ -85,6 +87,10 @@ def test_a_search_has_as_many_points_as_trials(tmp_path: Path, monkeypatch: pyte
     [
         ({"direction": ["minimize", "minimize"]}, r"needs \['maximize', 'minimize'\]"),
         ({"direction": "maximize"}, r"hydra\.sweeper\.direction is \['maximize'\]"),
+        ({"n_trials": 0}, "hydra.sweeper.n_trials: found 0, expected at least 1"),
+        ({"params": {"ppo.beta": "interval(1,0.1)"}}, r"interval from 1 to 0\.1; the lower end comes first"),
+        ({"params": {"ppo.beta": "tag(log,interval(0,1))"}}, "from 0 to 1; a log scale begins above 0"),
+        ({"params": {"ppo.beta": "interval(-1,1)"}}, r"ppo\.beta: .*greater than or equal to 0, found -1"),
         ({"max_failure_rate": 0.0}, "the first failing point would end the search"),
     ],
 )
@@ -144,3 +150,14 @@ def test_flags_are_taken_out_answered_in_order_and_imported_when_asked(monkeypat
 def test_a_flag_refuses_launchers_and_sweepers() -> None:
     with pytest.raises(ConfigError, match="leave out hydra/launcher=joblib"):
         flags.take_flags(["--explain", "-m", "hydra/launcher=joblib"])
+
+
+def test_why_a_point_failed_is_not_cut_at_its_first_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = waiting(0, ["ppo.beta=-1"], ["ppo.beta"])
+    failed = failed.model_copy(update={"state": "failed", "error": "invalid configuration\n  ppo.beta: found -1"})
+    monkeypatch.setattr(session, "finish", lambda interrupted=False: [failed])
+    with (
+        pytest.raises(PlumblineError, match=r"invalid configuration ppo\.beta: found -1"),
+        session.reported_at_the_end(),
+    ):
+        pass
