@@ -89,7 +89,8 @@ class TrackingConfig(Config):
         return self.folder / "artifacts"
 
     def open_store(self, look_only: bool = False) -> ArtifactStore:
-        """The artifact store: that folder, shared at ``store`` if it is given; ``look_only`` makes no folder.
+        """The artifact store: that folder, shared at ``store`` if it is given; ``look_only`` makes no folder, but for what is
+        read from there.
 
         Raises:
             ArtifactError: the folder cannot be created or written.

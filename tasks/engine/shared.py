@@ -21,8 +21,9 @@ logger = logging.getLogger("plumbline")
 
 
 def store_at(root: Path | str, address: str | None, look_only: bool = False) -> ArtifactStore:
-    """The store in a folder, shared at an address if there is one; ``look_only`` as ``ArtifactStore`` has it."""
-    return SharedStore(root, address, look_only) if address else ArtifactStore(root, look_only)
+    """The store in a folder, shared at an address if there is one, which is read through the folder; ``look_only`` as
+    ``ArtifactStore`` has it, where there is no address."""
+    return SharedStore(root, address) if address else ArtifactStore(root, look_only)
 
 
 class SharedStore(ArtifactStore):
@@ -33,8 +34,8 @@ class SharedStore(ArtifactStore):
         StoreAway: of methods that need what the folder does not have; ``sound`` and ``publish`` warn instead.
     """
 
-    def __init__(self, root: Path | str, address: str, look_only: bool = False) -> None:
-        super().__init__(root, look_only)
+    def __init__(self, root: Path | str, address: str) -> None:
+        super().__init__(root)
         self.remote = Remote(address)
         self.place = f"{address} (cache: {self.root})"
         self._listed: dict[tuple[str, str], Manifest | None] = {}
