@@ -1,7 +1,8 @@
 """Ranks that talk through a process group of ``torch.distributed``."""
 
 import pickle
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -12,6 +13,12 @@ from torch.distributed import ProcessGroup
 from tasks.engine.ranks import Ranks
 
 T = TypeVar("T")
+
+SMALL_BYTES = 2**20
+"""Tensors of up to so many travel together: a message between processes of one machine takes about as long as a megabyte."""
+FIRST_BYTES = 512
+"""Of a value that travel with its size; what is longer takes a second message."""
+SIZE_BYTES = 8
 
 
 class RankLost(RuntimeError):
@@ -29,27 +36,50 @@ class Collective(Ranks):
         self._group, self.number, self.count = group, group.rank(), group.size()
 
     def add(self, *tensors: Tensor) -> None:
-        """See ``Ranks``; all are under way at once."""
+        """See ``Ranks``; small ones travel together, all messages are under way at once."""
+        parcels = list(_parcels(tensors))
         with _company():
-            for work in [self._group.allreduce([tensor]) for tensor in tensors]:
+            for work in [self._group.allreduce([content]) for content, _ in parcels]:
                 work.wait()
+        for content, parts in parcels:
+            if len(parts) > 1:
+                for part, sums in zip(parts, torch.split(content, [part.numel() for part in parts]), strict=True):
+                    part.copy_(sums.view_as(part))
 
     def gather(self, value: T) -> list[T]:
         """See ``Ranks``; the value must be one that can be pickled."""
         mine = _packed(value)
-        sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.count)]
+        firsts = self._blocks(_padded(mine[:FIRST_BYTES], FIRST_BYTES))
+        sizes = [int(first[:SIZE_BYTES].view(torch.long)) for first in firsts]
+        rest = max(sizes) - FIRST_BYTES
+        seconds = self._blocks(_padded(mine[FIRST_BYTES:], rest)) if rest > 0 else [mine[:0]] * self.count
+        return [
+            _unpacked(torch.cat(parts)[SIZE_BYTES:size]) for *parts, size in zip(firsts, seconds, sizes, strict=True)
+        ]
+
+    def _blocks(self, mine: Tensor) -> list[Tensor]:
+        """Those of all ranks, equally long."""
+        found = [torch.empty_like(mine) for _ in range(self.count)]
         with _company():
-            self._group.allgather([sizes], [torch.tensor([len(mine)])]).wait()
-            width = max(int(size) for size in sizes)
-            parts = [torch.empty(width, dtype=torch.uint8) for _ in range(self.count)]
-            padded = torch.cat([mine, mine.new_zeros(width - len(mine))])
-            self._group.allgather([parts], [padded]).wait()
-        return [_unpacked(part[: int(size)]) for part, size in zip(parts, sizes, strict=True)]
+            self._group.allgather([found], [mine]).wait()
+        return found
 
     def once(self, make: Callable[[], T]) -> T:
         """See ``Ranks``."""
         value = make() if self.first else None
         return self.gather(value)[0]  # type: ignore[return-value]
+
+
+def _parcels(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
+    """What is sent at once, and the tensors in it. Those that are not small go alone, without a copy."""
+    together: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        if tensor.nbytes > SMALL_BYTES:
+            yield tensor, [tensor]
+        else:
+            together.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for parts in together.values():
+        yield torch.cat([part.flatten() for part in parts]) if len(parts) > 1 else parts[0], parts
 
 
 @contextmanager
@@ -62,7 +92,14 @@ def _company() -> Iterator[None]:
 
 
 def _packed(value: Any) -> Tensor:
-    return torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+    """Its own size, then the value."""
+    content = pickle.dumps(value)
+    size = (SIZE_BYTES + len(content)).to_bytes(SIZE_BYTES, sys.byteorder)
+    return torch.frombuffer(bytearray(size + content), dtype=torch.uint8)
+
+
+def _padded(block: Tensor, size: int) -> Tensor:
+    return torch.cat([block, block.new_zeros(size - len(block))])
 
 
 def _unpacked(block: Tensor) -> Any:
