@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 
@@ -85,8 +87,18 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str], comman
     first = next((line for line in message.splitlines() if line.strip()), "").rstrip(".")
     if "Ambiguous value" in message:
         return f"{first}: write a list as [value1,value2], or give -m to run one value after the other"
-    found = next((item for item in overrides if item and item in message), typed)
+    found = next((item for item in overrides if (item and item in message) or not _readable(item)), typed)
+    if re.fullmatch(r"[\w.+~/@:-]+=[^\[{'\"]*,", found):
+        return f"{found[:100]}: ends with a comma; leave it out, or write what follows it"
     return (
         f"cannot read the overrides ({first}), found: {found}; write key=value, and where the value holds spaces or signs, "
         "two pairs of quotes, of which the shell takes one: \"key='the value'\""
     )
+
+
+def _readable(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True

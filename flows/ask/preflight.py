@@ -1,6 +1,7 @@
 """Before any expensive work: the doctor's checks, and a refusal of what cannot work."""
 
 import logging
+from collections.abc import MutableSet
 
 from flows.ask.doctor.patient import Patient
 from flows.ask.doctor.table import examine
@@ -9,10 +10,16 @@ from tasks.engine.errors import PlumblineError
 
 logger = logging.getLogger("plumbline")
 _passed: set[str] = set()
+TOLD: set[str] = set()
+"""Warnings of the sweep that this process is in, which every point would repeat."""
 
 
-def check(config: RLHFConfig) -> None:
+def check(config: RLHFConfig, told: MutableSet[str] | None = None) -> None:
     """Refuse a run that cannot work, and warn of what will disappoint.
+
+    Args:
+        config: of the run.
+        told: warnings that are not repeated; new ones are added.
 
     Raises:
         PlumblineError: everything that is wrong, each with its remedy.
@@ -24,9 +31,11 @@ def check(config: RLHFConfig) -> None:
     found = [finding for findings in examine(Patient(config)).values() for finding in findings]
     if errors := [str(finding) for finding in found if finding.severity == "error"]:
         raise PlumblineError("\n".join(errors))
-    for finding in found:
-        if finding.severity == "warning":
-            logger.warning("%s", finding)
+    told = set() if told is None else told
+    for sentence in (str(finding) for finding in found if finding.severity == "warning"):
+        if sentence not in told:
+            logger.warning("%s", sentence)
+            told.add(sentence)
 
 
 def check_ahead(config: RLHFConfig) -> None:

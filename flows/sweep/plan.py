@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from flows.ask.preflight import check
+from flows.ask.preflight import TOLD, check
 from flows.config import RLHFConfig, load
 from tasks.engine.errors import ConfigError
 
@@ -51,6 +52,7 @@ def read_plan(config: DictConfig, config_name: str) -> SweepPlan:
     fixed = [str(item.input_line) for item in overrides.values() if not item.is_sweep_override()]
     points = _grid(list(overrides.values())) if sweeper["_target_"] == GRID else []
     ends = [] if points else _ends(overrides.values())
+    TOLD.clear()
     checked = [_checked(point, config_name) for point in points or [fixed, *([*fixed, end] for end in ends)]]
     _one_place(checked)
     if sweeper["_target_"] == OPTUNA:
@@ -75,7 +77,10 @@ def _grid(overrides: Sequence[Override]) -> list[list[str]]:
                 raise ConfigError(
                     f"{item.input_line}: a grid needs single values; list them, or search with search=beta_gamma"
                 )
-            choices.append([f"{key}={value}" for value in item.sweep_string_iterator()])
+            values = list(item.sweep_string_iterator())
+            if twice := [value for value, times in Counter(values).items() if times > 1]:
+                raise ConfigError(f"{item.input_line}: found {twice[0]} twice; give each value once")
+            choices.append([f"{key}={value}" for value in values])
         else:
             choices.append([f"{key}={item.get_value_element_as_str()}"])
     return [list(point) for point in itertools.product(*choices)]
@@ -101,7 +106,7 @@ def _ends(overrides: Iterable[Override]) -> list[str]:
 
 def _checked(point: Sequence[str], config_name: str) -> RLHFConfig:
     config = load(list(point), config_name)
-    check(config)
+    check(config, TOLD)
     return config
 
 

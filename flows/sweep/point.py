@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from flows.ask.preflight import check
+from flows.ask.preflight import TOLD, check
 from flows.config import RLHFConfig, parse
 from flows.process.session import drain, prefect_session
 from flows.run.promotion import GateFailed
@@ -47,7 +47,7 @@ def run_point(values: DictConfig, flow: Callable[[RLHFConfig], Outcome]) -> list
     point.write(file)
     try:
         config = parse(values)
-        check(config)
+        check(config, TOLD)
         config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"progress": False})})
         with (
             as_point(sweep.run_id, sweep.name, number, point.values),

@@ -137,3 +137,6 @@ def test_hydra_s_paragraphs_become_one_sentence() -> None:
     assert did_you_mean("entirely.other", keys) == ""
     unread = refused("LexerNoViableAltException: a.b=~/x\n  ^", ["c.d=1", "a.b=~/x"], keys)
     assert "found: a.b=~/x; write" in unread and "two pairs of quotes" in unread
+    halves = refused("mismatched input '<EOF>' expecting {...}", ["c.d=1", "a.b=0.1,", "e=2"], keys)
+    assert halves == "a.b=0.1,: ends with a comma; leave it out, or write what follows it"
+    assert "found: a.b=[1; write" in refused("no viable alternative at input", ["c.d=1", "a.b=[1"], keys)

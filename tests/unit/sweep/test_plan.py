@@ -56,6 +56,8 @@ def test_params_of_the_sweeper_are_swept_too(tmp_path: Path) -> None:
     [
         (["ppo.beta=0,-1"], r"ppo\.beta: .*greater than or equal to 0, found -1"),
         (["ppo.bta=0,1"], "ppo.bta"),
+        (["ppo.beta=0.1,0,0.1"], r"ppo\.beta=0\.1,0,0\.1: found 0\.1 twice; give each value once"),
+        (["ppo.beta=range(0,2)", "seed=choice(3,3)"], "seed=.*found 3 twice"),
         (["ppo.beta=interval(0,1)"], r"a grid needs single values.*search=beta_gamma"),
         (["tracking.experiment=a,b"], r"tracking: the points name 2 different places"),
         (["runtime.device=cpu,tpu"], r"runtime\.device: found 'tpu'"),
@@ -64,6 +66,13 @@ def test_params_of_the_sweeper_are_swept_too(tmp_path: Path) -> None:
 def test_one_wrong_point_stops_the_sweep_before_it_starts(tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(PlumblineError, match=message):
         plan(tmp_path, *overrides)
+
+
+def test_a_warning_that_holds_for_every_point_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):  # two sweeps in one process are two
+        caplog.clear()
+        plan(tmp_path, "ppo.beta=0.1,0.2,0.3", "runtime.threads=64")
+        assert sum("64 threads" in record.getMessage() for record in caplog.records) == 1
 
 
 OPTUNA_SWEEPER = {
