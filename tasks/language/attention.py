@@ -18,9 +18,11 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from tasks.language.fused import fused
 from tasks.language.half_gradients import LONGEST, with_short_gradients
+from tasks.language.varlen import by_kernel
 
 LOOPS_ON = frozenset({"cpu"})
-"""Devices where calls are cheap and padding is dear: sequences of equal length are attended together, others apart."""
+"""Devices where calls are cheap and padding is dear: sequences of equal length are attended together, others apart. On others all
+are attended at once, by a kernel that pads nothing where there is one (``varlen``), else on a grid."""
 PACKED = "plumbline_packed"
 """Name under which ``transformers`` knows ``packed_attention``. It has no mask function, so no mask is built."""
 
@@ -86,8 +88,12 @@ def packed_attention(
         parts = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]
         together = with_short_gradients(forward, parts, sequence_lengths, scaling)
         return together.unsqueeze(0), None
-    together = _attended(query, key, value, sequence_lengths, scaling, dropout, sliding_window, softcap)
-    return together.unsqueeze(0), None
+    packed = None
+    if query.device.type not in LOOPS_ON and softcap is None and not dropout:
+        packed = by_kernel(query, key, value, sequence_lengths, scaling, sliding_window)
+    if packed is None:
+        packed = _attended(query, key, value, sequence_lengths, scaling, dropout, sliding_window, softcap)
+    return packed.unsqueeze(0), None
 
 
 def _half_gradients(*parts: Tensor) -> bool:
