@@ -5,8 +5,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.language.batches import pad_batch
-from tasks.language.decoding import PackedReader, PaddedReader
-from tasks.language.families import hidden_states, logits_of, packs, trunk_of
+from tasks.language.families import hidden_states, logits_of, trunk_of
+from tasks.language.replaying import reader_of
 from tasks.language.vocabulary import rows_of
 
 PROMPTS, STEPS = (9, 4), 4
@@ -34,7 +34,7 @@ def _decoded(model: PreTrainedModel, rows: list[list[int]]) -> Tensor:  # (B, ST
     trunk = trunk_of(model)
     prompts = [row[:length] for row, length in zip(rows, PROMPTS, strict=True)]
     following = torch.tensor([row[-STEPS:] for row in rows], device=model.device)
-    reader = (PackedReader if packs(trunk) else PaddedReader)(trunk, prompts, STEPS)
+    reader = reader_of(trunk, prompts, STEPS)
     states = [reader.read_prompts(), *(reader.read(following[:, step]) for step in range(STEPS - 1))]
     return logits_of(model, torch.stack(states, dim=1)).float()
 

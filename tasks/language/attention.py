@@ -151,6 +151,7 @@ def decoding_attention(
     attention_mask: Tensor | None,
     *,
     hidden: Tensor | None,
+    newest: Tensor | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -161,10 +162,11 @@ def decoding_attention(
     Args:
         module: the family's attention module; unused.
         query: of the newest tokens.
-        key: the cache, the newest token last, nothing but padding before a row's first token.
+        key: the cache, the newest token last unless ``newest`` is given, nothing but padding before a row's first token.
         value: likewise.
         attention_mask: None; ``hidden`` says what is padding.
-        hidden: (B, 1, 1, at least T) -inf on padding and 0 elsewhere; None if there is no padding.
+        hidden: (B or 1, 1, 1, at least T) -inf on what is not seen and 0 elsewhere; None if all is.
+        newest: (1,) the newest token's column, where others are behind it, which ``hidden`` hides; None if it is the last.
         scaling: of the products, 1 / sqrt(d) by default.
         sliding_window: tokens that are seen, the own one included; None sees all.
         softcap: bound s of s * tanh(product / s); None leaves products as they are.
@@ -174,7 +176,12 @@ def decoding_attention(
     """
     assert attention_mask is None and query.shape[2] == 1
     rows, heads, _one, width = query.shape
-    end, start = key.shape[2], 0 if sliding_window is None else max(0, key.shape[2] - sliding_window)
+    end, start = key.shape[2], 0
+    if sliding_window is not None and newest is None:
+        start = max(0, end - sliding_window)
+    elif sliding_window is not None and newest is not None and hidden is not None:
+        gone = torch.arange(hidden.shape[-1], device=key.device) <= newest - sliding_window
+        hidden = hidden.masked_fill(gone, -torch.inf)
     # the heads that share a key head stand side by side, as if they were the tokens of one
     grouped = query.view(rows, key.shape[1], heads // key.shape[1], width)
     key, value = key[:, :, start:], value[:, :, start:]

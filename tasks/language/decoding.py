@@ -43,7 +43,10 @@ class PackedReader:
             zero = torch.zeros((), device=device)
             self.hidden = torch.where(visible, zero, -torch.inf)[:, None, None]  # (B, 1, 1, T)
         layers = trunk.config.get_text_config().num_hidden_layers
-        self.cache = Cache(layers=[_RowLayer(width + max_new_tokens, rows, places, sources) for _ in range(layers)])
+        self.cache = Cache(layers=[self._layer(width + max_new_tokens, rows, places, sources) for _ in range(layers)])
+
+    def _layer(self, *args: Any) -> "RowLayer":
+        return RowLayer(*args)
 
     def read_prompts(self) -> Tensor:  # (B, D)
         """Final hidden state of each prompt's last token."""
@@ -53,13 +56,17 @@ class PackedReader:
     def read(self, tokens: Tensor) -> Tensor:  # (B,) -> (B, D)
         """Final hidden states after one more token in every row."""
         self.positions = self.positions + 1
+        return self._forward(tokens, self.hidden)
+
+    def _forward(self, tokens: Tensor, hidden: Tensor | None, **how: Any) -> Tensor:  # (B,) -> (B, D)
         with attending(self.trunk, DECODING):
             output = self.trunk(
                 input_ids=tokens[:, None],
                 position_ids=self.positions[:, None],
                 past_key_values=self.cache,
                 use_cache=True,
-                hidden=self.hidden,
+                hidden=hidden,
+                **how,
             )
         return output.last_hidden_state[:, -1]  # type: ignore[no-any-return]
 
@@ -113,7 +120,7 @@ class PaddedReader:
         return output.last_hidden_state[:, -1]  # type: ignore[no-any-return]
 
 
-class _RowLayer(DynamicLayer):  # type: ignore[misc]  # the library is not typed
+class RowLayer(DynamicLayer):  # type: ignore[misc]  # the library is not typed
     """Keys and values of one layer, written in place instead of copied to a longer tensor at every token.
 
     The first update brings those of all prompts, one behind another, and puts each into its rows; later ones bring one

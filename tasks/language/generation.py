@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 
 from tasks.engine.errors import DataError, ModelError
 from tasks.engine.ranks import here
-from tasks.language.decoding import PackedReader, PaddedReader, columns_first
-from tasks.language.families import logits_of, packs, trunk_of
+from tasks.language.decoding import columns_first
+from tasks.language.families import logits_of, trunk_of
 from tasks.language.logprobs import TokenStatistics, scaled
 from tasks.language.precision import rounded_once
+from tasks.language.replaying import reader_of
 from tasks.language.room import Room, nothing, sampling_room
 
 COMPACT_BELOW = 0.8
@@ -140,7 +141,7 @@ def stream(
     _check_lengths(model, [prompt], max_new_tokens)
     uniform = torch.rand(max_new_tokens, generator=generator, device=generator.device, dtype=torch.float64)
     trunk = trunk_of(model)
-    reader = (PackedReader if packs(trunk) else PaddedReader)(trunk, [prompt], max_new_tokens)
+    reader = reader_of(trunk, [prompt], max_new_tokens)
     states = reader.read_prompts()
     for step in range(max_new_tokens):
         token = draw(
@@ -203,8 +204,7 @@ class _Decoding:
         with_statistics: bool,
     ) -> None:
         self.model, self.trunk, self.steps = model, trunk_of(model), max_new_tokens
-        reader = PackedReader if packs(self.trunk) else PaddedReader
-        self.reader = reader(self.trunk, prompts, max_new_tokens)
+        self.reader = reader_of(self.trunk, prompts, max_new_tokens)
         self.said = torch.full((len(prompts), max_new_tokens), pad_id, device=model.device)
         self.rows = torch.arange(len(prompts), device=model.device)  # of ``said``, one for each running row
         self.statistics: TokenStatistics | None = None
