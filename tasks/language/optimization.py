@@ -102,19 +102,19 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.average: dict[str, Tensor] = {
-            name: param.detach().to(torch.float32, copy=True) for name, param in _trained(model)
+            name: param.detach().to(torch.float32, copy=True) for name, param in trained(model)
         }
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights once."""
-        weights = [param.detach().float() for _, param in _trained(model)]
+        weights = [param.detach().float() for _, param in trained(model)]
         torch._foreach_lerp_(list(self.average.values()), weights, 1.0 - self.decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
         """Write the average into ``model``, which has the same parameters."""
-        for name, param in _trained(model):
+        for name, param in trained(model):
             param.copy_(together(self.average[name]))
 
     def state_dict(self) -> dict[str, Any]:
@@ -128,5 +128,6 @@ class Ema:
             average.copy_(part_of(state[name], average))
 
 
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that require gradients, with their names."""
     return ((name, param) for name, param in model.named_parameters() if param.requires_grad)

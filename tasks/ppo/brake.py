@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from tasks.language.optimization import Ema
-from tasks.language.shards import part_of, together
+from tasks.language.shards import part_of
 from tasks.ppo.config import PPOConfig
+from tasks.ppo.judged import JudgedWeights
 from tasks.ppo.rollout import Networks
 from tasks.ppo.sentinel import (
     KL,
@@ -57,7 +58,7 @@ class Intervention(BaseModel):
 
 
 class Kept(NamedTuple):
-    """The averaged weights of the iteration with the highest worth so far."""
+    """The weights that the window of highest worth so far is of."""
 
     iteration: int
     worth: float
@@ -118,15 +119,14 @@ def held(history: History, config: PPOConfig, since: int) -> Alarm | None:
     return next((sign for sign in signs if sign is not None), None)
 
 
-def keep_best(history: History, config: PPOConfig, kept: Kept | None, ema: Ema) -> Kept | None:
-    """The averaged weights of now, if the worth was never higher."""
+def keep_best(history: History, config: PPOConfig, kept: Kept | None, judged: JudgedWeights | None) -> Kept | None:
+    """The weights that were scored, if their worth was never higher; none for a brake that needs none."""
     if SCORE not in history[-1]:
         return kept
     found = worths(history, config.sentinel.window, config.brake_price)
     if not found or (kept is not None and found[-1] <= kept.worth):
         return kept
-    weights = {name: together(value).detach().cpu().clone() for name, value in ema.average.items()}
-    return Kept(int(history[-1]["step"]), found[-1], weights)
+    return Kept(int(history[-1]["step"]), found[-1], judged.copy() if judged else {})
 
 
 @torch.no_grad()

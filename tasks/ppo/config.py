@@ -133,8 +133,8 @@ class PPOConfig(Config):
     brake_factor: float = Field(gt=1)
     """What an intervention of beta or rollback multiplies beta by."""
     selection: Literal["last", "independent", "gold"]
-    """Whose weights the stage ships: the last iteration's averaged weights, or those of the iteration at which the mean of
-    this held-out judge's scores over ``sentinel.window`` scorings was highest."""
+    """Whose weights the stage ships: the last iteration's averaged weights, or the average of those that this held-out judge
+    scored in the ``sentinel.window`` scorings whose mean was highest."""
 
     adapter: AdapterConfig | None
     """Thin matrices that are trained instead of the weights of policy and value model, which then share their frozen weights

@@ -20,8 +20,8 @@ from tasks.engine.config import RuntimeConfig
 from tasks.language.adapters import snapshot
 from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
-from tasks.language.shards import together
 from tasks.ppo.brake import Intervention, Kept, held, keep_best, return_to
+from tasks.ppo.judged import JudgedWeights
 from tasks.ppo.learner import PPOLearner, ShownEpisode
 from tasks.ppo.rollout import Episodes
 from tasks.ppo.sentinel import (
@@ -54,6 +54,8 @@ CURVES = (
     "kl/beta",
     *(name(judge) for judge in JUDGES for name in (held_out_score, held_out_spread)),
 )
+RETURNING = ("rollback", "stop")
+"""Brakes that go back to the best weights."""
 
 
 class HeldOutJudge(Protocol):
@@ -123,13 +125,13 @@ class WatchReport(BaseModel):
     selection: str
     """The judge that chose the weights; last for none."""
     selected_iteration: int
-    """Whose averaged weights the policy holds."""
+    """Whose averaged weights the policy holds, or at the end of whose window the judge liked it best."""
     interventions: list[Intervention] = []
     """Of the brake."""
 
 
 class Selected(NamedTuple):
-    """The averaged weights of the best iteration so far."""
+    """The weights that the best window so far is of."""
 
     iteration: int
     score: float
@@ -153,6 +155,8 @@ class WatchedLearner:
         self._selected: Selected | None = None
         self.interventions: list[Intervention] = []
         self._kept: Kept | None = None
+        chosen = self.config.selection != "last" or self.config.brake in RETURNING
+        self._judged = JudgedWeights(learner.networks.policy, self.config.sentinel.window) if chosen else None
 
     @property
     def total_steps(self) -> int:
@@ -161,13 +165,16 @@ class WatchedLearner:
 
     def step(self) -> dict[str, float]:
         """One iteration of PPO, then the judges' opinion of its rollouts and the sentinel's of its history."""
+        due = bool(self.config.sentinel.every) and self.completed_steps % self.config.sentinel.every == 0
+        if due and self._judged:
+            self._judged.add(self.learner.networks.policy)  # it draws what the judges score
         metrics = self.learner.step()
         step = self.completed_steps = self.learner.completed_steps
         episodes = self.learner.last_episodes
         assert episodes is not None
         ended = zip(episodes.scored, episodes.finished, strict=True)
         metrics |= repetition_statistics([response[:-1] if finished else response for response, finished in ended])
-        if self.config.sentinel.every and (step - 1) % self.config.sentinel.every == 0:
+        if due:
             metrics |= self._held_out_scores(episodes)
         self.history.append({"step": float(step)} | {name: metrics[name] for name in CURVES if name in metrics})
         metrics |= self._inspect(step)
@@ -178,7 +185,7 @@ class WatchedLearner:
         return metrics
 
     def final_policy(self) -> PreTrainedModel:
-        """A copy of the policy that holds the averaged weights of the selected iteration."""
+        """A copy of the policy that holds the averaged weights, or those that the best window is of."""
         chosen = self._shipped
         if chosen is None:
             return self.learner.final_policy()
@@ -207,7 +214,7 @@ class WatchedLearner:
     @property
     def _shipped(self) -> Selected | Kept | None:
         """The weights to ship where they are not the last: those of the selection, or the best once the brake came to that."""
-        acted = self.config.brake in ("rollback", "stop") and bool(self.interventions)
+        acted = self.config.brake in RETURNING and bool(self.interventions)
         return self._kept if acted else self._selected
 
     def inspection(self) -> Inspection:
@@ -224,6 +231,7 @@ class WatchedLearner:
             "selected": None if self._selected is None else self._selected._asdict(),
             "interventions": [intervention.model_dump() for intervention in self.interventions],
             "kept": None if self._kept is None else self._kept._asdict(),
+            "judged": None if self._judged is None else self._judged.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -236,6 +244,8 @@ class WatchedLearner:
         self._selected = None if state["selected"] is None else Selected(**state["selected"])
         self.interventions = [Intervention.model_validate(item) for item in state["interventions"]]
         self._kept = None if state["kept"] is None else Kept(**state["kept"])
+        if self._judged is not None:
+            self._judged.load_state_dict(state["judged"])
 
     def _held_out_scores(self, episodes: Episodes) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -260,8 +270,8 @@ class WatchedLearner:
         return {f"sentinel/{rule}": float(rule in holding) for rule in rules_in_force(self.config.sentinel, names)}
 
     def _select(self, step: int) -> None:
-        """Keep the averaged weights while the smoothed held-out score is at its best."""
-        if self.config.selection == "last":
+        """Keep the weights of the last window while its mean score is the best."""
+        if self.config.selection == "last" or self._judged is None:
             return
         metric = held_out_score(self.config.selection)
         means = window_means(self.history, metric, self.config.sentinel.window)
@@ -269,13 +279,12 @@ class WatchedLearner:
             return
         score = means[-1]
         if self._selected is None or score > self._selected.score:
-            weights = {name: together(value).detach().cpu().clone() for name, value in self.learner.ema.average.items()}
-            self._selected = Selected(step, score, weights)
+            self._selected = Selected(step, score, self._judged.copy())
 
     def _brake(self, step: int) -> None:
         """Keep the best weights, and act once they are left too far behind."""
         config, action = self.config, self.config.brake
-        self._kept = keep_best(self.history, config, self._kept, self.learner.ema)
+        self._kept = keep_best(self.history, config, self._kept, self._judged)
         finding = held(self.history, config, self.interventions[-1].iteration if self.interventions else 0)
         if finding is None or self._kept is None or action == "off":
             return

@@ -1,6 +1,5 @@
 """A watched run trains exactly as an unwatched one, survives a crash, and ships the weights that it should."""
 
-import copy
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +32,26 @@ class Scripted:
         mean = self.means[self.asked]
         self.asked += 1
         return [mean - 1.0, mean + 1.0] * (len(samples) // 2)
+
+
+def live(seen: WatchedLearner) -> Weights:
+    """The policy that the next iteration draws from."""
+    return weights(seen.learner.networks.policy)
+
+
+def mean_of_scored(policies: Sequence[Weights], window: int) -> Weights:
+    """The weights that scores of these policies are of: the last one counts 2 / (window + 1), one before it that much less."""
+    newest = 2 / (window + 1)
+    shares = [newest * (1 - newest) ** age for age in reversed(range(len(policies)))]
+    shares[0] = 1 - sum(shares[1:])  # the average starts at the first
+    return {
+        name: sum(share * policy[name].double() for share, policy in zip(shares, policies, strict=True)).float()  # type: ignore[union-attr]
+        for name in policies[0]
+    }
+
+
+def near(one: Weights, other: Weights) -> bool:
+    return all(torch.allclose(one[name], other[name], atol=1e-7, rtol=1e-6) for name in other)
 
 
 class VarietyJudge:
@@ -154,13 +173,25 @@ def test_a_resumed_run_has_the_same_history_warnings_and_weights() -> None:
 def test_the_best_iteration_by_the_held_out_score_is_shipped() -> None:
     means = [0.0, 3.0, 9.0, 2.0]  # over two: 1.5, 6.0, 5.5
     seen = watched([Scripted(means)], selection="independent")
-    averages = []
+    scored = []
     for _ in means:
+        scored.append(live(seen))
         seen.step()
-        averages.append(copy.deepcopy(seen.learner.ema.average))
     assert seen.report().selected_iteration == 3
-    assert equal(weights(seen.final_policy()), averages[2])
-    assert not equal(averages[2], averages[3])
+    shipped = weights(seen.final_policy())
+    assert near(shipped, mean_of_scored(scored[:3], 2))
+    assert not near(shipped, mean_of_scored(scored, 2)) and not near(shipped, weights(seen.learner.final_policy()))
+
+
+def test_weights_that_no_judge_scored_do_not_count() -> None:
+    seen = watched([Scripted([1.0, 5.0, 0.0])], selection="independent", iterations=5, every=2)
+    scored = []
+    for step in range(5):
+        if step % 2 == 0:
+            scored.append(live(seen))
+        seen.step()
+    assert seen.report().selected_iteration == 3
+    assert near(weights(seen.final_policy()), mean_of_scored(scored[:2], 2))
 
 
 def test_a_warning_is_kept_with_its_first_and_last_iteration() -> None:
