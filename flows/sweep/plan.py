@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from flows.ask.preflight import TOLD, check
 from flows.config import RLHFConfig, load
-from tasks.engine.errors import ConfigError
+from tasks.engine.errors import ConfigError, PlumblineError
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
@@ -54,6 +54,8 @@ def read_plan(config: DictConfig, config_name: str) -> SweepPlan:
     ends = [] if points else _ends(overrides.values())
     TOLD.clear()
     checked = [_checked(point, config_name) for point in points or [fixed, *([*fixed, end] for end in ends)]]
+    if not points:
+        _between(overrides.values(), fixed, config_name)
     _one_place(checked)
     if sweeper["_target_"] == OPTUNA:
         _objectives_fit(checked[0], sweeper)
@@ -102,6 +104,26 @@ def _ends(overrides: Iterable[Override]) -> list[str]:
                 raise ConfigError(f"{item.input_line}: found an interval from {start:g} to {end:g}; {least}")
             found += [f"{item.get_key_element().lstrip('+')}={bound}" for bound in (space.start, space.end)]
     return found
+
+
+def _between(overrides: Iterable[Override], fixed: Sequence[str], config_name: str) -> None:
+    """Hydra's intervals are of fractions; a knob of whole numbers would accept the ends and refuse every trial.
+
+    Raises:
+        ConfigError: a value between the ends is refused.
+    """
+    for item in overrides:
+        space = item.value()
+        if isinstance(space, IntervalSweep) and isinstance(space.start, float):
+            start, end = float(space.start), float(space.end or 0)
+            try:
+                _checked(
+                    [*fixed, f"{item.get_key_element().lstrip('+')}={start + 0.4321 * (end - start)}"], config_name
+                )
+            except PlumblineError as error:
+                whole = f"int(interval({start:g},{end:g}))"
+                told = " ".join(str(error).split())
+                raise ConfigError(f"{item.input_line}: {told}; for whole numbers write {whole}") from None
 
 
 def _checked(point: Sequence[str], config_name: str) -> RLHFConfig:

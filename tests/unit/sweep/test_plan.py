@@ -89,6 +89,8 @@ def test_a_search_has_as_many_points_as_trials(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "optuna", quiet)  # an extra
     found = plan(tmp_path, "seed=2", **OPTUNA_SWEEPER)
     assert (found.knobs, found.points, found.expected, found.config.seed) == (["ppo.beta"], [], 5, 2)
+    whole = plan(tmp_path, **OPTUNA_SWEEPER | {"params": {"sft.epochs": "int(interval(1,5))"}})
+    assert whole.knobs == ["sft.epochs"]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,10 @@ def test_a_search_has_as_many_points_as_trials(tmp_path: Path, monkeypatch: pyte
         ({"n_trials": 0}, "hydra.sweeper.n_trials: found 0, expected at least 1"),
         ({"params": {"ppo.beta": "interval(1,0.1)"}}, r"interval from 1 to 0\.1; the lower end comes first"),
         ({"params": {"ppo.beta": "tag(log,interval(0,1))"}}, "from 0 to 1; a log scale begins above 0"),
+        (
+            {"params": {"sft.epochs": "interval(1,5)"}},
+            r"^sft\.epochs=interval.*found 2\.7.*write int\(interval\(1,5\)\)$",
+        ),
         ({"params": {"ppo.beta": "interval(-1,1)"}}, r"ppo\.beta: .*greater than or equal to 0, found -1"),
         ({"max_failure_rate": 0.0}, "the first failing point would end the search"),
     ],
