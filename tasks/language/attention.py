@@ -42,7 +42,7 @@ def attending(trunk: PreTrainedModel, how: str) -> Iterator[None]:
         with fused(trunk):
             yield
     finally:
-        del trunk.warn_if_padding_and_no_attention_mask
+        trunk.__dict__.pop("warn_if_padding_and_no_attention_mask", None)
         trunk.set_attn_implementation(usual)
 
 

@@ -166,3 +166,13 @@ def test_scores_and_values_of_packed_rows(family: str) -> None:
         expected = model.head(states).squeeze(-1)
         torch.testing.assert_close(scores[row], expected[-1], atol=1e-5, rtol=0)
         torch.testing.assert_close(values[row, : len(response)], expected[len(prompt) - 1 : -1], atol=1e-5, rtol=0)
+
+
+def test_attention_may_be_chosen_within_a_choice() -> None:
+    trunk = trunk_of(build("llama"))
+    usual = trunk.config._attn_implementation
+    with attention.attending(trunk, attention.PACKED):
+        with attention.attending(trunk, attention.DECODING):
+            assert trunk.config._attn_implementation == attention.DECODING
+        assert trunk.config._attn_implementation == attention.PACKED
+    assert trunk.config._attn_implementation == usual and "warn_if_padding_and_no_attention_mask" not in vars(trunk)
