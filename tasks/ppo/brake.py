@@ -11,6 +11,7 @@ Source: the price of distance is that of Gao et al. 2023 (arXiv:2210.10760), whe
 falls; paying it to a judge that is not optimised is ours.
 """
 
+import math
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -54,11 +55,11 @@ class Intervention(BaseModel):
     beta: float
     """In force from the next iteration on."""
     best_iteration: int
-    """At which the worth was highest so far; what rollback returns to and stop ships."""
+    """The last at which the worth was as good as the highest; what rollback returns to and stop ships."""
 
 
 class Kept(NamedTuple):
-    """The weights that the window of highest worth so far is of."""
+    """The weights of the latest window whose worth is as good as the highest so far."""
 
     iteration: int
     worth: float
@@ -81,6 +82,16 @@ def worths(history: History, window: int, price: float) -> list[float]:
     if not scores or spread[0] == 0.0:  # a judge that tells nothing apart is worth nothing
         return []
     return [score / spread[0] - price * nats for score, nats in zip(scores, kl, strict=True)]
+
+
+def noise(history: History, config: PPOConfig) -> float:
+    """Standard error of the last window's mean score, in the judge's standard deviations at the start.
+
+    Source: the one-standard-error rule of Breiman et al. 1984, there for the simplest model that is as good as the best.
+    """
+    window = config.sentinel.window
+    spreads = window_means([row for row in history if SPREAD in row], SPREAD, window)
+    return spreads[-1] / spreads[0] / math.sqrt(window * config.episodes_per_iteration)
 
 
 def overspent(history: History, window: int, price: float, limit: float) -> Alarm | None:
@@ -120,11 +131,12 @@ def held(history: History, config: PPOConfig, since: int) -> Alarm | None:
 
 
 def keep_best(history: History, config: PPOConfig, kept: Kept | None, judged: JudgedWeights | None) -> Kept | None:
-    """The weights that were scored, if their worth was never higher; none for a brake that needs none."""
+    """The weights that were scored, if their worth is not told from the highest so far: of windows that differ by less than their
+    noise the latest, which has more of what is optimised. None for a brake that needs none."""
     if SCORE not in history[-1]:
         return kept
     found = worths(history, config.sentinel.window, config.brake_price)
-    if not found or (kept is not None and found[-1] <= kept.worth):
+    if not found or found[-1] < max(found) - noise(history, config):
         return kept
     return Kept(int(history[-1]["step"]), found[-1], judged.copy() if judged else {})
 

@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.config import load
 from flows.study.points import UNBRAKED, policy_setting
-from tasks.ppo.brake import worths
+from tasks.ppo.brake import noise, worths
 from tasks.ppo.sentinel import ENTROPY, KL, LENGTH, History, held_out_score, window_means
 
 GOLD = held_out_score("gold")
 WINDOW = 5
+SANDBOX = load([]).ppo
 
 
 class Shipped(NamedTuple):
@@ -36,14 +38,16 @@ def never(history: History) -> Shipped:
 
 
 def by_worth(price: float, fall: float) -> Rule:
-    """``ppo.brake``'s: the independent judge's score minus a price a nat is ``fall`` below its best; that best is shipped."""
+    """``ppo.brake``'s: the independent judge's score minus a price a nat is ``fall`` below its best; the latest as good is shipped."""
 
     def rule(history: History) -> Shipped:
-        found = worths(history, WINDOW, price)
-        for now in range(WINDOW, len(found)):
+        found, kept = worths(history, WINDOW, price), 0
+        for now in range(len(found)):
             best = max(found[: now + 1])
-            if best - found[now] >= fall:
-                return Shipped(found.index(best), True)
+            if found[now] >= best - noise(history[: now + WINDOW], SANDBOX):
+                kept = now
+            if now >= WINDOW and best - found[now] >= fall:
+                return Shipped(kept, True)
         return never(history)
 
     return rule

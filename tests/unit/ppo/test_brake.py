@@ -11,7 +11,7 @@ import torch
 
 from flows.config import load
 from tasks.engine.errors import ConfigError
-from tasks.ppo.brake import Kept, held, overspent, worths
+from tasks.ppo.brake import Kept, held, keep_best, noise, overspent, worths
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.sentinel import Row, window_means
 from tasks.ppo.watch import WatchedLearner
@@ -141,7 +141,29 @@ def test_after_an_intervention_a_whole_window_passes() -> None:
     assert not held(rows[:15], config, 11) and held(rows[:16], config, 11)
 
 
-SCRIPT = [0.0, 0.0, 9.0, 9.0, 9.0, -9.0, -9.0, -9.0, -9.0, -9.0, -9.0, -9.0]
+def test_of_windows_that_differ_by_less_than_their_noise_the_latest_is_kept() -> None:
+    config = knobs(brake="stop", brake_price=0.5)
+    # five scorings of sixteen responses, whose spread is twice that of the start: 2 / sqrt(80) = 0.2236
+    spreads = [1.0] * WINDOW + [2.0] * 20
+    assert noise(history([0.0] * 25, [0.0] * 25, objective__score_independent_std=spreads), config) == pytest.approx(
+        0.2236, abs=1e-4
+    )
+
+    def kept_of(worth: Sequence[float]) -> list[int]:
+        kept, found = None, []
+        for end in range(WINDOW, len(worth) + 1):
+            rows = history([1.0 + value for value in worth[:end]], [2.0] * end)
+            kept = keep_best(rows, config, kept, None)
+            found.append(0 if kept is None else kept.iteration)
+        return found
+
+    assert kept_of([0.0] * 5 + [1.0] * 5) == [5, 6, 7, 8, 9, 10]
+    # the mean of a window of five falls by 0.05, 0.1, 0.15 ...; the standard error is 1 / sqrt(80) = 0.1118
+    assert kept_of([1.0] * 5 + [0.75] * 4) == [5, 6, 7, 7, 7]
+    assert kept_of([1.0] * 5 + [0.75] * 2 + [1.25] * 3) == [5, 6, 7, 8, 9, 10]
+
+
+SCRIPT = [0.0, 0.0, 9.0, 9.0, 8.0, -9.0, -9.0, -9.0, -9.0, -9.0, -9.0, -9.0]
 """Over windows of two the best is reached in iteration 4, and left by far in iteration 6."""
 
 
