@@ -38,7 +38,7 @@ def never(history: History) -> Shipped:
 
 
 def by_worth(price: float, fall: float) -> Rule:
-    """``ppo.brake``'s: the independent judge's score minus a price a nat is ``fall`` below its best; the latest as good is shipped."""
+    """``ppo.brake``'s: the independent judge's score minus a price a nat is ``fall`` below its best; the latest as good ships."""
 
     def rule(history: History) -> Shipped:
         found, kept = worths(history, WINDOW, price), 0
