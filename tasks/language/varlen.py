@@ -24,7 +24,7 @@ NEAR = 0.03
 """Largest difference from fp32 in a trial, as a share of the largest number: some roundings to bf16."""
 
 
-class Kind(NamedTuple):
+class Attending(NamedTuple):
     """What decides which kernel runs."""
 
     device: torch.device
@@ -56,7 +56,7 @@ def by_kernel(
         place
     ):  # which does not round for this kernel
         dtype = torch.get_autocast_dtype(place)
-    kind = Kind(query.device, dtype, query.shape[1], key.shape[1], query.shape[3], window is not None)
+    kind = Attending(query.device, dtype, query.shape[1], key.shape[1], query.shape[3], window is not None)
     if dtype not in HALF or not works(kind):
         return None
     parts = [part.squeeze(0).transpose(0, 1).to(dtype) for part in (query, key, value)]
@@ -64,7 +64,7 @@ def by_kernel(
 
 
 @lru_cache(maxsize=64)
-def works(kind: Kind) -> bool:
+def works(kind: Attending) -> bool:
     """Whether the kernel comes near fp32 in a trial, forward and backward; the log has the answer once."""
     draws, window = torch.Generator().manual_seed(0), TRIAL_WINDOW if kind.windowed else None
     *parts, gradient = (
