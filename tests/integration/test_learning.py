@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from tasks.language import families, generation
+from tasks.language import families, replaying
 from tests.unit.ppo import tiny
 
 ITERATIONS = 20
@@ -32,7 +32,7 @@ def test_packed_padded_and_bf16_reach_the_same_score(monkeypatch: pytest.MonkeyP
     torch.set_num_threads(1)
     fast = [final_score(seed) for seed in (1, 2, 3)]
     half = [final_score(seed, precision="bf16") for seed in (1, 2, 3)]
-    for module in (families, generation):
+    for module in (families, replaying):
         monkeypatch.setattr(module, "packs", lambda _trunk: False)
     plain = [final_score(seed) for seed in (1, 2, 3)]
     noise = statistics.stdev(plain)
