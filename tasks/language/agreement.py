@@ -35,7 +35,7 @@ def _decoded(model: PreTrainedModel, rows: list[list[int]]) -> Tensor:  # (B, ST
     prompts = [row[:length] for row, length in zip(rows, PROMPTS, strict=True)]
     following = torch.tensor([row[-STEPS:] for row in rows], device=model.device)
     reader = reader_of(trunk, prompts, STEPS)
-    states = [reader.read_prompts(), *(reader.read(following[:, step]) for step in range(STEPS - 1))]
+    states = [reader.read_prompts(), *(reader.read(following[:, step]).clone() for step in range(STEPS - 1))]
     return logits_of(model, torch.stack(states, dim=1)).float()
 
 

@@ -62,7 +62,6 @@ class Kept(NamedTuple):
     """The weights of the latest window whose worth is as good as the highest so far."""
 
     iteration: int
-    worth: float
     weights: dict[str, Tensor]
 
 
@@ -138,7 +137,7 @@ def keep_best(history: History, config: PPOConfig, kept: Kept | None, judged: Ju
     found = worths(history, config.sentinel.window, config.brake_price)
     if not found or found[-1] < max(found) - noise(history, config):
         return kept
-    return Kept(int(history[-1]["step"]), found[-1], judged.copy() if judged else {})
+    return Kept(int(history[-1]["step"]), judged.copy() if judged else {})
 
 
 @torch.no_grad()
