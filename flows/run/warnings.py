@@ -5,8 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.run.pipeline import Pipeline
 from flows.run.rounds import of_every_round
 from tasks.engine.tracking import open_run
-from tasks.ppo.brake import Intervention
-from tasks.ppo.watch import WatchReport
+from tasks.ppo.watch_report import Intervention, WatchReport
 
 SENTINEL = "sentinel.json"
 

@@ -12,10 +12,9 @@ falls; paying it to a judge that is not optimised is ours.
 """
 
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from tasks.language.optimization import Ema
@@ -38,24 +37,6 @@ from tasks.ppo.update import Optimizers
 JUDGE = "independent"
 """The only judge that the brake asks."""
 SCORE, SPREAD = held_out_score(JUDGE), held_out_spread(JUDGE)
-
-
-class Intervention(BaseModel):
-    """One time that the brake held."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    iteration: int
-    action: Literal["warn", "beta", "rollback", "stop"]
-    rule: str
-    """Which sign it was: worth, entropy_collapse or length_drift."""
-    found: float
-    limit: float
-    reason: str
-    beta: float
-    """In force from the next iteration on."""
-    best_iteration: int
-    """The last at which the worth was as good as the highest; what rollback returns to and stop ships."""
 
 
 class Kept(NamedTuple):

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,7 +19,7 @@ from tasks.engine.config import RuntimeConfig
 from tasks.language.adapters import snapshot
 from tasks.language.models import ScalarModel
 from tasks.language.scorer import score_rows
-from tasks.ppo.brake import Intervention, Kept, held, keep_best, return_to
+from tasks.ppo.brake import Kept, held, keep_best, return_to
 from tasks.ppo.judged import JudgedWeights
 from tasks.ppo.learner import PPOLearner, ShownEpisode
 from tasks.ppo.rollout import Episodes
@@ -37,6 +36,7 @@ from tasks.ppo.sentinel import (
     rules_in_force,
     window_means,
 )
+from tasks.ppo.watch_report import Intervention, SentinelWarning, WatchReport
 from tasks.sandbox.gold import gold_score
 from tasks.sandbox.world import World
 
@@ -92,42 +92,6 @@ class IndependentJudge:
     def score(self, samples: Sequence[ShownEpisode], episodes: Episodes) -> list[float]:
         """Raw scores, before any rule about missing EOS."""
         return score_rows(self.model, episodes.prompts, episodes.scored, self.pad_id, self.runtime)
-
-
-class SentinelWarning(BaseModel):
-    """One rule of the sentinel that fired."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rule: str
-    first_iteration: int
-    last_iteration: int
-    """The last one at which the rule held."""
-    found: float
-    """At the first iteration."""
-    limit: float
-    reason: str
-
-
-class WatchReport(BaseModel):
-    """What the watch leaves beside the policy, as ``sentinel.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    judges: list[str]
-    """Held-out judges that scored the rollouts."""
-    rules: list[str]
-    """Rules that could have fired."""
-    warnings: list[SentinelWarning]
-    iterations: int
-    planned_iterations: int
-    stopped_early: bool
-    selection: str
-    """The judge that chose the weights; last for none."""
-    selected_iteration: int
-    """Whose averaged weights the policy holds, or at the end of whose window the judge liked it best."""
-    interventions: list[Intervention] = []
-    """Of the brake."""
 
 
 class Selected(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 
 from flows.run import summary, warnings
 from tasks.engine.artifacts import ArtifactRef
-from tasks.ppo.watch import SentinelWarning, WatchReport
+from tasks.ppo.watch_report import SentinelWarning, WatchReport
 
 
 def report(*warned: str) -> WatchReport:
