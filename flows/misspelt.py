@@ -84,8 +84,8 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str], comman
         group, name = choice.groups()
         there = re.findall(r"^\t([\w/.-]+)$", message, re.MULTILINE)
         return f"{group}={name}: no such choice, there are {', '.join(there)}{did_you_mean(name, there)}"
-    if there := re.search(r"Could not append to config\. An item is already at '([^']+)'", message):
-        return f"+{there[1]}: found a + before a key that is there, expected it before new ones only; write {there[1]}=VALUE"
+    if taken := re.search(r"Could not append to config\. An item is already at '([^']+)'", message):
+        return f"+{taken[1]}: found a + before a key that is there, expected it before new ones only; write {taken[1]}=VALUE"
     first = next((line for line in message.splitlines() if line.strip()), "").rstrip(".")
     if "Ambiguous value" in message:
         return f"{first}: write a list as [value1,value2], or give -m to run one value after the other"
