@@ -229,7 +229,7 @@ def test_a_run_that_never_holds_ships_its_last_weights() -> None:
 
 
 @pytest.mark.parametrize("action", ["beta", "rollback", "stop"])
-@pytest.mark.parametrize("killed_after", [4, 6, 7])
+@pytest.mark.parametrize("killed_after", [3, 4, 6, 7])
 def test_a_resumed_run_is_the_whole_run(action: str, killed_after: int) -> None:
     whole = braked(action)
     run(whole)
