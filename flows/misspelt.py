@@ -84,12 +84,16 @@ def refused(message: str, overrides: Iterable[str], known: Iterable[str], comman
         group, name = choice.groups()
         there = re.findall(r"^\t([\w/.-]+)$", message, re.MULTILINE)
         return f"{group}={name}: no such choice, there are {', '.join(there)}{did_you_mean(name, there)}"
+    if taken := re.search(r"Could not append to config\. An item is already at '([^']+)'", message):
+        return f"+{taken[1]}: found a + before a key that is there, expected it before new ones only; write {taken[1]}=VALUE"
     first = next((line for line in message.splitlines() if line.strip()), "").rstrip(".")
     if "Ambiguous value" in message:
         return f"{first}: write a list as [value1,value2], or give -m to run one value after the other"
     found = next((item for item in overrides if (item and item in message) or not _readable(item)), typed)
     if re.fullmatch(r"[\w.+~/@:-]+=[^\[{'\"]*,", found):
         return f"{found[:100]}: ends with a comma; leave it out, or write what follows it"
+    if re.fullmatch(r"[\w.+~/@:-]+=\[[^\[{'\"]*,\]", found):
+        return f"{found[:100]}: the list ends with a comma; leave it out, or write what follows it"
     return (
         f"cannot read the overrides ({first}), found: {found}; write key=value, and where the value holds spaces or signs, "
         "two pairs of quotes, of which the shell takes one: \"key='the value'\""

@@ -19,7 +19,7 @@ from tasks.engine.checkpoint import latest_step
 from tasks.engine.config import Config
 from tasks.engine.context import StageName
 from tasks.engine.declared import Stage
-from tasks.engine.fingerprint import dependencies, fingerprint
+from tasks.engine.fingerprint import dependencies, fingerprint, source_digests
 from tasks.engine.tracking import flatten
 
 CACHED, WILL_RUN = "cached", "will run"
@@ -56,6 +56,8 @@ class Lookup:
         known = {name: plan.ref for name, plan in inputs.items() if plan.ref is not None}
         depends_on = dependencies(task.package, config, known, self.store.root.parent)
         awaited = {name: plan.stage for name, plan in inputs.items() if plan.ref is None}
+        if "world" in awaited:  # its digest is not known yet; that the stage runs the world's source is
+            depends_on["source"] = source_digests(task.package)
         made = "" if awaited else fingerprint(depends_on)
         found = self.store.find(stage, made) if made else None
         damage = self.store.damage(stage, made) if made and self.store.folder(stage, made).is_dir() else None

@@ -18,13 +18,14 @@ class SweepCallback(Callback):
     """Opens a sweep before its first point."""
 
     def on_multirun_start(self, config: DictConfig, **given: Any) -> None:
-        """Check every point, then start what they share."""
-        from flows.sweep import session
+        """Check every point, then start what they share; for a question, only that the grid is one."""
+        from flows.sweep import plan, session
 
-        if asked():
-            return
         try:
-            session.start(config, given.get("config_name") or "rlhf")
+            if asked():
+                plan.grid_of(config)
+            else:
+                session.start(config, given.get("config_name") or "rlhf")
         except PlumblineError as error:
             print(f"\nerror: {error}", file=sys.stderr)
             sys.exit(1)  # Hydra turns any other exception of a callback into a warning

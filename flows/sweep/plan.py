@@ -43,15 +43,12 @@ def read_plan(config: DictConfig, config_name: str) -> SweepPlan:
     """
     hydra = config.hydra
     sweeper: Any = OmegaConf.to_container(hydra.sweeper, resolve=True)
-    written = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    overrides = {
-        item.get_key_element().lstrip("+"): item for item in parser.parse_overrides([*written, *hydra.overrides.task])
-    }
+    overrides = _overrides(config)
     knobs = [key for key, item in overrides.items() if item.is_sweep_override()]
     fixed = [str(item.input_line) for item in overrides.values() if not item.is_sweep_override()]
     points = _grid(list(overrides.values())) if sweeper["_target_"] == GRID else []
     ends = [] if points else _ends(overrides.values())
+    _side_by_side(hydra)
     TOLD.clear()
     checked = [_checked(point, config_name) for point in points or [fixed, *([*fixed, end] for end in ends)]]
     if not points:
@@ -67,6 +64,32 @@ def read_plan(config: DictConfig, config_name: str) -> SweepPlan:
         expected=len(points) or int(sweeper.get("n_trials") or 0),
         config=checked[0],
     )
+
+
+def grid_of(config: DictConfig) -> list[list[str]]:
+    """The points of a grid, whose configurations nobody has looked at.
+
+    Raises:
+        ConfigError: a key has no single values, or one of them twice.
+    """
+    return _grid(list(_overrides(config).values()))
+
+
+def _overrides(config: DictConfig) -> dict[str, Override]:
+    hydra = config.hydra
+    written = [f"{key}={value}" for key, value in (OmegaConf.select(hydra, "sweeper.params") or {}).items()]
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    found = parser.parse_overrides([*written, *hydra.overrides.task])
+    return {item.get_key_element().lstrip("+"): item for item in found}
+
+
+def _side_by_side(hydra: DictConfig) -> None:
+    """Points at a time; joblib takes -1 for every core, and ends in a traceback for 0."""
+    jobs = OmegaConf.select(hydra, "launcher.n_jobs")
+    if jobs == 0:
+        raise ConfigError(
+            "hydra.launcher.n_jobs: found 0, expected the points at a time, or -1 for as many as cores; set 1 or more"
+        )
 
 
 def _grid(overrides: Sequence[Override]) -> list[list[str]]:

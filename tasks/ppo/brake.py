@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from tasks.language.optimization import Ema
+from tasks.language.optimization import Ema, trained
 from tasks.language.shards import part_of
 from tasks.ppo.config import PPOConfig
 from tasks.ppo.judged import JudgedWeights
@@ -124,7 +124,7 @@ def keep_best(history: History, config: PPOConfig, kept: Kept | None, judged: Ju
 @torch.no_grad()
 def return_to(learner: Braked, weights: dict[str, Tensor]) -> None:
     """Put ``weights`` into the policy and its average; the policy's optimizer begins anew, for its moments belong elsewhere."""
-    for name, parameter in learner.networks.policy.named_parameters():
+    for name, parameter in trained(learner.networks.policy):  # what is frozen stays as it is
         parameter.copy_(part_of(weights[name], parameter))
     for name, average in learner.ema.average.items():
         average.copy_(part_of(weights[name], average))

@@ -166,6 +166,11 @@ class PPOConfig(Config):
         return self.episodes // self.episodes_per_iteration
 
     @property
+    def scorings(self) -> int:
+        """Iterations whose responses the held-out judges score."""
+        return len(range(0, self.iterations, self.sentinel.every)) if self.sentinel.every else 0
+
+    @property
     def minibatches_per_iteration(self) -> int:
         """Optimizer steps in one inner epoch."""
         return self.episodes_per_iteration // self.minibatch_size
@@ -280,11 +285,11 @@ class PPOConfig(Config):
     @model_validator(mode="after")
     def _enough_to_select(self) -> "PPOConfig":
         if self.selection != "last":
-            every, window = self.sentinel.every, self.sentinel.window
-            scorings = len(range(0, self.iterations, every)) if every else 0
-            if scorings < window:
+            window = self.sentinel.window
+            if self.scorings < window:
                 raise ValueError(
                     f"selection is {self.selection}, which needs sentinel.window ({window}) scorings, and sentinel.every "
-                    f"({every}) gives {scorings} in {self.iterations} iterations"
+                    f"({self.sentinel.every}) gives {self.scorings} in {self.iterations} iterations; train longer, set "
+                    "sentinel.every=1 or a smaller sentinel.window, or selection=last"
                 )
         return self

@@ -129,6 +129,7 @@ def test_hydra_s_paragraphs_become_one_sentence() -> None:
             "ppo=sandbx: no such choice, there are own_data, sandbox; did you mean sandbox?"
         ),
         "no viable alternative at input '[1,'\nSee https://hydra.cc": "cannot read the overrides (no viable alternative",
+        "Could not append to config. An item is already at 'ppo.beta'": "+ppo.beta: found a + before a key that is there",
         "Ambiguous value for argument 'a=1,2'\n1. To use": "Ambiguous value for argument 'a=1,2': write a list as",
     }
     for message, sentence in said.items():
@@ -139,4 +140,6 @@ def test_hydra_s_paragraphs_become_one_sentence() -> None:
     assert "found: a.b=~/x; write" in unread and "two pairs of quotes" in unread
     halves = refused("mismatched input '<EOF>' expecting {...}", ["c.d=1", "a.b=0.1,", "e=2"], keys)
     assert halves == "a.b=0.1,: ends with a comma; leave it out, or write what follows it"
+    listed = refused("no viable alternative at input '[b,]'", ["c.d=1", "a.b=[b,]"], keys)
+    assert listed == "a.b=[b,]: the list ends with a comma; leave it out, or write what follows it"
     assert "found: a.b=[1; write" in refused("no viable alternative at input", ["c.d=1", "a.b=[1"], keys)

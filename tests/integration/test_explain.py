@@ -232,6 +232,12 @@ def test_reasons_name_the_setting_as_it_is_spelled_and_the_inputs_that_are_await
     )
 
 
+def test_a_world_that_will_be_made_again_is_no_change_of_source(root: Path) -> None:
+    found = plan(load([f"tracking.root={root}", "seed=2"]), "comparisons").why
+    assert "input world will be made again by data_prep" in found
+    assert not [reason for reason in found if reason.startswith("source")]
+
+
 def test_the_nearest_earlier_result_is_the_one_compared_with(tmp_path: Path) -> None:
     where = f"tracking.root={tmp_path}"
     for overrides in (["ppo.beta=0.1"], ["ppo.beta=0.2", "ppo.policy_clip=0.9"]):

@@ -76,6 +76,20 @@ def warmup(patient: Patient) -> Iterator[Finding]:
         )
 
 
+def brake(patient: Patient) -> Iterator[Finding]:
+    """A brake compares a window of scorings with an earlier one, which a short run never has."""
+    ppo = patient.config.ppo
+    needed = 2 * ppo.sentinel.window
+    if ppo.brake != "off" and ppo.scorings < needed:
+        yield found(
+            "warning",
+            "ppo.brake",
+            f"{ppo.brake}, and {ppo.scorings} scorings by the held-out judges in {ppo.iterations} iterations",
+            f"two windows of ppo.sentinel.window={ppo.sentinel.window}, so {needed} scorings: before them no fall is seen",
+            "train longer, set ppo.sentinel.every=1 or a smaller ppo.sentinel.window, or ppo.brake=off",
+        )
+
+
 def objective(patient: Patient) -> Iterator[Finding]:
     """What lets a policy run away: no KL at all, a learning rate of another age."""
     config = patient.config

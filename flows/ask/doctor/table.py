@@ -78,6 +78,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         batches.passes,
         batches.average,
         batches.warmup,
+        batches.brake,
         batches.objective,
     ),
     "labelers and judges": (

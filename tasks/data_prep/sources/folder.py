@@ -70,8 +70,11 @@ def require_file(folder: str, role: str, found: Collection[str], files: FilesCon
     """
     if not found and role != "test_prompts" and getattr(minimum, role, 0) > 0:
         patterns = ", ".join(getattr(files, role)) or "no pattern"
+        near = [path.name for path in _named_so(Path(folder).expanduser(), getattr(files, role))]
+        but = f" ({near[0]} is none, and no dataset that save_to_disk wrote)" if near else ""
+        inside = f", move the files of {near[0]} beside it" if near else ""
         raise DataError(
-            f"{folder}: found no file for {role}, expected one matching {patterns}; add it, or change "
+            f"{folder}: found no file for {role}{but}, expected one matching {patterns}; add it{inside}, or change "
             f"data_prep.files.{role}{f', or set data_prep.minimum_rows.{role}=0' if role == OPTIONAL else ''}"
         )
 
@@ -163,6 +166,12 @@ def read_benchmark(rows: Iterator[Row], name: str, notices: list[str]) -> list[B
 def evenly_spaced(items: list[BenchmarkItem], count: int) -> list[BenchmarkItem]:
     """At most ``count`` items, spread over the whole list: a file may be sorted by topic."""
     return items if len(items) <= count else [items[place * len(items) // count] for place in range(count)]
+
+
+def _named_so(root: Path, patterns: list[str]) -> list[Path]:
+    """Folders, pipes and the like that are called as a role's files are."""
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [path for path in below if not path.is_file() and any(matches(path.name, pattern) for pattern in patterns)]
 
 
 def _match(parts: list[str], pattern: tuple[str, ...]) -> bool:

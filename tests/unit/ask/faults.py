@@ -439,6 +439,12 @@ FAULTS = [
         "warning",
     ),
     Fault("warmup_to_the_end", f.given("ppo.warmup_iterations=16"), ("ppo.warmup_iterations", "16 of 16"), "warning"),
+    Fault(
+        "brake_that_never_holds",
+        f.given("independent_reward_model=other_seed", "ppo.brake=stop", "ppo.sentinel.window=9"),
+        ("ppo.brake", "stop, and 16 scorings", "so 18 scorings", "no fall is seen"),
+        "warning",
+    ),
     Fault("no_penalty", f.given("ppo.beta=0"), ("ppo.beta", "nothing ties the policy"), "warning"),
     Fault(
         "rate_of_another_age",

@@ -18,6 +18,7 @@ from tasks.engine.caching import as_task
 from tasks.engine.context import StageName
 from tasks.engine.errors import ConfigError
 from tasks.language.models import ScalarModel
+from tasks.language.scorer import score_rows
 from tests.unit import tiny_models as tiny
 from tests.unit.comparisons.labelers.asked import config
 from tests.unit.comparisons.test_stages import SMALL, House
@@ -37,6 +38,7 @@ def test_gaps_are_in_each_models_own_standard_deviations() -> None:
 )
 def test_both_ends_are_kept_in_the_order_they_were_drawn(count: int, places: list[int]) -> None:
     assert most_disputed([-1.0, -5.0, 0.0, 2.0, 7.0], count) == places
+    assert most_disputed([0.0] * 4, 3) == [0, 1, 3]  # of equals the first
 
 
 def test_a_pair_is_disputed_where_the_models_order_it_in_opposite_ways() -> None:
@@ -47,6 +49,18 @@ def test_a_pair_is_disputed_where_the_models_order_it_in_opposite_ways() -> None
 
 def reward_model(seed: int) -> ScalarModel:
     return ScalarModel.from_policy(tiny.policy(seed), torch.Generator().manual_seed(seed)).eval()
+
+
+def test_scores_are_those_of_the_tokens_that_were_drawn() -> None:
+    model, tokenizer, limits = reward_model(0), tiny.tokenizer(), config(**SMALL)
+    texts = (["red cat", "big blue cat"], [True, False]), (["the cat is red", "small"], [False, True])
+    given = [Candidates(prompt, *drawn) for prompt, drawn in zip(tiny.prompts(2), texts, strict=True)]
+    found = scores_of(model, given, tokenizer, limits, tiny.runtime())
+    for one, scores in zip(given, found, strict=True):
+        asked = tokenizer(one.prompt.text, add_special_tokens=False)["input_ids"]
+        for text, finished, score in zip(one.completions, one.finished, scores, strict=True):
+            said = tokenizer(text, add_special_tokens=False)["input_ids"] + [tiny.EOS] * finished
+            assert [score] == pytest.approx(score_rows(model, [asked], [said], 0, tiny.runtime()))
 
 
 class Disputed(House):

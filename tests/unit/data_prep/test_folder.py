@@ -229,6 +229,13 @@ def test_missing_folder_and_missing_roles(tmp_path: Path) -> None:
     assert read(tmp_path).demonstrations == []
 
 
+def test_a_folder_that_is_called_as_a_file_is_named_where_the_file_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "demonstrations.jsonl").mkdir()
+    said = r"no file for demonstrations \(demonstrations\.jsonl is none, .*\), expected .*move the files of demonstrations\.jsonl"
+    with pytest.raises(DataError, match=said):
+        read(tmp_path, minimum=1)
+
+
 def test_evenly_spaced() -> None:
     assert evenly_spaced(list(range(10)), 4) == [0, 2, 5, 7]  # type: ignore[arg-type,comparison-overlap]
     assert evenly_spaced([1, 2], 4) == [1, 2]  # type: ignore[list-item,comparison-overlap]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.engine import collective
-from tasks.engine.collective import Collective
+from tasks.engine.collective import Collective, RankLost
 from tasks.engine.ranks import here
 from tests.unit.ranks import on_ranks
 
@@ -78,3 +78,31 @@ def test_ranks_gather_short_and_long_values_of_unequal_size() -> None:
         assert values == [value(number) for number in range(4)]
         assert numbers == [0, 1, 2, 3]
         assert (with_long, short) == ({"allgather": 2}, {"allgather": 1})
+
+
+def test_what_is_done_once_is_done_by_the_first_rank_and_told_to_all() -> None:
+    def once() -> tuple[str, list[int]]:
+        asked: list[int] = []
+
+        def make() -> str:
+            asked.append(here().number)
+            return f"said by {here().number}"
+
+        return here().once(make), asked
+
+    assert on_ranks(3, once) == [("said by 0", [0]), ("said by 0", []), ("said by 0", [])]
+
+
+def test_a_rank_that_has_ended_is_told_from_a_mistake() -> None:
+    class Alone:
+        def rank(self) -> int:
+            return 0
+
+        def size(self) -> int:
+            return 2
+
+        def allreduce(self, tensors: list[Tensor]) -> Any:
+            raise RuntimeError("Connection closed by peer\nand where")
+
+    with pytest.raises(RankLost, match=r"^Connection closed by peer$"):
+        Collective(Alone()).add(torch.ones(1))  # type: ignore[arg-type]

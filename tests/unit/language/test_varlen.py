@@ -76,9 +76,10 @@ def test_the_kernel_is_given_what_the_grid_is(
     [
         (lambda *a, **k: kernel(*a, **k | {"window_size": (-1, 0)}), "% off"),
         (lambda *a, **k: 2 * (found := kernel(*a, **k)) - found.detach(), "% off"),
+        (lambda *a, **k: kernel(*a, **k) / (2 if k["enable_gqa"] else 1), "% off"),
         (varlen.varlen_attn, "cannot be used: "),
     ],
-    ids=["no window", "twice the gradient", "not there"],
+    ids=["no window", "twice the gradient", "wrong where heads share keys", "not there"],
 )
 def test_a_kernel_that_fails_its_trial_is_not_used(
     wrong: Any, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -56,6 +56,7 @@ def test_the_worth_by_hand() -> None:
     rows = history([2.0, 4.0, 6.0], [0.0, 1.0, 5.0], spread=2.0)
     # windows of two: scores 3 and 5 over a spread of 2, KL 0.5 and 3
     assert worths(rows, 2, 0.5) == pytest.approx([1.5 - 0.25, 2.5 - 1.5])
+    assert worths(history([0.0] * 2, [-1.0] * 2), 2, 0.5) == [0.5]  # an estimate below 0 averages out with others
     assert worths(rows, 4, 0.5) == [] and worths(history([1.0] * 3, [0.0] * 3, spread=0.0), 2, 0.5) == []
 
 
@@ -141,6 +142,30 @@ def test_after_an_intervention_a_whole_window_passes() -> None:
     assert not held(rows[:15], config, 11) and held(rows[:16], config, 11)
 
 
+def test_nothing_is_found_before_two_whole_windows_and_a_fall_of_the_limit_is_one() -> None:
+    rows = history([1.0] * WINDOW + [0.5] * WINDOW, [0.25] * WINDOW + [2.0] * WINDOW)
+    assert overspent(rows[:-1], WINDOW, 0.0, 0.1) is None
+    found = overspent(rows, WINDOW, 0.0, 0.5)
+    assert found is not None and found.found == 0.5 and "at a KL of 2.0 nats" in found.reason
+    assert overspent(rows, WINDOW, 0.0, 0.501) is None
+
+
+def test_iterations_that_nobody_scored_are_none() -> None:
+    scored = history([1.0] * WINDOW + [-9.0] * WINDOW, [0.5] * WINDOW + [1.0] * WINDOW)
+    gaps = [row | {"step": 2 * row["step"] - 1} for row in scored]
+    between = [
+        {"step": row["step"] + 1, "objective/kl": 7.0, "policy/entropy": 1.0, "response/length": 10.0} for row in gaps
+    ]
+    rows = [row for pair in zip(gaps, between, strict=True) for row in pair]
+    config = knobs(brake="stop")
+    assert worths(rows, WINDOW, 0.5) == worths(scored, WINDOW, 0.5)
+    assert noise(rows, config) == noise(scored, config)
+    assert held(rows[:-1], config, 0) and held(rows, config, 0) is None
+    kept = keep_best(rows[: 2 * WINDOW - 1], config, None, None)
+    assert kept is not None and kept.iteration == 2 * WINDOW - 1
+    assert keep_best(rows[: 2 * WINDOW], config, kept, None) is kept
+
+
 def test_of_windows_that_differ_by_less_than_their_noise_the_latest_is_kept() -> None:
     config = knobs(brake="stop", brake_price=0.5)
     # five scorings of sixteen responses, whose spread is twice that of the start: 2 / sqrt(80) = 0.2236
@@ -210,6 +235,17 @@ def test_rollback_returns_to_the_best_weights_with_a_fresh_optimizer_and_a_highe
     assert learner.report().selection == "independent" and learner.report().selected_iteration == 4
 
 
+def test_after_a_rollback_the_steps_of_an_optimizer_that_counts_them_begin_anew() -> None:
+    adam = tiny.settings()["policy_adam"] | {"epsilon_placement": "before_correction"}
+    learner = braked("rollback", policy_adam=adam)
+    groups = learner.learner.optimizers.policy.optimizer.param_groups
+    for _ in range(5):
+        learner.step()
+    assert all(group["steps"] == 10 for group in groups)
+    learner.step()
+    assert learner.report().interventions and all(group["steps"] == 0 for group in groups)
+
+
 def test_stop_ends_the_run_and_ships_the_best_weights() -> None:
     learner = braked("stop")
     scored = []
@@ -229,7 +265,7 @@ def test_a_run_that_never_holds_ships_its_last_weights() -> None:
 
 
 @pytest.mark.parametrize("action", ["beta", "rollback", "stop"])
-@pytest.mark.parametrize("killed_after", [4, 6, 7])
+@pytest.mark.parametrize("killed_after", [3, 4, 6, 7])
 def test_a_resumed_run_is_the_whole_run(action: str, killed_after: int) -> None:
     whole = braked(action)
     run(whole)

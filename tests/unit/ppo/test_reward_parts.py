@@ -1,6 +1,7 @@
 """PPO on a declared list of rewards."""
 
 import copy
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from tasks.language.models import ScalarModel
 from tasks.ppo.learner import PPOLearner
 from tasks.ppo.reward_parts import value_model_without_reward_model
 from tasks.ppo.rollout import Networks
-from tasks.rewards.rewards import Rewards
+from tasks.rewards.rewards import Answered, Rewards, Scored
 from tests.unit.ppo import tiny
+from tests.unit.ranks import on_ranks
 from tests.unit.tiny_models import weights_of
 
 OWN = {
@@ -28,6 +30,15 @@ REDS = {"name": "reds", "kind": "function", "function": f"{__file__}:count_red",
 
 def count_red(prompts: list[str], responses: list[str]) -> list[float]:
     return [response.split().count("red") - 0.1 * len(response.split()) for response in responses]
+
+
+def one_each(prompts: list[str], responses: list[str]) -> list[float]:
+    return [1.0] * len(responses)
+
+
+def fickle(prompts: list[str], responses: list[str]) -> list[float]:
+    """Other numbers every time."""
+    return [random.random() for _ in responses]
 
 
 def learner(
@@ -98,6 +109,31 @@ def test_a_guard_that_always_decides() -> None:
     found = learner(OWN, REDS, rules=gate, missing_eos="none").step()
     assert found["reward/guarded_share"] == 1.0
     assert found["objective/score"] == pytest.approx(found["reward/reds"])
+
+
+def asked(parts: list[dict[str, Any]], **rules: Any) -> Scored:
+    """Of two responses with one red and with none, by parts that are functions."""
+    config = tiny.config(
+        rewards={"parts": parts, "rule": "weights", "guard": None, "guard_below": None} | rules
+    ).rewards
+    given = Answered(tiny.prompts(2), ["red", "the"], [True] * 2, [[3]] * 2, [[9], [7]])
+    return Rewards(config, [], 0, tiny.RUNTIME)(given)
+
+
+def test_a_guard_counts_by_its_weight_where_its_own_score_is_below_the_limit() -> None:
+    ones = {"name": "ones", "kind": "function", "function": f"{__file__}:one_each", "weight": 1.0}
+    # reds are 0.9 and -0.1
+    found = asked([ones, REDS | {"weight": 3.0}], rule="gate", guard="reds", guard_below=0.5)
+    assert found.total.tolist() == pytest.approx([1.0, -0.3]) and found.figures["reward/guarded_share"] == 0.5
+    assert found.figures["reward/reds_std"] == pytest.approx(0.5)
+    at_it = asked([REDS, ones | {"weight": 3.0}], rule="gate", guard="ones", guard_below=1.0)  # and nothing is below
+    assert at_it.total.tolist() == pytest.approx([0.9, -0.1]) and at_it.figures["reward/guarded_share"] == 0.0
+
+
+def test_a_function_is_asked_by_one_rank_and_all_hear_what_it_said() -> None:
+    fickle = {"name": "fickle", "kind": "function", "function": f"{__file__}:fickle", "weight": 1.0}
+    first, second = on_ranks(2, lambda: asked([fickle]).total.tolist())
+    assert first == second
 
 
 def test_an_ensemble_pays_for_its_spread() -> None:

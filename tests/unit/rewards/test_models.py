@@ -11,8 +11,9 @@ from tasks.language.batches import pad_batch
 from tasks.language.classifier import save_reward_model
 from tasks.language.models import ScalarModel
 from tasks.records.records import Prompt
-from tasks.rewards.config import RewardModelPart
+from tasks.rewards.config import RewardModelPart, RewardsConfig
 from tasks.rewards.models import ModelReward
+from tasks.rewards.rewards import Answered, Rewards
 from tests.unit import tiny
 from tests.unit.tiny_models import runtime
 
@@ -60,6 +61,16 @@ def test_ours_reads_the_request_in_its_own_layout(layout: str | None, second: st
     expected = scores(model, [(ids(first), [*ids(" red ."), tokenizer.eos_token_id]), (ids(second), ids(" not big"))])
     found = ModelReward(part(tmp_path, layout), runtime()).score(ASKED, ANSWERS, FINISHED)
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_model_in_a_folder_is_told_which_responses_ended(tmp_path: Path) -> None:
+    ours(tmp_path, tiny.bpe_tokenizer())
+    listed = {"parts": [part(tmp_path).model_dump()], "rule": "weights", "guard": None, "guard_below": None}
+    rewards = Rewards(RewardsConfig.model_validate(listed), [], 0, runtime())
+    alone = ModelReward(part(tmp_path), runtime())
+    found = rewards(Answered(ASKED, ANSWERS, FINISHED, [[3]] * 2, [[4]] * 2)).total.tolist()
+    assert found == alone.score(ASKED, ANSWERS, FINISHED).tolist()
+    assert found != alone.score(ASKED, ANSWERS, [True, True]).tolist()
 
 
 def test_somebody_elses_reads_the_conversation_as_its_template_writes_it(tmp_path: Path) -> None:

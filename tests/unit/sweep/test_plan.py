@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from flows.ask import flags
 from flows.config import CONF, load
 from flows.sweep import session
+from flows.sweep.callback import SweepCallback
 from flows.sweep.plan import GRID, OPTUNA, SweepPlan, read_plan
 from flows.sweep.plugins import require_plugins
 from flows.sweep.record import waiting
@@ -66,6 +67,26 @@ def test_params_of_the_sweeper_are_swept_too(tmp_path: Path) -> None:
 def test_one_wrong_point_stops_the_sweep_before_it_starts(tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(PlumblineError, match=message):
         plan(tmp_path, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"), [("ppo.beta=interval(0,1)", "a grid needs single values"), ("seed=1,2,1", "found 1 twice")]
+)
+def test_a_question_about_a_grid_that_is_none_is_refused_as_the_sweep_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    monkeypatch.setattr(flags, "_asked", ["--explain"])
+    values = {"hydra": {"sweeper": {"params": None}, "overrides": {"task": [override]}}}
+    with pytest.raises(SystemExit):
+        SweepCallback().on_multirun_start(OmegaConf.create(values))
+    assert message in capsys.readouterr().err
+
+
+def test_no_point_at_a_time_is_refused(tmp_path: Path) -> None:
+    task = [f"tracking.root={tmp_path}", "seed=1,2"]
+    values = {"sweeper": {"_target_": GRID}, "overrides": {"task": task}, "sweep": {"dir": str(tmp_path)}}
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.n_jobs: found 0, expected"):
+        read_plan(OmegaConf.create({"hydra": values | {"launcher": {"n_jobs": 0}}}), "rlhf")
 
 
 def test_a_warning_that_holds_for_every_point_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
