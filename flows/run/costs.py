@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from flows.roads import RoadsConfig
+from flows.run.rounds import of_every_round
 from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.results.policies import POLICIES
 
@@ -16,7 +17,7 @@ HEADINGS = ("policy", "responses drawn", "tokens drawn", "tokens learned from", 
 
 
 class RoadCost(NamedTuple):
-    """Of one policy, from PPO's start, in the last round; whenever its stages were made, in this run or before."""
+    """Of one policy, from PPO's start, over all rounds; whenever its stages were made, in this run or before."""
 
     policy: str
     samples: float | None
@@ -61,12 +62,13 @@ def road_cost(policy: str, stages: Mapping[str, Mapping[str, float]]) -> RoadCos
 
 
 def road_costs(store: ArtifactStore, made: Mapping[str, ArtifactRef], config: RoadsConfig) -> list[RoadCost]:
-    """Of every policy that a run trained from PPO's start, in the order of the tables; ``made`` has every stage's artifact."""
+    """Of every policy that a run trained from PPO's start, in the order of the tables; ``made`` has the artifact of every stage
+    of every round."""
     roads, found = stages_of_roads(config), []
     for policy in [name for name in POLICIES if name in roads]:
         metrics = {}
-        for stage in roads[policy]:
-            manifest = store.manifest(made[stage].stage, made[stage].fingerprint)
+        for stage, artifact in of_every_round(made, roads[policy]).items():
+            manifest = store.manifest(artifact.stage, artifact.fingerprint)
             metrics[stage] = manifest.metrics if manifest else {}
         found.append(road_cost(policy, metrics))
     return found

@@ -75,7 +75,7 @@ def promote(
     log_models(run, outcome.metrics)
     if (rounds := run.futures.get("rounds")) is not None:
         outcome = outcome.model_copy(update={"rounds": str(run.store.open(rounds.result()))})
-    made = of_last_round({stage: future.result() for stage, future in run.futures.items()})
+    made = {stage: future.result() for stage, future in run.futures.items()}
     costs = [cost.cells for cost in road_costs(run.store, made, config)]
     outcome = outcome.model_copy(update={"warnings": publish_warnings(run, list(config.ppo_runs)), "costs": costs})
     if released is not None:

@@ -26,6 +26,7 @@ from tasks.ppo.sentinel import (
     KL,
     Alarm,
     History,
+    Row,
     entropy_collapse,
     held_out_score,
     held_out_spread,
@@ -55,13 +56,18 @@ class Braked(Protocol):
     ema: Ema
 
 
+def scorings(history: History) -> list[Row]:
+    """The iterations that the judge scored."""
+    return [row for row in history if SCORE in row]
+
+
 def worths(history: History, window: int, price: float) -> list[float]:
-    """Of every ``window`` consecutive scorings, oldest first; empty before the first whole window."""
-    judged = [row for row in history if SCORE in row]
-    scores, kl, spread = (window_means(judged, name, window) for name in (SCORE, KL, SPREAD))
-    if not scores or spread[0] == 0.0:  # a judge that tells nothing apart is worth nothing
-        return []
-    return [score / spread[0] - price * nats for score, nats in zip(scores, kl, strict=True)]
+    """Of every ``window`` consecutive scorings, oldest first; empty before the first whole window.
+
+    A judge that scored all of the first window's responses alike tells nothing apart, and repays no KL.
+    """
+    scores, kl, spread = (window_means(scorings(history), name, window) for name in (SCORE, KL, SPREAD))
+    return [(score / spread[0] if spread[0] else 0.0) - price * nats for score, nats in zip(scores, kl, strict=True)]
 
 
 def noise(history: History, config: PPOConfig) -> float:
@@ -70,8 +76,8 @@ def noise(history: History, config: PPOConfig) -> float:
     Source: the one-standard-error rule of Breiman et al. 1984, there for the simplest model that is as good as the best.
     """
     window = config.sentinel.window
-    spreads = window_means([row for row in history if SPREAD in row], SPREAD, window)
-    return spreads[-1] / spreads[0] / math.sqrt(window * config.episodes_per_iteration)
+    spreads = window_means(scorings(history), SPREAD, window)
+    return spreads[-1] / spreads[0] / math.sqrt(window * config.episodes_per_iteration) if spreads[0] else 0.0
 
 
 def overspent(history: History, window: int, price: float, limit: float) -> Alarm | None:
@@ -82,7 +88,7 @@ def overspent(history: History, window: int, price: float, limit: float) -> Alar
     fall = max(found) - found[-1]
     if fall < limit:
         return None
-    nats = window_means(history, KL, window)[-1]
+    nats = window_means(scorings(history), KL, window)[-1]
     return Alarm(
         "worth",
         fall,
@@ -99,7 +105,7 @@ def held(history: History, config: PPOConfig, since: int) -> Alarm | None:
     shows what came of it.
     """
     window, limits = config.sentinel.window, config.sentinel
-    scored = [row for row in history if SCORE in row]
+    scored = scorings(history)
     if not scored or scored[-1] is not history[-1] or sum(row["step"] > since for row in scored) < window * (since > 0):
         return None
     signs = [overspent(history, window, config.brake_price, config.brake_fall)]

@@ -57,7 +57,23 @@ def test_the_worth_by_hand() -> None:
     # windows of two: scores 3 and 5 over a spread of 2, KL 0.5 and 3
     assert worths(rows, 2, 0.5) == pytest.approx([1.5 - 0.25, 2.5 - 1.5])
     assert worths(history([0.0] * 2, [-1.0] * 2), 2, 0.5) == [0.5]  # an estimate below 0 averages out with others
-    assert worths(rows, 4, 0.5) == [] and worths(history([1.0] * 3, [0.0] * 3, spread=0.0), 2, 0.5) == []
+    assert worths(rows, 4, 0.5) == []
+
+
+def test_a_judge_that_tells_nothing_apart_repays_no_kl() -> None:
+    rows = history([3.0] * 20, [0.1 * step for step in range(20)], spread=0.0)
+    assert worths(rows[:3], 2, 0.5) == pytest.approx([-0.025, -0.075])
+    assert noise(rows, knobs()) == 0.0
+    found = held(rows, knobs(brake_price=0.5, brake_fall=0.5), 0)
+    assert found is not None and found.rule == "worth" and found.found == pytest.approx(0.5 * 1.5)
+
+
+def test_the_sentence_names_the_kl_that_was_judged() -> None:
+    rows = history([5.0] * 12, [float(step) for step in range(12)])
+    between = [{**rows[-1], "step": 13.0, "objective/kl": 99.0}]
+    del between[0]["objective/score_independent"]
+    found = overspent([*rows, *between], WINDOW, 0.5, 0.5)
+    assert found is not None and "at a KL of 9.0 nats" in found.reason  # 7 to 11
 
 
 def test_kl_that_is_not_repaid_holds_the_brake_although_the_judge_is_still_pleased() -> None:

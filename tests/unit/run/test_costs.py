@@ -1,11 +1,13 @@
 """What each road took: the sum of the stages that only it needs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.config import load
-from flows.run.costs import SAMPLES, cost_table, road_cost, stages_of_roads
+from flows.run.costs import SAMPLES, cost_table, road_cost, road_costs, stages_of_roads
+from tasks.engine.artifacts import ArtifactStore
 
 DRAWN = {"cost/samples": 32.0, "cost/tokens_drawn": 400.0, "cost/seconds": 2.0, "cost/peak_mib": 900.0}
 LEARNED = {"cost/tokens_learned": 1234.0, "cost/seconds": 0.5, "cost/peak_mib": 700.0}
@@ -52,3 +54,15 @@ def test_each_road_has_its_own_stages(asked: list[str], roads: dict[str, Any]) -
 def test_the_terminal_shows_a_dash_where_nothing_was_counted() -> None:
     table = cost_table([road_cost("dpo", {"dpo": LEARNED}).cells])
     assert [next(iter(column.cells)) for column in table.columns] == ["DPO", "-", "-", "1,234", "0.5", "700"]
+
+
+def test_of_several_rounds_each_counts_once_and_a_rival_trains_in_the_last(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    made = {}
+    for stage, cost in {"ppo_ptx": DRAWN, "ppo_ptx-round_2": DRAWN | {"cost/peak_mib": 950.0}, "dpo": LEARNED}.items():
+        with store.publish(stage, "a" * 20, {}, {}) as draft:
+            draft.metrics.update(cost)
+        assert draft.ref is not None
+        made[stage] = draft.ref
+    costs = road_costs(store, made, load(["rounds=2", "rivals=[dpo]"]))
+    assert [cost.cells[1:] for cost in costs] == [("64", "800", "", "4.0", "950"), ("", "", "1,234", "0.5", "700")]
