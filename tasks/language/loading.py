@@ -78,7 +78,9 @@ def check_model_files(folder: Path) -> None:
             "merge_and_unload() and give the folder that save_pretrained then writes"
         )
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: found no config.json, expected a Hugging Face model folder; check the path")
+        inside = sorted(path.parent for path in folder.glob("*/config.json"))
+        remedy = f"there is one in {' and '.join(map(str, inside))}" if inside else "check the path"
+        raise ModelError(f"{folder}: found no config.json, expected a Hugging Face model folder; {remedy}")
     if not any(folder.glob("*.safetensors")):
         pickled = sorted(path.name for path in folder.glob("*.bin"))
         found = f"only pickled weights ({pickled[0]})" if pickled else "no weights"
@@ -113,6 +115,8 @@ def _check_whole(folder: Path) -> None:
             )
 
 
+REPORTER = logging.getLogger("transformers.modeling_utils")
+"""Where transformers reports which weights were missing, and which it did not expect."""
 SCORE = "score.weight"
 """The head of a model that classifies or scores."""
 
@@ -168,19 +172,21 @@ def _size(sides: Sequence[int]) -> str:
 
 
 @contextmanager
-def no_report(silent: bool) -> Iterator[None]:
-    """Inside this context transformers reports no weights that a model of another kind has beside the wanted ones."""
-    reporter = logging.getLogger("transformers.modeling_utils")
+def report_held_back() -> Iterator[list[logging.LogRecord]]:
+    """Inside this context what transformers reports of loading a model goes to a list: ``check_report`` decides first."""
+    kept: list[logging.LogRecord] = []
 
-    def drop(record: logging.LogRecord) -> bool:
-        return record.levelno > logging.WARNING
+    def hold(record: logging.LogRecord) -> bool:
+        if record.levelno > logging.WARNING:
+            return True
+        kept.append(record)
+        return False
 
-    if silent:  # not by its level, which has transformers check and report other things
-        reporter.addFilter(drop)
+    REPORTER.addFilter(hold)  # not by its level, which has transformers check and report other things
     try:
-        yield
+        yield kept
     finally:
-        reporter.removeFilter(drop)
+        REPORTER.removeFilter(hold)
 
 
 def cannot_load(name: Path | str, what: str, error: Exception) -> ModelError:

@@ -35,12 +35,13 @@ from tasks.language.families import hidden_states, logits_of, switch_dropout_off
 from tasks.language.loading import (
     HEAD_FILE,
     ONE_AT_A_TIME,
+    REPORTER,
     cannot_load,
     check_model_files,
     check_report,
     check_tokenizer_files,
     given_of,
-    no_report,
+    report_held_back,
     source_of,
 )
 from tasks.language.logprobs import on_grid, states_before_response
@@ -242,7 +243,7 @@ def load_checked(
     stand_in = config is not None
     disable_progress_bar()  # stages show their own
     try:
-        with ONE_AT_A_TIME, no_report(stand_in):
+        with ONE_AT_A_TIME, report_held_back() as reported:
             config = config or AutoConfig.from_pretrained(source, **given, **changes)
             switch_dropout_off(config)
             model, report = kind.from_pretrained(
@@ -257,6 +258,8 @@ def load_checked(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise cannot_load(name, "model", error) from error
     check_report(name, model, report, some_layers=stand_in)
+    for record in reported if not stand_in else ():  # who gave the configuration knows what else the folder has
+        REPORTER.handle(record)
     return model.to(device).eval()
 
 

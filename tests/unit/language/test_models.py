@@ -24,6 +24,7 @@ from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
 from tasks.language.dropout import residual_dropout
 from tasks.language.families import residual_branches, tokens_per_branch, trunk_of
+from tasks.language.loading import REPORTER
 from tasks.language.logprobs import response_logprobs
 from tasks.language.models import ScalarModel, load_policy, new_causal_lm, save_policy
 from tasks.language.precision import autocast
@@ -151,8 +152,29 @@ def policy_folder(tmp_path: Path) -> Path:
 
 def test_a_folder_without_config(policy_folder: Path) -> None:
     (policy_folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"found no config\.json"):
+    with pytest.raises(ModelError, match=r"found no config\.json.*check the path"):
         load_policy(policy_folder, "cpu")
+    save_policy(llama(), word_tokenizer(), policy_folder / "policy")
+    with pytest.raises(ModelError, match=r"found no config\.json.*there is one in .*/policy$"):
+        load_policy(policy_folder, "cpu")
+
+
+def test_what_transformers_reports_is_shown_where_the_model_is_taken_and_not_before_a_refusal(
+    policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(REPORTER, "callHandlers", lambda record: shown.append(record.getMessage()))
+    weights = llama().state_dict()
+    del weights["lm_head.weight"]
+    save_file(weights | {"odd.weight": torch.ones(2)}, policy_folder / "model.safetensors", metadata={"format": "pt"})
+    load_policy(policy_folder, "cpu")
+    assert any("odd.weight" in message for message in shown)
+    shown.clear()
+    del weights["model.norm.weight"]
+    save_file(weights, policy_folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="lack 1 tensors"):
+        load_policy(policy_folder, "cpu")
+    assert shown == []
 
 
 def test_a_folder_without_tokenizer(policy_folder: Path) -> None:
