@@ -18,14 +18,15 @@ class SweepCallback(Callback):
     """Opens a sweep before its first point."""
 
     def on_multirun_start(self, config: DictConfig, **given: Any) -> None:
-        """Check every point, then start what they share; for a question, only that the grid is one."""
+        """Check every point, then start what they share; for a question, only that each point's values are valid."""
         from flows.sweep import plan, session
 
+        name = given.get("config_name") or "rlhf"
         try:
             if asked():
-                plan.grid_of(config)
+                plan.grid_of(config, name)
             else:
-                session.start(config, given.get("config_name") or "rlhf")
+                session.start(config, name)
         except PlumblineError as error:
             print(f"\nerror: {error}", file=sys.stderr)
             sys.exit(1)  # Hydra turns any other exception of a callback into a warning

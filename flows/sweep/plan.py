@@ -66,13 +66,16 @@ def read_plan(config: DictConfig, config_name: str) -> SweepPlan:
     )
 
 
-def grid_of(config: DictConfig) -> list[list[str]]:
-    """The points of a grid, whose configurations nobody has looked at.
+def grid_of(config: DictConfig, config_name: str) -> list[list[str]]:
+    """The points of a grid, each with a configuration that is valid; what it needs is not looked for.
 
     Raises:
-        ConfigError: a key has no single values, or one of them twice.
+        ConfigError: a key has no single values, or one of them twice, or a value that it cannot have.
     """
-    return _grid(list(_overrides(config).values()))
+    points = _grid(list(_overrides(config).values()))
+    for point in points:
+        load(point, config_name)
+    return points
 
 
 def _overrides(config: DictConfig) -> dict[str, Override]:

@@ -70,7 +70,12 @@ def test_one_wrong_point_stops_the_sweep_before_it_starts(tmp_path: Path, overri
 
 
 @pytest.mark.parametrize(
-    ("override", "message"), [("ppo.beta=interval(0,1)", "a grid needs single values"), ("seed=1,2,1", "found 1 twice")]
+    ("override", "message"),
+    [
+        ("ppo.beta=interval(0,1)", "a grid needs single values"),
+        ("seed=1,2,1", "found 1 twice"),
+        ("ppo.beta=0.1,abc", "ppo.beta: Input should be a valid number"),
+    ],
 )
 def test_a_question_about_a_grid_that_is_none_is_refused_as_the_sweep_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, message: str
