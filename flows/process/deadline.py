@@ -19,6 +19,14 @@ GRACE_SECONDS = 10.0
 STATUS_INTERRUPTED = 130
 
 
+class CtrlC(KeyboardInterrupt):
+    """Ctrl-C, SIGTERM, or the end of a stage's thread.
+
+    A class of its own: once a plain KeyboardInterrupt has left code that was compiled from a string, such as a dataclass's,
+    in whatever thread, Python ends the process by SIGINT in the place of its exit status.
+    """
+
+
 class Deadline:
     """When this process ends, whatever it waits for; nothing happens until ``begin``."""
 
@@ -63,7 +71,7 @@ def ends_in_time() -> Iterator[None]:
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         DEADLINE.begin(STATUS_INTERRUPTED)
-        raise KeyboardInterrupt
+        raise CtrlC
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # so that nothing is left to write when the process ends as it is

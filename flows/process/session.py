@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
+from flows.process.deadline import CtrlC
 from flows.process.environment import prefect_home
 from flows.process.fork_server import cool_down, warm_up
 from flows.process.own_server import OwnServer, answers
@@ -53,7 +54,7 @@ def _terminate_like_ctrl_c() -> Iterator[None]:
     """Turn SIGTERM into KeyboardInterrupt, so that either ends a run in order."""
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise CtrlC
 
     ours_to_say = (
         threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

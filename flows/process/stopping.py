@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.process.deadline import CtrlC
 from tasks.engine.checkpoint import latest_step
 from tasks.engine.errors import WorkerKilled
 from tasks.engine.progress import Progress, read_progress
@@ -127,7 +128,7 @@ def _ends_within(note: Progress, seconds: float) -> bool:
 
 
 def _stop_threads(threads: list[threading.Thread]) -> None:
-    """Raise KeyboardInterrupt in threads that run a task; again if it was lost where Python ignores exceptions.
+    """Interrupt the threads that run a task; again if it was lost where Python ignores exceptions.
 
     A thread that is interrupted while it starts another one may wait for it for ever, so that some stay.
     """
@@ -139,6 +140,6 @@ def _stop_threads(threads: list[threading.Thread]) -> None:
         for thread in threads:
             if thread.is_alive():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
+                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(CtrlC)
                 )
         patience = NUDGE_SECONDS

@@ -1,5 +1,6 @@
 """What is waited for, for how long, and what is said of each stage; pools are real, stages are notes."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -145,6 +146,37 @@ except KeyboardInterrupt:
     output, errors = process.communicate(timeout=20)
     assert process.returncode == 130 and output == "in order, if nothing waited\n"
     assert errors.startswith("\nnot ended in order within 1 s, so ended as it is") and errors.count("\n") == 2
+
+
+def test_the_status_is_130_even_where_text_is_executed_when_it_is_interrupted(tmp_path: Path) -> None:
+    program = f"""
+import sys, time
+from pathlib import Path
+from prefect.task_runners import ThreadPoolTaskRunner
+from flows.process.deadline import ends_in_time
+from flows.process.stopping import stop
+from tasks.engine.stop import StopSign
+text = "while True: time.sleep(0.01)"  # as a dataclass is made, in a stage's thread as in the command's own
+try:
+    with ends_in_time(), ThreadPoolTaskRunner(max_workers=1) as runner:
+        runner._executor.submit(exec, text, {{"time": time}})
+        print("ready", flush=True)
+        try:
+            exec(text)
+        finally:
+            stop(runner, StopSign(Path({str(tmp_path)!r}), "run"), seconds=0)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    (tmp_path / "command.py").write_text(program)
+    command = [sys.executable, "-m", "command"]  # by other ways of starting it Python keeps the status
+    found = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    with subprocess.Popen(command, env=found, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(20) == 130 and time.monotonic() - began < 9  # in order
 
 
 def ends_itself() -> None:
