@@ -139,7 +139,5 @@ def _stop_threads(threads: list[threading.Thread]) -> None:
             thread.join(min(patience, max(0.0, end - time.monotonic())))
         for thread in threads:
             if thread.is_alive():
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(CtrlC)
-                )
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(CtrlC))
         patience = NUDGE_SECONDS
