@@ -55,13 +55,16 @@ def ask(url: str, body: Any = None) -> Any:
     """The server's answer; as Prefect's own client does, again while its database is busy."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while True:
         try:
             with urllib.request.urlopen(request, timeout=30) as reply:
                 return json.load(reply)
         except urllib.error.HTTPError as error:
             if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                raise
+        except TimeoutError:
+            if time.monotonic() > end:
                 raise
         time.sleep(0.5)
 
