@@ -80,7 +80,7 @@ def test_stages_run_with_it(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(Path(allocator.__file__).parents[2])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=True,
     )
     assert done.stdout.split() == ["False"]
