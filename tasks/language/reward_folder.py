@@ -35,24 +35,34 @@ def check_scores(folder: Path, knob: str) -> None:
     Raises:
         ModelError: they have none: a causal LM would otherwise be told hours later.
     """
+    if not (folder.expanduser() / HEAD_FILE).is_file() and shapes_in(folder, knob).get(SCORE, [0])[0] != 1:
+        raise ModelError(
+            f"{knob}: {folder} has no head of one output ({SCORE}) among its weights, expected a reward model: a decoder such as "
+            "LlamaForSequenceClassification with num_labels=1; give another folder"
+        )
+
+
+def shapes_in(folder: Path, knob: str) -> dict[str, list[int]]:
+    """Shape of every tensor in a folder's files; none is read.
+
+    Raises:
+        ModelError: there is no such file, or one is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
-    folder = folder.expanduser()
-    if (folder / HEAD_FILE).is_file():
-        return
-    for path in sorted(folder.glob("*.safetensors")):
+    files = sorted(folder.expanduser().glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{knob}: {folder} has no weights (*.safetensors), expected a reward model; check the path")
+    found: dict[str, list[int]] = {}
+    for path in files:
         try:
             with safe_open(path, framework="numpy") as weights:
-                if SCORE in weights.keys() and weights.get_slice(SCORE).get_shape()[0] == 1:  # noqa: SIM118
-                    return
+                found |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{knob}: {path} cannot be read ({error}), expected safetensors; copy the file again"
             ) from error
-    raise ModelError(
-        f"{knob}: {folder} has no head of one output ({SCORE}) among its weights, expected a reward model: a decoder such as "
-        "LlamaForSequenceClassification with num_labels=1; give another folder"
-    )
+    return found
 
 
 def check_other_weights(folder: Path, optimised: Path, knob: str = INDEPENDENT_KNOB) -> None:
