@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flows import terminal
 from flows.config import load
@@ -140,9 +140,9 @@ def answer_all(console: Console, partners: Sequence[Partner], message: str) -> N
     if len(partners) == 1:
         shown = ""
         for text in partners[0].answer(message):
-            console.print(visible(text[len(shown) :]), end="", markup=False, highlight=False, soft_wrap=True)
+            console.print(visible(text[len(shown) :]), end="", highlight=False, soft_wrap=True)
             shown = text
-        console.print(*([] if shown else ["[ended without a word]"]), style="dim", markup=False, highlight=False)
+        console.print(*([] if shown else ["[ended without a word]"]), style="dim", highlight=False)
         return
     texts = [""] * len(partners)
     running = {index: partner.answer(message) for index, partner in enumerate(partners)}
@@ -162,7 +162,7 @@ def side_by_side(names: Sequence[str], texts: Sequence[str]) -> Table:
     table = Table(expand=True)
     for name in names:
         table.add_column(name, ratio=1, overflow="fold")
-    table.add_row(*(escape(visible(text)) for text in texts))
+    table.add_row(*(visible(text) for text in texts))
     return table
 
 
@@ -176,7 +176,7 @@ def converse(console: Console, partners: Sequence[Partner]) -> None:
     console.print(f"{' | '.join(partner.name for partner in partners)}. {HELP}", highlight=False)
     while True:
         try:
-            message = console.input("[bold]> [/bold]").strip()
+            message = console.input(Text("> ", "bold")).strip()
             message.encode()
         except EOFError:
             console.print()
@@ -194,7 +194,7 @@ def converse(console: Console, partners: Sequence[Partner]) -> None:
                         partner.set_system(rest.strip() or None)
                     partner.turns.clear()
             except PlumblineError as error:  # no reason to lose the conversation
-                console.print(f"error: {error}", style="dim", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"error: {error}", style="dim", highlight=False, soft_wrap=True)
                 continue
             console.print("a new conversation", style="dim")
         elif command.startswith("/"):
@@ -203,9 +203,9 @@ def converse(console: Console, partners: Sequence[Partner]) -> None:
             try:
                 answer_all(console, partners, message)
             except KeyboardInterrupt:  # ends this answer
-                console.print(" [interrupted]", style="dim", markup=False)
+                console.print(" [interrupted]", style="dim")
             for unread in filter(None, (partner.unread for partner in partners)):
-                console.print(unread, style="dim", markup=False, highlight=False, soft_wrap=True)
+                console.print(unread, style="dim", highlight=False, soft_wrap=True)
 
 
 def partners_of(given: argparse.Namespace, model: str, tracking: TrackingConfig) -> list[Partner]:

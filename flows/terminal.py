@@ -9,6 +9,7 @@ WIDTH = 120
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """As wide as the terminal, or ``WIDTH`` without one."""
-    found = Console(file=file)
-    return found if found.is_terminal else Console(file=file, width=WIDTH)
+    """As wide as the terminal, or ``WIDTH`` without one. What it prints is text of data, models and paths as it stands:
+    ``[dpo]`` is no style and ``:ok:`` no picture."""
+    found = Console(file=file, markup=False, emoji=False)
+    return found if found.is_terminal else Console(file=file, width=WIDTH, markup=False, emoji=False)

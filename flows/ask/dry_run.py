@@ -54,7 +54,7 @@ def page(config: RLHFConfig) -> str:
     """The whole text."""
     rows, shapes = training_rows(config), shapes_of(config)
     state = state_bytes(ppo_networks(config, shapes))
-    unit = Unit("GiB", GIB) if state >= GIB else Unit("MiB", MIB)
+    unit = Unit("GiB", GIB) if state >= 10 * GIB else Unit("MiB", MIB)
     sections = [
         ("training rows", data_lines(rows)),
         ("steps", step_lines(config, rows)),

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from flows import terminal
 from flows.config import RLHFConfig
 from flows.instructgpt import instructgpt
 from flows.run.release import decision_in, gate_stage, release_stage
@@ -171,12 +172,12 @@ def plan_of(config: RLHFConfig) -> list[Foreseen]:
 def explain(config: RLHFConfig) -> None:
     """Print, for every stage, whether it would run and why; runs nothing."""
     plans = plan_of(config)
-    console = Console()
+    console = terminal.console()
     if console.is_terminal:
         table = Table("Stage", "", "Why")
         for plan in plans:
             table.add_row(
-                plan.stage, f"[{'green' if plan.state == CACHED else 'yellow'}]{plan.state}", "\n".join(plan.why)
+                plan.stage, Text(plan.state, "green" if plan.state == CACHED else "yellow"), "\n".join(plan.why)
             )
         console.print(table)
     else:

@@ -63,7 +63,11 @@ class Bars:
         self._said: dict[str, tuple[str, float]] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look_until_end, name="progress", daemon=True)
-        columns = (TextColumn("{task.description:<22}"), BarColumn(bar_width=24), TextColumn("{task.fields[words]}"))
+        columns = (
+            TextColumn("{task.description:<22}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[words]}", markup=False),
+        )
         self._bars: Progress | None = None
         if bars and self._console.is_terminal:
             self._bars = Progress(*columns, console=self._console, auto_refresh=False)

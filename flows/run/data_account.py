@@ -93,4 +93,4 @@ def say_what_happened(data: Path) -> None:
     if audit["source"] != "sandbox":
         screen.print(account_table(found))
     for line in remarks(found, audit["notices"]):
-        screen.print(line, soft_wrap=True, markup=False, highlight=False)
+        screen.print(line, soft_wrap=True, highlight=False)

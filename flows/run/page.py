@@ -155,6 +155,8 @@ TOLD = {
     "valid/accuracy_heldout_labelers": "accuracy on held-out labelers",
     "valid/accuracy_gold": "accuracy against the gold labeler",
     "valid/ece": "calibration error",
+    "questions/ties_score": "score of equally right ones",
+    "questions/mean_of_subsets": "mean of subsets",
     "agreement/training_labelers": "training labelers among each other",
     "agreement/heldout_labelers": "held-out labelers among each other",
     "agreement/labelers": "labelers among each other",
@@ -168,15 +170,24 @@ def _figures(run: Pipeline, made: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("comparisons", "Agreement of"),
         ("reward_model", "Reward model:"),
         ("reward_model-independent", "Independent reward model:"),
+        ("reward_questions", "Reward model, questions with right answers:"),
     ):
         ref = of_last_round(run.futures)[stage].result() if stage in made else None
         manifest = run.store.manifest(ref.stage, ref.fingerprint) if ref else None
-        for name, value in (manifest.metrics if manifest else {}).items():
-            if name in TOLD:
-                error = manifest.metrics.get(f"{name}_standard_error") if manifest else None
-                spread = f" ± {100 * error:.1f}" if error is not None else ""
-                found.append((f"{title} {TOLD[name]}", f"{100 * value:.1f}{spread} %"))
-        found += _between_kinds(manifest.metrics if manifest else {})
+        metrics = manifest.metrics if manifest else {}
+        found += [(f"{title} {words}", value) for words, value in told(metrics)] + _between_kinds(metrics)
+    return found
+
+
+def told(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    """What a stage's metrics say of labelers and reward model, in words and per cent."""
+    found = []
+    for name, value in metrics.items():
+        words, error = TOLD.get(name), metrics.get(f"{name}_standard_error")
+        if name.startswith("questions/accuracy_"):
+            words = f"highest score in {name.removeprefix('questions/accuracy_').replace('_', ' ')}"
+        if words is not None:
+            found.append((words, f"{100 * value:.1f}{'' if error is None else f' ± {100 * error:.1f}'} %"))
     return found
 
 

@@ -51,12 +51,12 @@ def _metrics(report: SweepReport, points: Sequence[SweptPoint]) -> dict[str, flo
 def _say(folder: Path, report: SweepReport) -> None:
     screen = console()
     screen.print()
-    screen.print(report.findings.verdict, highlight=False, markup=False)
+    screen.print(report.findings.verdict, highlight=False)
     for note in report.findings.notes:
-        screen.print(f"- {note}", highlight=False, markup=False)
+        screen.print(f"- {note}", highlight=False)
     if report.times.stages:
         for line in time_lines(report.times):
-            screen.print(line, highlight=False, markup=False, soft_wrap=True)
+            screen.print(line, highlight=False, soft_wrap=True)
     screen.print(f"report   {folder / PAGE}", soft_wrap=True)
     screen.print(f"table    {folder / CSV}", soft_wrap=True)
     screen.print("pages    python -m flows.pages prefect     python -m flows.pages mlflow", soft_wrap=True)

@@ -122,5 +122,5 @@ class Watch:
             return
         for point in points:
             if point.state != "waiting" and self._seen.get(point.number) != point.state:
-                self._console.print(line(point, self._sweep), soft_wrap=True, highlight=False, markup=False)
+                self._console.print(line(point, self._sweep), soft_wrap=True, highlight=False)
                 self._seen[point.number] = point.state

@@ -7,10 +7,12 @@ predicts when the length term is 0.
     P(policy preferred) = sigmoid(quality + length * tanh(d / std(d)) + difficulty * hardness(prompt))
 
 ``d`` is the policy's length minus the opponent's. As in AlpacaEval, hardness comes from a joint fit over policies that were
-set against the same opponent, with difficulty = 1 for all of them, and all coefficients are shrunk by a penalty chosen
-by cross-validation. Three differences: hardness of a policy is fitted on the *other* policies (AlpacaEval has more than a
-hundred, so that one's own verdicts hardly count; with a handful they would explain themselves); the penalty is a ridge
-rather than a lasso; and no hand-made verbose or concise baselines are mixed in.
+set against the same opponent, with difficulty = 1 for all of them, and coefficients are shrunk by a penalty chosen by
+cross-validation. Four differences: quality has the weakest penalty whichever is chosen (shrunk like the others it goes to 0,
+a rate to 50 % and its interval to a point wherever a few hundred verdicts do not tell wins from chance); hardness of a policy
+is fitted on the *other* policies (AlpacaEval has more than a hundred, so that one's own verdicts hardly count; with a handful
+they would explain themselves); the penalty is a ridge rather than a lasso; and no hand-made verbose or concise baselines are
+mixed in.
 
 Source: Dubois et al. 2024, Length-Controlled AlpacaEval (arXiv:2404.04475), section 3 and the released code.
 """
@@ -31,10 +33,14 @@ _DIFFICULTY_PENALTY = 1.0
 
 
 class Strength(NamedTuple):
-    """How strongly the model is shrunk: penalties to choose from, and over how many folds."""
+    """How strongly the model is shrunk: penalties to choose from, and over how many folds. The weakest is quality's."""
 
     penalties: Sequence[float]
     folds: int
+
+    def ridge(self, penalty: float, size: int) -> Floats:
+        """(size,) Penalty of each coefficient; the first is quality."""
+        return np.array([min(self.penalties), *[penalty] * (size - 1)])
 
 
 def length_controlled(
@@ -74,16 +80,16 @@ def length_term(differences: Floats, judged: "np.ndarray[tuple[int, ...], np.dty
     return np.tanh(differences / spread) if spread > 0 else np.zeros_like(differences)
 
 
-def fit_logistic(features: Floats, targets: Floats, weights: Floats, penalty: float, start: Floats) -> Floats:
+def fit_logistic(features: Floats, targets: Floats, weights: Floats, penalty: Floats | float, start: Floats) -> Floats:
     """Coefficients of ridge-penalised logistic models of the same data under several weightings, by Newton's method.
 
-    Minimises ``sum_i w_i * log loss(targets_i, sigmoid(features_i . c)) + penalty / 2 * |c|^2``; strictly convex.
+    Minimises ``sum_i w_i * log loss(targets_i, sigmoid(features_i . c)) + sum_k penalty_k / 2 * c_k^2``; strictly convex.
 
     Args:
         features: (n, k).
         targets: (n,) in [0, 1]; a share is as good as that share of wins.
         weights: (weightings, n) not negative.
-        penalty: above 0.
+        penalty: (k,) above 0, or one for all.
         start: (weightings, k) where to begin.
 
     Returns:
@@ -91,7 +97,7 @@ def fit_logistic(features: Floats, targets: Floats, weights: Floats, penalty: fl
     """
     size = features.shape[1]
     products = (features[:, :, None] * features[:, None, :]).reshape(len(features), size * size)
-    found, ridge = start.copy(), penalty * np.eye(size)
+    found, ridge = start.copy(), penalty * np.eye(size)  # scales the columns of a diagonal
     loss, share = _loss_and_share(found, features, targets, weights, penalty)
     for _ in range(_MOST_STEPS):
         slope = (weights * (share - targets)) @ features + penalty * found
@@ -151,10 +157,10 @@ def choose_penalty(features: Floats, targets: Floats, strength: Strength, seed: 
     """The penalty with the lowest log loss on prompts left out; the strongest of equals."""
     rows = len(targets)
     fold_of = np.random.default_rng(seed).permutation(rows) % strength.folds
-    best, lowest = max(strength.penalties), np.inf
+    best, lowest, size = max(strength.penalties), np.inf, features.shape[1]
     kept = np.stack([(fold_of != fold).astype(np.float64) for fold in range(strength.folds)])  # (folds, n)
     for penalty in sorted(strength.penalties, reverse=True):
-        found = fit_logistic(features, targets, kept, penalty, np.zeros((strength.folds, features.shape[1])))
+        found = fit_logistic(features, targets, kept, strength.ridge(penalty, size), np.zeros((strength.folds, size)))
         held_out = _log_losses(found @ features.T, targets) * (1 - kept)
         mean = float(held_out.sum()) / rows
         if mean < lowest - 1e-12:
@@ -164,28 +170,28 @@ def choose_penalty(features: Floats, targets: Floats, strength: Strength, seed: 
 
 def rate_without(features: Floats, keep: Floats, targets: Floats, strength: Strength, how: Resampling) -> Interval:
     """What the model predicts, mean over prompts, with the features left out whose ``keep`` is 0; coefficients are those with."""
-    count = len(targets)
-    penalty = choose_penalty(features, targets, strength, how.seed)
+    count, size = features.shape
+    penalty = strength.ridge(choose_penalty(features, targets, strength, how.seed), size)
     left = features * keep
-    fitted = fit_logistic(features, targets, np.ones((1, count)), penalty, np.zeros((1, features.shape[1])))
+    fitted = fit_logistic(features, targets, np.ones((1, count)), penalty, np.zeros((1, size)))
     estimate = float(_sigmoid(fitted @ left.T).mean())
     rng = np.random.default_rng(how.seed)
     block, replicates = max(1, _BLOCK // count), []
     for start in range(0, how.samples, block):
-        size = min(block, how.samples - start)
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)  # (size, n)
-        found = fit_logistic(features, targets, weights, penalty, np.repeat(fitted, size, axis=0))
+        drawn = min(block, how.samples - start)
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=drawn).astype(np.float64)  # (drawn, n)
+        found = fit_logistic(features, targets, weights, penalty, np.repeat(fitted, drawn, axis=0))
         replicates.append((_sigmoid(found @ left.T) * weights).sum(axis=1) / count)
     return percentile_interval(estimate, np.concatenate(replicates), how.confidence)
 
 
 def _loss_and_share(
-    found: Floats, features: Floats, targets: Floats, weights: Floats, penalty: float
+    found: Floats, features: Floats, targets: Floats, weights: Floats, penalty: Floats | float
 ) -> tuple[Floats, Floats]:
     """(weightings,) penalised loss, and (weightings, n) predicted share."""
     logits = found @ features.T
     losses = np.einsum("wn,wn->w", weights, _log_losses(logits, targets))
-    return losses + penalty / 2 * (found**2).sum(axis=1), _sigmoid(logits)
+    return losses + (penalty * found**2).sum(axis=1) / 2, _sigmoid(logits)
 
 
 def _log_losses(logits: Floats, targets: Floats) -> Floats:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tasks.engine.digests import file_digest
 from tasks.engine.errors import ModelError
-from tasks.language.loading import HEAD_FILE
+from tasks.language.loading import HEAD_FILE, SCORE
 from tasks.language.types import PreTrainedTokenizerBase
 from tasks.language.vocabulary import rows_for_text, rows_of
 
@@ -27,6 +27,42 @@ def check_reward_model(folder: Path, knob: str = INDEPENDENT_KNOB) -> None:
             f"{knob}: {folder} has no {' and no '.join(missing)}; give the `model` folder of a reward model that this "
             "program trained"
         )
+
+
+def check_scores(folder: Path, knob: str) -> None:
+    """Whether the weights of a folder, ours or others', have a head of one output; no weight is read.
+
+    Raises:
+        ModelError: they have none: a causal LM would otherwise be told hours later.
+    """
+    if not (folder.expanduser() / HEAD_FILE).is_file() and shapes_in(folder, knob).get(SCORE, [0])[0] != 1:
+        raise ModelError(
+            f"{knob}: {folder} has no head of one output ({SCORE}) among its weights, expected a reward model: a decoder such as "
+            "LlamaForSequenceClassification with num_labels=1; give another folder"
+        )
+
+
+def shapes_in(folder: Path, knob: str) -> dict[str, list[int]]:
+    """Shape of every tensor in a folder's files; none is read.
+
+    Raises:
+        ModelError: there is no such file, or one is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.expanduser().glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{knob}: {folder} has no weights (*.safetensors), expected a reward model; check the path")
+    found: dict[str, list[int]] = {}
+    for path in files:
+        try:
+            with safe_open(path, framework="numpy") as weights:
+                found |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{knob}: {path} cannot be read ({error}), expected safetensors; copy the file again"
+            ) from error
+    return found
 
 
 def check_other_weights(folder: Path, optimised: Path, knob: str = INDEPENDENT_KNOB) -> None:

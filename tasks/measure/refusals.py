@@ -5,7 +5,9 @@ begins, which the authors find close to people's judgement of full refusals. Par
 """
 
 import csv
+import io
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -13,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.engine.errors import DataError
-from tasks.records.json_lines import json_lines, problem
+from tasks.records.json_lines import json_lines, open_bytes, problem
 
 SCORER = "string_match"
 _REFUSAL = re.compile(
@@ -26,9 +28,9 @@ _REFUSAL = re.compile(
 class RefusalRow(BaseModel):
     """One prompt; columns beside these are not read."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    id: str = Field(min_length=1)
+    id: str = Field(min_length=1, coerce_numbers_to_str=True)
     prompt: str = Field(min_length=1)
     type: str = ""
     """Kind of prompt; one that begins with contrast marks an unsafe prompt where there is no label."""
@@ -48,7 +50,7 @@ def refuses(answer: str) -> bool:
 
 
 def read_refusal_prompts(path: Path) -> list[RefusalRow]:
-    """Every row of a CSV or JSONL file in XSTest's layout.
+    """Every row of a CSV or JSONL file in XSTest's layout; it may be gzipped.
 
     Raises:
         DataError: no file, no row, or a row in another layout.
@@ -58,7 +60,7 @@ def read_refusal_prompts(path: Path) -> list[RefusalRow]:
             f"evaluation.refusal_prompts: found no file {path}, expected CSV or JSONL in XSTest's layout; correct the path"
         )
     rows = []
-    for where, fields in _csv(path) if path.suffix == ".csv" else json_lines(path, path.name):
+    for where, fields in _csv(path) if path.name.removesuffix(".gz").endswith(".csv") else json_lines(path, path.name):
         try:
             rows.append(RefusalRow.model_validate(fields))
         except ValidationError as error:
@@ -72,9 +74,9 @@ def read_refusal_prompts(path: Path) -> list[RefusalRow]:
 
 def _csv(path: Path) -> Iterator[tuple[str, dict[str, str | None]]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as text:
+        with open_bytes(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as text:
             reader = csv.DictReader(text, strict=True)
             for row in reader:
                 yield f"{path.name}:{reader.line_num}", {name: cell or None for name, cell in row.items() if name}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}); save it as UTF-8 with commas") from error

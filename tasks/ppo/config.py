@@ -275,6 +275,11 @@ class PPOConfig(Config):
                 f"brake is {self.brake}, which raises beta, and kl_controller is adaptive, which lowers it again; set "
                 "kl_controller=fixed or brake=stop"
             )
+        if self.brake in ("beta", "rollback") and self.beta == 0:
+            raise ValueError(
+                f"beta is 0 and brake is {self.brake}, which multiplies beta and so leaves 0 at 0; set a beta above 0 or "
+                "brake=stop"
+            )
         if self.brake in ("rollback", "stop") and self.selection != "last":
             raise ValueError(
                 f"brake is {self.brake} and selection is {self.selection}, and both choose the weights to ship; set "

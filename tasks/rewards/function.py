@@ -10,6 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from tasks.engine.callables import call_problem
 from tasks.engine.digests import file_digest
 from tasks.engine.errors import ConfigError, RewardError
 
@@ -90,13 +91,12 @@ def load_function(address: str) -> Scores:
             f"{KNOB}: {address}: {path} has no function {name}, expected one of two arguments, prompts and responses (its "
             f"functions: {known}); correct the name"
         )
-    try:
-        inspect.signature(function).bind(["prompt"], ["response"])
-    except (TypeError, ValueError) as error:
+    problem = call_problem(function, ["prompt"], ["response"])
+    if problem is not None:
         raise ConfigError(
-            f"{KNOB}: {address} cannot be called with (prompts, responses) ({error}), expected a function of two lists of texts; "
-            "give it these two arguments"
-        ) from error
+            f"{KNOB}: {address} cannot be called with (prompts, responses) ({problem}), expected a plain function of two lists "
+            "of texts; correct it"
+        )
     found: Scores = function
     return found
 

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from flows import terminal
 from flows.chat import Partner, answer_all, converse, main, partners_of
 from flows.config import load
 from flows.serve.respondent import Respondent
@@ -50,7 +51,7 @@ def partner(folder: Path, **changes: object) -> Partner:
 
 def screen(typed: str = "") -> tuple[Console, io.StringIO]:
     written = io.StringIO()
-    console = Console(file=written, width=100)
+    console = terminal.console(written)
     lines = iter(typed.splitlines())
 
     def read(prompt: object = "", **_: object) -> str:

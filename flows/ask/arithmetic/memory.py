@@ -9,7 +9,7 @@ estimate: attention kernels and activation functions differ in what they keep.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flows.ask.arithmetic.shapes import Shape, Shapes
+from flows.ask.arithmetic.shapes import Shape, Shapes, reward_folders
 from flows.config import RLHFConfig
 from flows.roads import GROUPED
 from tasks.engine.config import AdapterConfig
@@ -111,6 +111,7 @@ def ppo_networks(config: RLHFConfig, shapes: Shapes, ppo: PPOConfig | None = Non
         shared = base_bytes(shapes.judge, judge, adapter, each)  # with the value model, where there is an adapter
         networks.append(NetworkMemory("reward model", judge, shared, 0, 0, 0))
         networks += [network_memory("reward model", judge, trained=False, each=each)] * (config.reward_ensemble - 1)
+    networks += [network_memory(name, weights, trained=False) for name, weights in reward_folders(config).items()]
     if ppo.reads_values:
         networks.append(network_memory("value model", valued, trained=True))
         if adapter is not None and not scored:  # it has no reward model to share with
@@ -245,7 +246,7 @@ def _ppo_memory(name: str, config: RLHFConfig, ppo: PPOConfig, shapes: Shapes, p
     state, at_once = state_bytes(networks), max(own, valued)
     if divided:
         # Further reward models of an ensemble and the one that only watches are whole on each rank.
-        alone = [network for network in networks if network.name == "second RM"]
+        alone = [network for network in networks if network.name in ("second RM", *reward_folders(config))]
         alone += [network for network in networks if network.name == "reward model"][1:]
         apart = sum(network.total for network in alone)
         state = apart - (apart - state) // ranks
@@ -281,7 +282,8 @@ def _measuring_memory(config: RLHFConfig, shapes: Shapes, precision: str) -> Sta
     together = (
         0 if asked.rewards is None or asked.rewards.own is None else config.reward_ensemble
     )  # read from the start
-    state = FP32 * (policy.parameters + together * judge.scalar_parameters)
+    given = 0 if asked.rewards is None else sum(reward_folders(config).values())
+    state = FP32 * (policy.parameters + together * judge.scalar_parameters + given)
     largest = max(moments, key=lambda moment: moments[moment])
     return StageMemory("evaluation", precision, state, moments[largest], largest)
 

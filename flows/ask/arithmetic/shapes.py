@@ -3,10 +3,14 @@
 A model from scratch is a Llama, whose parts are counted here; any other is built, without weights, and asked (``networks``).
 """
 
+import math
+from pathlib import Path
 from typing import NamedTuple
 
 from flows.config import RLHFConfig
 from tasks.engine.config import AdapterConfig, ModelConfig
+from tasks.language.reward_folder import shapes_in
+from tasks.rewards.config import RewardModelPart
 
 GATED = 4
 """Vectors that a gated MLP keeps: both projections, the activation, the product."""
@@ -118,3 +122,16 @@ def scratch_shape(model: ModelConfig) -> Shape:
         vocabulary=vocabulary,
         linear=asked.layers * layer,
     )
+
+
+def reward_folders(config: RLHFConfig) -> dict[str, int]:
+    """Part of ``ppo.rewards`` -> numbers in its folder, which are kept in fp32.
+
+    Raises:
+        ModelError: there are none.
+    """
+    parts = [part for part in config.ppo.rewards.parts if isinstance(part, RewardModelPart) and part.folder is not None]
+    return {
+        part.name: sum(map(math.prod, shapes_in(Path(str(part.folder)), f"ppo.rewards part {part.name}").values()))
+        for part in parts
+    }

@@ -6,6 +6,7 @@ from statistics import median
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.ask.arithmetic.memory import GIB
 from flows.ask.doctor import labels
@@ -28,13 +29,14 @@ LONGEST = 3
 
 def show(screen: Console, patient: Patient, examined: Mapping[str, list[Finding]]) -> None:
     """Print the page."""
-    screen.print(" ".join(f"{area} {_mark(findings)}" for area, findings in examined.items()), soft_wrap=True)
+    areas = [Text.assemble(area, " ", _mark(findings)) for area, findings in examined.items()]
+    screen.print(Text(" ").join(areas), soft_wrap=True)
     everything = [finding for findings in examined.values() for finding in findings]
     for severity, style in STYLES.items():
         for finding in everything:
             if finding.severity == severity:
-                screen.print(f"[{style}]{severity}[/]", end=" ")
-                screen.print(str(finding), soft_wrap=True, markup=False, highlight=False)
+                screen.print(severity, style=style, end=" ")
+                screen.print(str(finding), soft_wrap=True, highlight=False)
     if not any(finding.severity == "error" for finding in everything):
         for part in numbers(patient):
             screen.print(part, highlight=False)
@@ -104,11 +106,12 @@ def time_line(patient: Patient) -> str:
     return f"Time: roughly {whole}, at most {at_most}; {largest}. `python -m flows.rlhf ... --dry-run` measures it"
 
 
-def _mark(findings: list[Finding]) -> str:
+def _mark(findings: list[Finding]) -> tuple[str, str]:
+    """In words, and their style."""
     counts = {severity: sum(found.severity == severity for found in findings) for severity in ("error", "warning")}
     if counts["error"]:
-        return f"[bold red]{counts['error']} wrong[/]"
-    return f"[yellow]{counts['warning']} doubtful[/]" if counts["warning"] else "[green]fine[/]"
+        return f"{counts['error']} wrong", "bold red"
+    return (f"{counts['warning']} doubtful", "yellow") if counts["warning"] else ("fine", "green")
 
 
 def _responses(measured: list[Measured]) -> list[int]:

@@ -19,7 +19,7 @@ from tasks.engine.errors import ConfigError, DataError, ModelError
 from tasks.engine.findings import Finding, refuse
 from tasks.engine.os_errors import probe
 from tasks.language.loading import check_files
-from tasks.language.reward_folder import check_reward_model
+from tasks.language.reward_folder import check_reward_model, check_scores
 from tasks.results.judges import JUDGES
 from tasks.results.sheet import GOLD, INDEPENDENT, REWARD_MODEL
 from tasks.revise.revise import KNOB, WITHOUT
@@ -258,6 +258,7 @@ def check_rewards(config: RLHFConfig) -> None:
             key = f"ppo.rewards part {part.name}"
             check_folder(key, part.folder)
             check_files(Path(part.folder).expanduser())
+            check_scores(Path(part.folder), key)
 
 
 def check_opponents(config: RLHFConfig) -> None:

@@ -61,7 +61,8 @@ class LengthControlConfig(Config):
     """The length-controlled win rate: a logistic model of the verdicts with a term for the difference in length."""
 
     penalties: list[float] = Field(min_length=1)
-    """Ridge penalties to choose from by cross-validation, in units of one prompt's log loss."""
+    """Ridge penalties to choose from by cross-validation, in units of one prompt's log loss; a policy's quality
+    has the weakest whichever is chosen."""
     folds: int = Field(ge=2)
     """Folds of the cross-validation over prompts; a row with fewer judged prompts gets no length-controlled rate."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.comparisons.agreement import ranks_of_scores
 from tasks.comparisons.labelers.config import FunctionConfig
 from tasks.comparisons.labelers.labeler import Labeler, Rankings, Unranked
+from tasks.engine.callables import call_problem
 from tasks.engine.errors import ConfigError, DataError
 
 KNOB = "comparisons.function.name"
@@ -21,10 +22,10 @@ class FunctionLabeler(Labeler):
         self._config = config
 
     def check(self) -> None:
-        """The function must be there.
+        """The function must be there, and take a prompt and its responses.
 
         Raises:
-            ConfigError: it cannot be imported, or is no function.
+            ConfigError: it cannot be imported, or is no such function.
         """
         self._load()
 
@@ -51,6 +52,12 @@ class FunctionLabeler(Labeler):
             ) from error
         if not callable(function):
             raise ConfigError(f"{KNOB}: found no function {name!r} in {module}, expected one; correct the name")
+        problem = call_problem(function, "prompt", ["response", "response"])
+        if problem is not None:
+            raise ConfigError(
+                f"{KNOB}: {self._config.name} cannot be called with (prompt, responses) ({problem}), expected a plain function "
+                "of a text and a list of texts; correct it"
+            )
         return function  # type: ignore[no-any-return]
 
     def _scores(self, function: Callable[[str, list[str]], Any], item: Unranked) -> list[float]:

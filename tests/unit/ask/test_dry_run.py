@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import DynamicCache, LlamaConfig, PreTrainedModel
 
 from flows.ask.arithmetic.counts import fine_tuning, optimisation, ranking, training_rows
@@ -418,6 +419,28 @@ def test_measuring_takes_a_policy_what_it_samples_or_one_network_beside_it() -> 
     one = of("runtime.generation_batch=1")
     assert (one.largest, one.working) == ("a reward model", 4 * judge)
     assert of("runtime.generation_batch=1", "reward_ensemble=3").state == policy + 3 * 4 * judge
+
+
+def test_a_reward_model_in_a_folder_takes_memory_in_ppo_and_in_measuring(tmp_path: Path) -> None:
+    save_file({"score.weight": torch.zeros(1, 64), "model.embed": torch.zeros(999, 64)}, tmp_path / "model.safetensors")
+    given = (
+        f"{{name: safe, kind: reward_model, folder: {tmp_path}, prompt_layout: null, spread_penalty: 0.0, weight: 1.0}}"
+    )
+    own = "{name: own, kind: reward_model, folder: null, prompt_layout: null, spread_penalty: 0.0, weight: 1.0}"
+
+    def states(*parts: str) -> dict[str, int]:
+        config = paper("1_3b", f"ppo.rewards.parts=[{','.join(parts)}]")
+        return {stage.stage: stage.state for stage in stage_memory(config, shapes_of(config), "fp32")}
+
+    length = "{name: length, kind: function, function: 'tests.unit.rewards.length:score', weight: 0.1}"
+    alone, both = states(own, length), states(own, length, given)
+    assert {name: both[name] - alone[name] for name in ("ppo", "evaluation", "sft")} == {
+        "ppo": 4 * 1000 * 64,
+        "evaluation": 4 * 1000 * 64,
+        "sft": 0,
+    }
+    networks = plain(page(paper("1_3b", f"ppo.rewards.parts=[{own},{given}]")))
+    assert " safe 0.0 - - - 0.0 " in networks
 
 
 def test_what_fits_is_said() -> None:

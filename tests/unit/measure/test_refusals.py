@@ -1,5 +1,6 @@
 """Prompts in XSTest's layout, what counts as a refusal, and the shares of a policy."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,10 @@ def test_both_kinds_of_file_read_alike_and_a_missing_label_follows_the_type(tmp_
         '{"id": "3", "prompt": "blue", "type": "contrast_homonyms", "label": "unsafe"}\n'
     )
     bare.write_text("\n".join(line.rpartition(",")[0] for line in CSV.splitlines()))
+    packed = tmp_path / "x.csv.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode()))
     rows = read_refusal_prompts(table)
+    assert rows == read_refusal_prompts(packed)
     assert rows == read_refusal_prompts(lines) == read_refusal_prompts(bare)
     assert [(row.prompt, row.label) for row in rows] == [
         ("the cat , big ?", "safe"),
@@ -84,6 +88,13 @@ def test_files_in_another_layout_are_refused_with_their_line(tmp_path: Path) -> 
         file.write_text(text)
         with pytest.raises(DataError, match=message):
             read_refusal_prompts(file)
+    lines, cut = tmp_path / "x.jsonl", tmp_path / "cut.csv.gz"
+    lines.write_text('{"id": 1, "prompt": NaN, "type": "a", "label": "safe"}\n')
+    with pytest.raises(DataError, match=r"x\.jsonl:1: 'prompt': Input should be a valid string, found nan"):
+        read_refusal_prompts(lines)
+    cut.write_bytes(gzip.compress(CSV.encode())[:-9])
+    with pytest.raises(DataError, match=r"cut\.csv\.gz: cannot be read as CSV"):
+        read_refusal_prompts(cut)
     with pytest.raises(DataError, match="found no file /nowhere"):
         read_refusal_prompts(Path("/nowhere"))
 

@@ -305,6 +305,8 @@ def test_a_resumed_run_is_the_whole_run(action: str, killed_after: int) -> None:
         (["ppo.brake=stop", "independent_reward_model=none"], "independent_reward_model is none"),
         (["ppo.brake=stop", "ppo.sentinel.every=0"], "sentinel.every is 0"),
         (["ppo.brake=beta", "ppo.kl_controller=adaptive"], "kl_controller is adaptive"),
+        (["ppo.brake=beta", "ppo.beta=0"], "beta is 0 and brake is beta, which multiplies beta"),
+        (["ppo.brake=rollback", "ppo.beta=0"], "beta is 0 and brake is rollback"),
         (["ppo.brake=rollback", "ppo.selection=independent"], "both choose the weights"),
         (["ppo.brake=stop", "evaluation.gate.judge=independent"], r"the judge of ppo\.brake=stop"),
         (["ppo.brake=hard"], r"ppo\.brake"),

@@ -1,5 +1,6 @@
 """Questions with right and wrong answers: RewardBench 2's metrics by hand, its layout, and the scoring of a real model."""
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +94,25 @@ def test_the_layout_of_reward_bench_2_is_read_and_a_wrong_line_is_named(tmp_path
         read_questions(file)
     with pytest.raises(DataError, match="reward_questions: found no file"):
         read_questions(tmp_path / "nowhere.jsonl")
+
+
+def test_a_tie_without_a_name_that_counts_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "questions.jsonl"
+
+    def write(*ids: str | int, subset: str = "Ties") -> Path:
+        rows = [{"id": each, "prompt": "?", "chosen": ["2"], "rejected": ["3"], "subset": subset} for each in ids]
+        file.write_text("\n".join(json.dumps(row) for row in rows))
+        return file
+
+    assert [row.id for row in read_questions(write("ref:1", "tied:1", "ref:2"))] == ["ref:1", "tied:1", "ref:2"]
+    assert [row.id for row in read_questions(write(1, 1, subset="Math"))] == ["1", "1"]
+    for ids, message in (
+        (("ref:1", "tied1"), r"questions\.jsonl:2: found the id 'tied1' in the subset Ties, expected ref:N"),
+        (("ref:1", "tied:1", "ref:1"), r"questions\.jsonl:3: found a second id 'ref:1', as questions\.jsonl:1 in"),
+        (("ref:1", "tied:2"), r"found no ref:N with its tied:N in the subset Ties, expected at least one"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_questions(write(*ids))
 
 
 @pytest.mark.parametrize("budget", [12, 10_000])

@@ -67,6 +67,12 @@ def test_what_cannot_be_imported(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("def score(responses):\n    return []\n")
     with pytest.raises(ConfigError, match=r"cannot be called with \(prompts, responses\)"):
         load_function(f"{tmp_path}/one.py:score")
+    for manner in ("async def score(p, r):\n    return []\n", "def score(p, r):\n    yield 1.0\n"):
+        (tmp_path / "later.py").write_text(manner)
+        with pytest.raises(
+            ConfigError, match=r"cannot be called with .* \(it (is async|yields), .*expected a plain function"
+        ):
+            load_function(f"{tmp_path}/later.py:score")
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind\n")
     with pytest.raises(ConfigError, match=r"importing .* raised ModuleNotFoundError"):
         load_function(f"{tmp_path}/broken.py:score")

@@ -10,6 +10,7 @@ from tasks.engine.errors import ModelError
 from tasks.language.batches import pad_batch
 from tasks.language.classifier import save_reward_model
 from tasks.language.models import ScalarModel
+from tasks.language.reward_folder import check_scores
 from tasks.records.records import Prompt
 from tasks.rewards.config import RewardModelPart, RewardsConfig
 from tasks.rewards.models import ModelReward
@@ -99,3 +100,21 @@ def test_a_response_that_is_longer_than_what_the_model_reads(tmp_path: Path) -> 
         ModelError, match=r"part other: a response has \d+ tokens of its tokenizer and the model reads 64"
     ):
         reward.score(ASKED[:1], ["café " * 40], [True])
+
+
+def test_a_folder_without_a_head_is_told_before_a_run(tmp_path: Path) -> None:
+    ours(tmp_path / "ours", tiny.bpe_tokenizer())
+    config = tiny.gpt2(1).config
+    config.num_labels, config.pad_token_id = 1, 0
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "theirs")
+    for name in ("ours", "theirs"):
+        check_scores(tmp_path / name, "ppo.rewards part other")
+    config.num_labels = 2
+    GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "classes")
+    tiny.gpt2(1).save_pretrained(tmp_path / "policy")
+    for name in ("classes", "policy"):
+        with pytest.raises(ModelError, match=rf"^ppo\.rewards part other: .*{name} has no head of one output"):
+            check_scores(tmp_path / name, "ppo.rewards part other")
+    (tmp_path / "policy" / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read"):
+        check_scores(tmp_path / "policy", "ppo.rewards part other")

@@ -42,3 +42,11 @@ NOT_A_FUNCTION = 3
 
 def leaving(prompt: str, responses: list[str]) -> list[float]:
     sys.exit(3)
+
+
+def of_a_prompt(prompt: str) -> list[float]:
+    return [1.0]
+
+
+async def later(prompt: str, responses: list[str]) -> list[float]:
+    return [1.0] * len(responses)

@@ -58,6 +58,8 @@ def test_a_call_that_takes_too_long_ends_the_stage_and_is_not_waited_for() -> No
     [
         ("nobody", "found no function 'nobody'"),
         ("NOT_A_FUNCTION", "found no function 'NOT_A_FUNCTION'"),
+        ("of_a_prompt", r"of_a_prompt cannot be called with \(prompt, responses\) \(too many positional arguments\)"),
+        ("later", r"later cannot be called with .* \(it is async, "),
     ],
 )
 def test_a_function_that_is_not_there_is_said_before_anything_is_sampled(name: str, message: str) -> None:
