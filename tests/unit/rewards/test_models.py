@@ -1,9 +1,12 @@
 """Reward models of another family and tokenizer read the text anew, with a layout of their own."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import GPT2ForSequenceClassification, PreTrainedTokenizerBase
 
 from tasks.engine.errors import ModelError
@@ -13,7 +16,7 @@ from tasks.language.models import ScalarModel
 from tasks.language.reward_folder import check_scores
 from tasks.records.records import Prompt
 from tasks.rewards.config import RewardModelPart, RewardsConfig
-from tasks.rewards.models import ModelReward
+from tasks.rewards.models import ModelReward, own_reward_models
 from tasks.rewards.rewards import Answered, Rewards
 from tests.unit import tiny
 from tests.unit.tiny_models import runtime
@@ -91,6 +94,69 @@ def test_somebody_elses_reads_the_conversation_as_its_template_writes_it(tmp_pat
             expected.append(float(theirs(**tokenizer(text, return_tensors="pt")).logits[0, 0]))
     found = ModelReward(part(tmp_path), runtime()).score(ASKED, ANSWERS, FINISHED)
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_stands_behind_an_answer_gets_no_token_that_opens_a_text(tmp_path: Path) -> None:
+    """A tokenizer that begins every text with BOS begins a conversation with it, and not its answer once more."""
+    tokenizer = tiny.bpe_tokenizer(bos_token="<eos>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    first = [("<eos>", tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<eos> $A", special_tokens=first)
+    tokenizer.chat_template = CHATML
+    config = tiny.gpt2(3, vocab_size=len(tokenizer), n_positions=96).config
+    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+    theirs = GPT2ForSequenceClassification(config)
+    tiny.spread(theirs, 4)
+    theirs.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    text = "<|im_start|>user\nis it red ?<|im_end|>\n<|im_start|>assistant\nnot big<|im_end|>\n"
+    ids = tokenizer(text, return_tensors="pt")
+    assert ids["input_ids"][0, 0] == tokenizer.bos_token_id != ids["input_ids"][0, 1]
+    with torch.no_grad():
+        expected = float(theirs(**ids).logits[0, 0])
+    found = ModelReward(part(tmp_path), runtime()).score(ASKED[1:], ANSWERS[1:], FINISHED[1:])
+    assert found.tolist() == pytest.approx([expected], abs=1e-5)
+
+
+def test_ours_with_a_chat_template_reads_the_answer_to_its_end_of_turn_and_a_layout_goes_before_it(
+    tmp_path: Path,
+) -> None:
+    tokenizer = tiny.bpe_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHATML
+    model = ours(tmp_path, tokenizer)
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text)["input_ids"]
+        return found
+
+    asked = [
+        ids(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n")
+        for text in ("what color is the cat ?", "is it red ?")
+    ]
+    expected = scores(model, [(asked[0], ids("red .<|im_end|>")), (asked[1], ids("not big"))])
+    assert ModelReward(part(tmp_path), runtime()).score(ASKED, ANSWERS, FINISHED).tolist() == pytest.approx(
+        expected, abs=1e-6
+    )
+    plain = [(ids("Q: what color is the cat ? A:"), ids(" red .<eos>")), (ids("Q: is it red ? A:"), ids(" not big"))]
+    found = ModelReward(part(tmp_path, "Q: {prompt} A:"), runtime()).score(ASKED, ANSWERS, FINISHED)
+    assert found.tolist() == pytest.approx(scores(model, plain), abs=1e-6)
+
+
+def test_an_ensembles_members_come_in_the_order_of_their_numbers_and_nothing_trains_them(tmp_path: Path) -> None:
+    shop: Any = SimpleNamespace(inputs={}, input=lambda name: tmp_path / name, runtime=runtime())
+    for number in (10, 2, 1):
+        name = "reward_model" if number == 1 else f"reward_model_{number}"
+        policy = tiny.gpt2(1)
+        model = ScalarModel.from_policy(policy, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            model.score_bias.fill_(number)
+        save_reward_model(model, tiny.word_tokenizer(), tmp_path / name / "model")
+        shop.inputs[name] = None
+    shop.inputs["reward_model-independent"] = None
+    members = own_reward_models(shop)
+    assert [member.score_bias.item() for member in members] == [1, 2, 10]
+    assert not any(weights.requires_grad for member in members for weights in member.parameters())
 
 
 def test_a_response_that_is_longer_than_what_the_model_reads(tmp_path: Path) -> None:
