@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flows.rejection_config import RejectionSamplingConfig
 from tasks.dpo.config import DPOConfig
@@ -90,6 +90,13 @@ class RoadsConfig(Config):
         if self.independent_reward_model == "disjoint_half":
             return knobs.model_copy(update={"trained_on": "first_half"})
         return knobs
+
+    @field_validator("rivals")
+    @classmethod
+    def _each_once(cls, value: list[Rival]) -> list[Rival]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"found {value}, expected each rival once")
+        return value
 
     @model_validator(mode="after")
     def _groups_are_whole(self) -> "RoadsConfig":

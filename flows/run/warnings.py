@@ -5,7 +5,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.run.pipeline import Pipeline
 from flows.run.rounds import of_every_round
 from tasks.engine.tracking import open_run
-from tasks.ppo.watch_report import Intervention, WatchReport
+from tasks.ppo.watch_report import WatchReport
 
 SENTINEL = "sentinel.json"
 
@@ -30,7 +30,7 @@ def publish_warnings(run: Pipeline, stages: list[str]) -> list[str]:
         )
         tags = {f"sentinel.{stage}.{item.rule}": item.reason for item in report.warnings}
         open_run(run.context.tracking_uri, run.run_id).tags(tags)
-        said += found + [f"{stage}, iteration {item.iteration}: brake: {_told(item)}" for item in report.interventions]
+        said += found + [f"{stage}, iteration {item.iteration}: brake: {item.told}" for item in report.interventions]
     return said
 
 
@@ -57,17 +57,7 @@ def _page(report: WatchReport) -> str:
         else:
             lines.append(f"| {rule} | | | | calm |")
     lines += [
-        f"| **brake: {item.rule}** | {item.iteration} | {item.found:.3g} | {item.limit:.3g} | {_told(item)} |"
+        f"| **brake: {item.rule}** | {item.iteration} | {item.found:.3g} | {item.limit:.3g} | {item.told} |"
         for item in report.interventions
     ]
     return "\n".join(lines)
-
-
-def _told(item: Intervention) -> str:
-    done = {
-        "warn": "nothing was done",
-        "beta": f"beta is {item.beta:g} from here",
-        "rollback": f"back to the weights of iteration {item.best_iteration}, and beta is {item.beta:g} from here",
-        "stop": f"the run ends with the weights of iteration {item.best_iteration}",
-    }
-    return f"{item.reason}; {done[item.action]}"

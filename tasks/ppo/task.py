@@ -72,7 +72,7 @@ def train_ppo(shop: Workshop, config: PPOConfig) -> Metrics:
                 logger.warning("%s: iteration %d: %s", shop.stage, warning.first_iteration, warning.reason)
         for act in learner.interventions:
             if act.iteration == learner.completed_steps:
-                logger.warning("%s: iteration %d: brake (%s): %s", shop.stage, act.iteration, act.action, act.reason)
+                logger.warning("%s: iteration %d: brake (%s): %s", shop.stage, act.iteration, act.action, act.told)
     report = learner.report()
     if report.stopped_early:
         logger.warning(

@@ -22,6 +22,17 @@ class Intervention(BaseModel):
     best_iteration: int
     """The last at which the worth was as good as the highest; what rollback returns to and stop ships."""
 
+    @property
+    def told(self) -> str:
+        """Why the brake held, and what it did."""
+        done = {
+            "warn": "nothing was done",
+            "beta": f"beta is {self.beta:g} from here",
+            "rollback": f"back to the weights of iteration {self.best_iteration}, and beta is {self.beta:g} from here",
+            "stop": f"the run ends with the weights of iteration {self.best_iteration}",
+        }
+        return f"{self.reason}; {done[self.action]}"
+
 
 class SentinelWarning(BaseModel):
     """One rule of the sentinel that fired."""

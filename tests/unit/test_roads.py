@@ -37,6 +37,8 @@ def test_groups_that_do_not_divide_an_iteration_are_refused_only_where_they_are_
     ):
         load(["rivals=[rloo]", "group_responses=7"])
     load(["rivals=[dpo]", "group_responses=7"])
+    with pytest.raises(ConfigError, match=r"rivals: found \['dpo', 'rloo', 'dpo'\], expected each rival once"):
+        load(["rivals=[dpo,rloo,dpo]"])
 
 
 def test_rejection_sampling_brings_its_control_unless_it_is_only_where_ppo_starts() -> None:

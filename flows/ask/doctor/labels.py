@@ -1,14 +1,15 @@
 """What the rankings teach: ties, lengths, votes that contradict each other."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flows.ask.doctor.finding import found
 from flows.ask.doctor.patient import Patient
-from flows.ask.doctor.sample import DataSample, share
+from flows.ask.doctor.sample import share
 from tasks.engine.findings import Finding
 from tasks.records.rankings import ordered_pairs
+from tasks.records.records import Comparison
 
 LENGTH_BIAS = 0.7
 """Share of pairs that the longer response wins above which, or below 1 minus which, it is a warning. Ours: 0.6 is usual,
@@ -36,24 +37,27 @@ class Labels(NamedTuple):
         return share(self.longer_wins, self.longer_wins + self.shorter_wins)
 
 
-def count(sample: DataSample) -> Labels:
+def trained_on(patient: Patient) -> Sequence[Comparison]:
+    """The rankings of the data; none where the run draws its own responses and has them ranked."""
+    return [] if patient.sample is None or patient.config.comparisons.samples else patient.sample.comparisons
+
+
+def count(comparisons: Sequence[Comparison]) -> Labels:
     """Length is counted in characters, which every reader of the data can count too."""
     pairs = ties = longer = shorter = 0
-    for row in sample.comparisons:
+    for row in comparisons:
         ordered = ordered_pairs(row.ranks)
         pairs += len(ordered)
         ties += len(row.ranks) * (len(row.ranks) - 1) // 2 - len(ordered)
         for winner, loser in ordered:
             difference = len(row.completions[winner]) - len(row.completions[loser])
             longer, shorter = longer + (difference > 0), shorter + (difference < 0)
-    return Labels(len(sample.comparisons), pairs, ties, longer, shorter)
+    return Labels(len(comparisons), pairs, ties, longer, shorter)
 
 
 def ties(patient: Patient) -> Iterator[Finding]:
     """Ties teach nothing."""
-    if patient.sample is None:
-        return
-    labels = count(patient.sample)
+    labels = count(trained_on(patient))
     if share(labels.ties, labels.ties + labels.pairs) > MANY_TIES:
         yield found(
             "warning",
@@ -66,9 +70,7 @@ def ties(patient: Patient) -> Iterator[Finding]:
 
 def length_bias(patient: Patient) -> Iterator[Finding]:
     """A reward model learns what separates winners from losers; often that is their length."""
-    if patient.sample is None:
-        return
-    labels = count(patient.sample)
+    labels = count(trained_on(patient))
     decided = labels.longer_wins + labels.shorter_wins
     won = labels.longer_share
     if decided >= FEWEST_PAIRS and not 1 - LENGTH_BIAS <= won <= LENGTH_BIAS:
@@ -85,10 +87,8 @@ def length_bias(patient: Patient) -> Iterator[Finding]:
 
 def contradictions(patient: Patient) -> Iterator[Finding]:
     """The same two responses, ranked both ways: by one labeler, or by several, who may well disagree."""
-    if patient.sample is None:
-        return
     seen: defaultdict[tuple[str, frozenset[str]], dict[str, set[str]]] = defaultdict(dict)
-    for row in patient.sample.comparisons:
+    for row in trained_on(patient):
         for winner, loser in ordered_pairs(row.ranks):
             first, second = row.completions[winner], row.completions[loser]
             seen[row.prompt.text, frozenset((first, second))].setdefault(row.labeler_id, set()).add(first)
@@ -118,7 +118,7 @@ def few_pairs(patient: Patient) -> Iterator[Finding]:
     """Too few to learn from."""
     if patient.sample is None or not patient.sample.whole:
         return
-    labels = count(patient.sample)
+    labels = count(trained_on(patient))
     if 0 < labels.pairs < FEWEST_PAIRS:
         yield found(
             "warning",

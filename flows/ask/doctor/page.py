@@ -48,7 +48,7 @@ def numbers(patient: Patient) -> Iterator[Table | str]:
         sample = patient.sample
         if sample is not None:
             yield data_table(sample)
-            yield label_line(labels.count(sample))
+            yield label_line(labels.count(labels.trained_on(patient)))
         yield memory_line(patient)
         yield time_line(patient)
     except PlumblineError as error:

@@ -144,6 +144,18 @@ def test_several_labelers_of_one_item_are_named_and_neither_repeat_nor_contradic
     assert not any("several labelers" in sentence for _, sentence in found)
 
 
+def test_rankings_that_a_run_does_not_train_on_are_not_judged(
+    scene: tuple[faulty.Scene, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    at, root = scene
+    faulty.write(at.data / "comparisons.jsonl", faulty.pairs(range(61, 151, 2)))
+    assert any("the longer response winning" in sentence for _, sentence in found_in(at, root))
+    at.overrides.extend(["comparisons.source=sample_and_label", "comparisons.labelers=[people]"])
+    assert found_in(at, root) == []
+    assert doctor(faulty.command_line(at, root)) == 0
+    assert "Labels: none to read" in capsys.readouterr().out
+
+
 def test_prompts_are_compared_with_all_their_turns(scene: tuple[faulty.Scene, Path]) -> None:
     at, root = scene
 

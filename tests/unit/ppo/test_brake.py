@@ -229,6 +229,8 @@ def test_beta_is_raised_every_time_it_holds_and_the_last_weights_are_shipped() -
     start = learner.learner.beta
     rows = run(learner)
     assert learner.learner.beta == pytest.approx(start * 3.0**4)
+    told = [item.told.rpartition("; ")[2] for item in learner.report().interventions]
+    assert told == [f"beta is {start * 3.0**n:g} from here" for n in (1, 2, 3, 4)]
     assert rows[5]["kl/beta"] == start and rows[6]["kl/beta"] == pytest.approx(3 * start)
     assert equal(weights(learner.final_policy()), weights(learner.learner.final_policy()))
     assert learner.report().selected_iteration == 12
@@ -243,6 +245,7 @@ def test_rollback_returns_to_the_best_weights_with_a_fresh_optimizer_and_a_highe
     best = mean_of_scored(scored[:4], 2)
     (act,) = learner.report().interventions
     assert (act.iteration, act.best_iteration, act.beta) == (6, 4, pytest.approx(2 * learner.config.beta))
+    assert act.told.endswith(f"; back to the weights of iteration 4, and beta is {act.beta:g} from here")
     assert near(weights(learner.learner.networks.policy), best)
     assert near(dict(learner.learner.ema.average), best) and not near(best, mean_of_scored(scored[:5], 2))
     assert not learner.learner.optimizers.policy.optimizer.state and learner.learner.optimizers.value.optimizer.state
