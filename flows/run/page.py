@@ -18,10 +18,11 @@ from flows.run.costs import HEADINGS
 from flows.run.curves import over_iterations
 from flows.run.data_account import account_rows
 from flows.run.pipeline import Pipeline
-from flows.run.rounds import of_every_round, of_last_round
+from flows.run.rounds import of_last_round
 from flows.run.summary import Outcome, StageRecord, run_link
 from flows.tools.tracked import stage_work
 from tasks.compare.report import data_uri
+from tasks.engine.artifacts import ArtifactRef, ArtifactStore
 from tasks.engine.errors import TrackingAway
 from tasks.engine.tracking import open_run
 from tasks.results.comparison import REPORT
@@ -93,7 +94,7 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
     audit = json.loads((made["data_prep"] / "audit.json").read_text(encoding="utf-8"))
     last = of_last_round({stage: stage for stage in run.futures})
     histories = {name: _history(run, last[name]) for name in config.ppo_runs}
-    tokens = tokens_sampled(run, list(config.ppo_runs), config.ppo.episodes_per_iteration)
+    tokens = tokens_sampled(run.store, {stage: future.result() for stage, future in run.futures.items()})
     return RunFacts(
         when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         link=link,
@@ -110,12 +111,11 @@ def facts_of(run: Pipeline, config: RLHFConfig, outcome: Outcome, decision: Gate
     )
 
 
-def tokens_sampled(run: Pipeline, stages: Sequence[str], episodes: int) -> dict[str, float]:
-    """PPO stage, in every round -> tokens that it sampled, with so many episodes an iteration."""
-    return {
-        stage: sum(row["response/length"] for row in _history(run, stage)) * episodes
-        for stage in of_every_round(run.futures, stages)
-    }
+def tokens_sampled(store: ArtifactStore, made: Mapping[str, ArtifactRef]) -> dict[str, float]:
+    """Stage, in every round -> tokens that it drew, where it drew any."""
+    manifests = {stage: store.manifest(ref.stage, ref.fingerprint) for stage, ref in made.items()}
+    found = {stage: manifest.metrics.get("cost/tokens_drawn") for stage, manifest in manifests.items() if manifest}
+    return {stage: tokens for stage, tokens in found.items() if tokens is not None}
 
 
 def _history(run: Pipeline, stage: str) -> list[dict[str, float]]:

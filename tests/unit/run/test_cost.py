@@ -1,15 +1,13 @@
 """What the report page shows of a run's cost."""
 
-import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from flows.run import page
 from flows.run.page import cost_of, tokens_sampled
 from flows.run.summary import StageRecord
+from tasks.engine.artifacts import ArtifactStore
 from tasks.engine.errors import TrackingAway
 
 STAGES = [
@@ -46,10 +44,14 @@ def test_a_server_that_is_away_leaves_the_page_without_minutes(monkeypatch: pyte
     ]
 
 
-def test_every_round_has_tokens_of_its_own(tmp_path: Path) -> None:
-    for stage, lengths in (("ppo_ptx", [10.0, 11.0]), ("ppo_ptx-round_2", [20.0])):
-        (tmp_path / stage).mkdir()
-        (tmp_path / stage / "history.json").write_text(json.dumps([{"response/length": length} for length in lengths]))
-    made = {stage: SimpleNamespace(result=lambda stage=stage: stage) for stage in ("ppo_ptx-round_2", "ppo_ptx", "sft")}
-    run: Any = SimpleNamespace(futures=made, store=SimpleNamespace(open=lambda ref: tmp_path / ref))
-    assert tokens_sampled(run, ["ppo_ptx"], 4) == {"ppo_ptx": 84.0, "ppo_ptx-round_2": 80.0}
+def test_every_stage_that_draws_responses_has_tokens_of_its_own(tmp_path: Path) -> None:
+    store, made = ArtifactStore(tmp_path), {}
+    drawn = {"ppo_ptx": 84.0, "ppo_ptx-round_2": 80.0, "rejection_sampling-samples": 380.0}
+    for stage in (*drawn, "sft"):
+        with store.publish(stage, "a" * 20, {}, {}) as draft:
+            draft.metrics.update(
+                {"cost/tokens_drawn": drawn[stage]} if stage in drawn else {"cost/tokens_learned": 5.0}
+            )
+        assert draft.ref is not None
+        made[stage] = draft.ref
+    assert tokens_sampled(store, made) == drawn
