@@ -142,6 +142,7 @@ except KeyboardInterrupt:
         [sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # a signal between Python's last look and the system call of a sleep waits for the sleep's end
     process.terminate()
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and output == "in order, if nothing waited\n"
