@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE_SECONDS = 10.0
@@ -53,11 +53,12 @@ class Deadline:
             time.sleep(0.2)
         while (left := self._began + self._stop_seconds + GRACE_SECONDS - time.monotonic()) > 0:
             time.sleep(min(left, 0.2))
-        os.write(
-            2,
-            f"\nnot ended in order within {time.monotonic() - self._began:.0f} s, so ended as it is; what was published or "
-            "saved is whole\n".encode(),
-        )
+        with suppress(OSError):  # whoever read it may be gone
+            os.write(
+                2,
+                f"\nnot ended in order within {time.monotonic() - self._began:.0f} s, so ended as it is; what was published or "
+                "saved is whole\n".encode(),
+            )
         os._exit(self._status)
 
 

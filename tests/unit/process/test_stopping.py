@@ -123,8 +123,7 @@ def test_a_thread_that_never_ends_is_left_behind(
     assert time.monotonic() - began < 30  # leaving the runner waits for nothing
 
 
-def test_a_command_with_such_a_thread_ends_all_the_same() -> None:
-    program = """
+KEPT = """
 import sys, threading, time
 from flows.process import deadline
 from flows.process.deadline import ends_in_time
@@ -138,8 +137,11 @@ except KeyboardInterrupt:
     print("in order, if nothing waited")
     sys.exit(130)
 """
+
+
+def test_a_command_with_such_a_thread_ends_all_the_same() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", KEPT], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     time.sleep(0.5)  # a signal between Python's last look and the system call of a sleep waits for the sleep's end
@@ -147,6 +149,20 @@ except KeyboardInterrupt:
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130 and output == "in order, if nothing waited\n"
     assert errors.startswith("\nnot ended in order within 1 s, so ended as it is") and errors.count("\n") == 2
+
+
+def test_it_ends_where_nobody_reads_what_it_writes_any_more() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KEPT], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n" and process.stderr is not None
+        process.stderr.close()
+        time.sleep(0.5)
+        process.terminate()
+        try:
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
 
 
 def test_the_status_is_130_even_where_text_is_executed_when_it_is_interrupted(tmp_path: Path) -> None:
