@@ -46,6 +46,16 @@ def ours(folder: Path, tokenizer: PreTrainedTokenizerBase) -> ScalarModel:
     return model
 
 
+def theirs(folder: Path, tokenizer: PreTrainedTokenizerBase) -> GPT2ForSequenceClassification:
+    config = tiny.gpt2(3, vocab_size=len(tokenizer), n_positions=96).config
+    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+    model = GPT2ForSequenceClassification(config)
+    tiny.spread(model, 4)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
 def scores(model: ScalarModel, rows: list[tuple[list[int], list[int]]]) -> list[float]:
     with torch.no_grad():
         found: list[float] = model.scores(pad_batch([row[0] for row in rows], [row[1] for row in rows], 0)).tolist()
@@ -81,17 +91,12 @@ def test_somebody_elses_reads_the_conversation_as_its_template_writes_it(tmp_pat
     tokenizer = tiny.bpe_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = CHATML
-    config = tiny.gpt2(3, vocab_size=len(tokenizer), n_positions=96).config
-    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
-    theirs = GPT2ForSequenceClassification(config)
-    tiny.spread(theirs, 4)
-    theirs.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    model = theirs(tmp_path, tokenizer)
     expected = []
     for request, answer in (("what color is the cat ?", "red ."), ("is it red ?", "not big")):
         text = f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"  # by hand
         with torch.no_grad():
-            expected.append(float(theirs(**tokenizer(text, return_tensors="pt")).logits[0, 0]))
+            expected.append(float(model(**tokenizer(text, return_tensors="pt")).logits[0, 0]))
     found = ModelReward(part(tmp_path), runtime()).score(ASKED, ANSWERS, FINISHED)
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
 
@@ -103,17 +108,12 @@ def test_what_stands_behind_an_answer_gets_no_token_that_opens_a_text(tmp_path: 
     first = [("<eos>", tokenizer.bos_token_id)]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<eos> $A", special_tokens=first)
     tokenizer.chat_template = CHATML
-    config = tiny.gpt2(3, vocab_size=len(tokenizer), n_positions=96).config
-    config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
-    theirs = GPT2ForSequenceClassification(config)
-    tiny.spread(theirs, 4)
-    theirs.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    model = theirs(tmp_path, tokenizer)
     text = "<|im_start|>user\nis it red ?<|im_end|>\n<|im_start|>assistant\nnot big<|im_end|>\n"
     ids = tokenizer(text, return_tensors="pt")
     assert ids["input_ids"][0, 0] == tokenizer.bos_token_id != ids["input_ids"][0, 1]
     with torch.no_grad():
-        expected = float(theirs(**ids).logits[0, 0])
+        expected = float(model(**ids).logits[0, 0])
     found = ModelReward(part(tmp_path), runtime()).score(ASKED[1:], ANSWERS[1:], FINISHED[1:])
     assert found.tolist() == pytest.approx([expected], abs=1e-5)
 
